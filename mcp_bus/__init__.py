@@ -1,0 +1,77 @@
+"""mcp-bus: the work queue and mailbox that coding agents share, on plain files.
+
+    >>> from mcp_bus import open_bus
+    >>> with open_bus("/tmp/my-bus") as bus:            # doctest: +SKIP
+    ...     bus.post("review", "look at src/app.py")
+    ...     task = bus.claim(["review"])
+    ...     bus.ack(task, "looks good")
+
+Importing this loads the standard library only; neither `mcp` nor pydantic.
+"""
+
+from mcp_bus.bus import Bus
+from mcp_bus.config import open_bus
+from mcp_bus.errors import (
+    BusError,
+    Conflict,
+    CorruptRecord,
+    DuplicateTask,
+    Gone,
+    IllegalTransition,
+    InvalidRequest,
+    LeaseLost,
+    NotFound,
+    StoreUnavailable,
+    Untrusted,
+)
+from mcp_bus.find import ChannelView, Ending
+from mcp_bus.model import (
+    Attempt,
+    Body,
+    Identity,
+    Lease,
+    Outcome,
+    Policy,
+    Posted,
+    Result,
+    Sender,
+    Slot,
+    State,
+    Task,
+    Ticket,
+)
+from mcp_bus.recovery import sweep
+from mcp_bus.watch import wait_for
+
+__all__ = [
+    "Attempt",
+    "Body",
+    "Bus",
+    "BusError",
+    "ChannelView",
+    "Conflict",
+    "CorruptRecord",
+    "DuplicateTask",
+    "Ending",
+    "Gone",
+    "Identity",
+    "IllegalTransition",
+    "InvalidRequest",
+    "Lease",
+    "LeaseLost",
+    "NotFound",
+    "Outcome",
+    "Policy",
+    "Posted",
+    "Result",
+    "Sender",
+    "Slot",
+    "State",
+    "StoreUnavailable",
+    "Task",
+    "Ticket",
+    "Untrusted",
+    "open_bus",
+    "sweep",
+    "wait_for",
+]

@@ -1,0 +1,324 @@
+"""The verbs everyone uses, and the one write path.
+
+Server, command line and scripts all come through here: parse at the edge, decide in `lifecycle`,
+then one `swap`.  A verb that finds the task moved looks again and decides again; a worker's verb
+that finds its lease gone raises `LeaseLost` and changes nothing.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING, Unpack
+
+from mcp_bus import draft, find, lifecycle, names, routing, wire
+from mcp_bus.backlog import Backlog
+from mcp_bus.errors import Conflict, CorruptRecord, DuplicateTask, LeaseLost, NotFound
+from mcp_bus.model import Attempt, Lease, Outcome, Posted, Result, State, Task, Ticket
+from mcp_bus.operate import TRIES, Operator
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from mcp_bus.clock import Source
+    from mcp_bus.model import Identity, Policy, PostOptions, Slot
+    from mcp_bus.stores.base import Store
+
+# Lost races after which a claimer lists again.
+RELIST = 8
+# Bodies whose requirements are remembered, so that they are not read again for each claim.
+REMEMBERED = 20_000
+
+
+class Bus(Operator):
+    """A bus, as one session of one agent sees it.
+
+    Not for several threads at once; open one per thread.  Every method raises `StoreUnavailable`
+    when the medium fails and `InvalidRequest` for arguments that can never work.
+
+    Args:
+        tend: called now and then while claiming, so that expired leases and due tasks come back
+            without a daemon; `open_bus` passes the sweep.
+    """
+
+    def __init__(
+        self, store: Store, identity: Identity, source: Source, *, tend: Callable[[Bus], None] | None = None
+    ) -> None:
+        """See the class."""
+        super().__init__(store, identity, source)
+        self.capabilities: tuple[str, ...] = ()
+        self._tend = tend
+        self._backlog = Backlog(store, source)
+        self._held: dict[str, Task] = {}
+        self._requires: dict[str, tuple[str, ...]] = {}
+
+    def close(self) -> None:
+        """Close the store.  Leases stay; `release_all` first gives them back at once."""
+        self.store.close()
+
+    def __enter__(self) -> Bus:
+        """Return the bus itself."""
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        """Close the store."""
+        self.close()
+
+    # --- posting ------------------------------------------------------------------------------
+
+    def post(self, channel: str, body: object, **options: Unpack[PostOptions]) -> Posted:
+        """Hand a task to whoever can do it; on disk for good when this returns.
+
+        The channel is made if it is new.  With a `key`, repeating the call, also after a crash or
+        an error whose outcome is unknown, posts nothing a second time.
+
+        Args:
+            channel: 1 to 64 of a-z 0-9 . _ -
+            body: text, or JSON data, which is stored as its JSON text; at most 256 KiB.
+            **options: see `PostOptions`.
+
+        Raises:
+            DuplicateTask: the key was used for another body.
+        """
+        names.check_channel(channel)
+        checked = draft.check(dict(options))
+        policy = self._policy(channel)
+        is_new = policy is None
+        if policy is None:
+            self.store.declare(channel)
+            policy = self.store.policy(channel)
+        made = draft.body(
+            self._ids.next(), channel, wire.text_of(body), self.sender(), checked, now=self.source.now(), policy=policy
+        )
+        kept = self.store.add(made)
+        if kept.id != made.id and not draft.same(kept, made):
+            msg = f"the key {checked.get('key')!r} was used for {kept.id!r}, which has another body"
+            raise DuplicateTask(msg, hint="use a new key for new work, or post the same body again")
+        return Posted(kept.id, channel, created=kept.id == made.id, new_channel=is_new)
+
+    def create_channel(self, channel: str, **settings: object) -> Policy:
+        """Make a channel, or change the settings of one; see `Policy` for their names.
+
+        Returns:
+            The policy that holds now.
+        """
+        known = self._policy(names.check_channel(channel))
+        policy = wire.policy_from(settings, known)
+        self.store.declare(channel, policy)
+        return policy
+
+    def _policy(self, channel: str) -> Policy | None:
+        try:
+            return self.store.policy(channel)
+        except NotFound:
+            return None
+
+    # --- working ------------------------------------------------------------------------------
+
+    def claim(
+        self, channels: Sequence[str] = (), *, capabilities: Sequence[str] | None = None, lease_s: float | None = None
+    ) -> Task | None:
+        """Take the next task this worker is able to do, or None.  Does not wait; see `watch`.
+
+        The attempt counts from here.  Delivery is at least once: a task may have been worked on
+        before by someone whose lease lapsed, but only the holder of the token can finish it.
+
+        Args:
+            channels: where to look; all channels if empty.  One that does not exist is empty.
+            capabilities: what this worker can do; None means what the bus was opened with.
+            lease_s: how long the claim lasts unless renewed; None leaves it to the channel.
+
+        Returns:
+            The task; `task.ticket` is what the worker's other verbs want.
+        """
+        looked = [names.check_channel(c) for c in dict.fromkeys(channels)] or self.store.channels()
+        if lease_s is not None:
+            draft.check_number("lease_s", lease_s, low=1)
+        can = frozenset(self.capabilities if capabilities is None else capabilities)
+        if self._tend is not None:
+            self._tend(self)
+        candidates, losses = self._backlog.candidates(looked), 0
+        while (slot := candidates.next(self._skip(losses))) is not None:
+            try:
+                task = self._take(slot, can, lease_s)
+            except Conflict:
+                losses += 1
+                if losses == RELIST:
+                    candidates.refresh()
+                    losses = 0
+                continue
+            except CorruptRecord:
+                continue  # The store remembers it, and its `mend` puts it aside.
+            if task is not None:
+                return task
+        return None
+
+    def _skip(self, losses: int) -> int:
+        return routing.spread(losses, int(self.source.token(2), 16)) if losses > 1 else 0
+
+    def _take(self, slot: Slot, can: frozenset[str], lease_s: float | None) -> Task | None:
+        known = self._requires.get(slot.id)
+        if known is not None and routing.missing(known, can):
+            return None
+        now = self.source.now()
+        if lifecycle.is_expired(slot, now=now):
+            self.store.swap(slot, lifecycle.expire(slot, now=now), self._line(slot, Outcome.EXPIRED, "its ttl passed"))
+            return None
+        task = self.store.get(slot.id, at=slot)
+        if task is None:
+            return None
+        if routing.missing(task.body.requires, can):
+            if len(self._requires) >= REMEMBERED:
+                self._requires.clear()
+            self._requires[slot.id] = task.body.requires
+            return None
+        seconds = self.store.policy(slot.channel).lease_s if lease_s is None else lease_s
+        lease = Lease(self.identity.holder, self.source.token(6), now + int(seconds * 1000))
+        taken = lifecycle.claim(slot, lease)
+        self.store.swap(slot, taken)
+        task = Task(task.body, taken)
+        self._held[task.id] = task
+        return task
+
+    def held(self) -> list[Task]:
+        """Return what this session holds, oldest claim first, as far as it knows."""
+        return list(self._held.values())
+
+    def renew(self, claim: Task | Ticket, *, lease_s: float | None = None) -> Task:
+        """Keep a task: its lease ends `lease_s` (or the channel's lease) from now, never earlier than before.
+
+        Raises:
+            LeaseLost: the task was taken away, cancelled or finished; nothing was changed.
+        """
+        if lease_s is not None:
+            draft.check_number("lease_s", lease_s, low=1)
+
+        def decide(task: Task) -> tuple[Slot, None]:
+            seconds = self.store.policy(task.channel).lease_s if lease_s is None else lease_s
+            return lifecycle.renew(task.slot, expires=self.source.now() + int(seconds * 1000)), None
+
+        task = self._write(claim, decide)
+        if claim.id in self._held:
+            self._held[task.id] = task
+        return task
+
+    def ack(self, claim: Task | Ticket, result: object = "") -> Result:
+        """Finish a task with a result, final and on disk for good when this returns.
+
+        Args:
+            result: text, or JSON data, which is stored as its JSON text; at most 256 KiB.
+
+        Raises:
+            LeaseLost: the task is not this worker's any more.  The result was not published; it is
+                kept in `rejected/` for a person.
+        """
+        text = wire.text_of(result)
+        draft.check_size(text, "result")
+        ticket = _ticket(claim)
+        made: list[Result] = []
+
+        def decide(task: Task) -> tuple[Slot, Result]:
+            now = self.source.now()
+            made.append(Result(task.id, text, self.sender(), now, task.slot.attempt, token=ticket.token))
+            return lifecycle.ack(task.slot, now=now), made[-1]
+
+        try:
+            self._write(ticket, decide)
+        except LeaseLost:
+            # A worker that repeats itself because an answer got lost finds its own result there.
+            kept = self.get(ticket.id).result
+            if kept is None or kept.token != ticket.token:
+                raise
+            return kept
+        finally:
+            self._held.pop(ticket.id, None)
+        return made[-1]
+
+    def nack(self, claim: Task | Ticket, reason: str, *, retry_in_s: float | None = None) -> Task:
+        """Say that an attempt failed: the task is tried again after a pause, or is dead if it was the last.
+
+        Args:
+            reason: for the next worker and the dead letter.
+            retry_in_s: the pause; None leaves it to the backoff.
+
+        Raises:
+            LeaseLost: the task is not this worker's any more; nothing was changed.
+        """
+        if retry_in_s is not None:
+            draft.check_number("retry_in_s", retry_in_s)
+
+        def decide(task: Task) -> tuple[Slot, Attempt]:
+            policy, now = self.store.policy(task.channel), self.source.now()
+            back = lifecycle.fail(task.slot, task.body, policy, now=now, retry_in_s=retry_in_s)
+            return back, self._line(task.slot, Outcome.FAILED, reason)
+
+        return self._end(claim, decide)
+
+    def release(self, claim: Task | Ticket, reason: str = "") -> Task:
+        """Give a task back untouched: it is ready at once and, within a cap, the attempt does not count."""
+
+        def decide(task: Task) -> tuple[Slot, Attempt]:
+            back = lifecycle.release(task.slot, task.body, self.store.policy(task.channel))
+            return back, self._line(task.slot, Outcome.RELEASED, reason)
+
+        return self._end(claim, decide)
+
+    def block(self, claim: Task | Ticket, question: str) -> Task:
+        """Park a task that needs a person; `retry` with a note answers it."""
+        return self._end(
+            claim, lambda task: (lifecycle.block(task.slot), self._line(task.slot, Outcome.BLOCKED, question))
+        )
+
+    def release_all(self, reason: str = "") -> int:
+        """Give back everything this session holds; return how many.  What it lost meanwhile is passed over."""
+        count = 0
+        for task in self.held():
+            try:
+                self.release(task.ticket, reason)
+                count += 1
+            except (LeaseLost, NotFound):
+                self._held.pop(task.id, None)
+        return count
+
+    def _end(self, claim: Task | Ticket, decide: Callable[[Task], tuple[Slot, Attempt]]) -> Task:
+        task = self._write(claim, decide)
+        self._held.pop(claim.id, None)
+        return task
+
+    def _write(self, claim: Task | Ticket, decide: Callable[[Task], tuple[Slot, Attempt | Result | None]]) -> Task:
+        """Write as the holder of a lease: look, decide, swap; again if the lease was renewed meanwhile."""
+        ticket = _ticket(claim)
+        draft.check_token(ticket.token)
+        task = self._held.get(ticket.id)
+        if task is None or task.lease.token != ticket.token:
+            task = self.get(ticket.id)
+        for _ in range(TRIES):
+            lost = task.slot.lease is None or task.slot.lease.token != ticket.token or task.state is not State.LEASED
+            if lost:
+                self._lost(task, ticket, decide)
+            new, entry = decide(task)
+            try:
+                self.store.swap(task.slot, new, entry)
+            except Conflict:
+                task = self.get(ticket.id)
+                continue
+            return replace(task, slot=new)
+        msg = f"{ticket.id!r} is being written by others all the time"
+        raise Conflict(msg, hint="repeat the call")
+
+    def _lost(self, task: Task, ticket: Ticket, decide: Callable[[Task], tuple[Slot, Attempt | Result | None]]) -> None:
+        """Keep a late result aside, then say who has the task now."""
+        self._held.pop(task.id, None)
+        lease, attempt = Lease(self.identity.holder, ticket.token, 0), max(1, task.slot.attempt)
+        stale = task.slot._replace(state=State.LEASED, lease=lease, attempt=attempt, day="", not_before=0)
+        new, entry = decide(replace(task, slot=stale))
+        repeated = task.result is not None and task.result.token == ticket.token
+        if isinstance(entry, Result) and not repeated:
+            try:
+                self.store.swap(stale, new, entry)
+            except Conflict:
+                pass
+        raise LeaseLost(find.why_lost(task, self.identity.agent), hint=find.after_loss(task))
+
+
+def _ticket(claim: Task | Ticket) -> Ticket:
+    return claim.ticket if isinstance(claim, Task) else claim

@@ -1,0 +1,244 @@
+"""Settings: flag > environment > project file > user file > default.  The only reader of the environment.
+
+The project file is `mcp-bus.toml` in the checkout's top directory, the user file
+`~/.config/mcp-bus/config.toml` (or under `XDG_CONFIG_HOME`).
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from mcp_bus.bus import Bus
+from mcp_bus.clock import System
+from mcp_bus.draft import check_words
+from mcp_bus.errors import InvalidRequest
+from mcp_bus.identity import git, session
+from mcp_bus.names import check_channel
+from mcp_bus.recovery import Tender
+from mcp_bus.stores import layout, probe
+from mcp_bus.stores.file import FileStore
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+FOLDER = ".mcp-bus"
+PROFILES = ("worker", "lead", "full")
+
+
+class Setting(NamedTuple):
+    """One setting: its environment variable, default, and what it is for."""
+
+    env: str
+    default: Any
+    about: str
+
+
+SETTINGS: dict[str, Setting] = {
+    "bus": Setting("MCP_BUS_DIR", "", "the bus directory"),
+    "agent": Setting("MCP_BUS_AGENT", "", "this agent's name; git context if empty"),
+    "session": Setting("MCP_BUS_SESSION", "", "this session's generation; random if empty"),
+    "capabilities": Setting("MCP_BUS_CAPABILITIES", (), "what this worker can do"),
+    "channels": Setting("MCP_BUS_CHANNELS", (), "channels to claim from; all if empty"),
+    "durability": Setting("MCP_BUS_DURABILITY", "full", "full: fsync before acknowledging; none: survive kill -9 only"),
+    "profile": Setting("MCP_BUS_PROFILE", "full", "tools to offer: worker, lead or full"),
+    "read_only": Setting("MCP_BUS_READ_ONLY", False, "offer no tool that changes the bus"),
+    "wait_s": Setting("MCP_BUS_WAIT_S", 25.0, "how long a waiting tool waits unless told"),
+    "max_wait_s": Setting("MCP_BUS_MAX_WAIT_S", 50.0, "how long a waiting tool may wait"),
+    "log_level": Setting("MCP_BUS_LOG_LEVEL", "warning", "debug, info, warning or error; to stderr"),
+}
+_CHOICES = {
+    "durability": ("full", "none"),
+    "profile": PROFILES,
+    "log_level": ("debug", "info", "warning", "error"),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Config:
+    """Every setting's value, and where it came from (`flag`, an environment variable, a file, `default`)."""
+
+    values: dict[str, Any]
+    origins: dict[str, str]
+    cwd: Path
+
+    def __getitem__(self, name: str) -> Any:  # noqa: ANN401  settings have several types
+        """Return a setting's value."""
+        return self.values[name]
+
+    @property
+    def path(self) -> Path:
+        """The bus directory, absolute."""
+        return Path(self.values["bus"])
+
+
+def load(
+    flags: Mapping[str, Any] | None = None, *, env: Mapping[str, str] | None = None, cwd: Path | None = None
+) -> Config:
+    """Gather all settings.
+
+    Args:
+        flags: values given on the command line or in code; None ones count as not given.
+
+    Raises:
+        InvalidRequest: names the setting, where it was set, and what it should be.
+    """
+    env = os.environ if env is None else env
+    cwd = Path.cwd() if cwd is None else cwd
+    checkout = git.find(cwd)
+    layers: list[tuple[str, Mapping[str, Any]]] = [
+        ("flag", {name: value for name, value in (flags or {}).items() if value is not None}),
+        ("environment", {name: env[s.env] for name, s in SETTINGS.items() if env.get(s.env)}),
+    ]
+    top = checkout.top if checkout else cwd
+    layers.append((str(top / "mcp-bus.toml"), _project(top)))
+    base = Path(env.get("XDG_CONFIG_HOME") or Path(env.get("HOME") or Path.home()) / ".config")
+    layers.append((str(base / "mcp-bus" / "config.toml"), _file(base / "mcp-bus" / "config.toml")))
+    values: dict[str, Any] = {}
+    origins: dict[str, str] = {}
+    for name, setting in SETTINGS.items():
+        values[name], origins[name] = setting.default, "default"
+        for origin, layer in layers:
+            if name in layer:
+                where = setting.env if origin == "environment" else origin
+                values[name], origins[name] = _checked(name, layer[name], where), where
+                break
+    if not values["bus"]:
+        values["bus"], origins["bus"] = _place(checkout, env)
+    values["bus"] = str((cwd / Path(values["bus"]).expanduser()).absolute())
+    return Config(values, origins, cwd)
+
+
+def _place(checkout: git.Checkout | None, env: Mapping[str, str]) -> tuple[str, str]:
+    if checkout is not None and (checkout.home / FOLDER).is_dir():
+        return str(checkout.home / FOLDER), "repository"
+    return str(Path(env.get("HOME") or Path.home()) / FOLDER), "default: one per user"
+
+
+def _file(path: Path) -> dict[str, Any]:
+    try:
+        data = path.read_bytes()
+    except OSError:
+        return {}
+    import tomllib  # noqa: PLC0415  most calls have no such file
+
+    try:
+        found = tomllib.loads(data.decode())
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        msg = f"{str(path)!r} is not TOML: {error}"
+        raise InvalidRequest(msg, hint="correct or remove the file") from None
+    unknown = sorted(set(found) - set(SETTINGS))
+    if unknown:
+        msg = f"{str(path)!r} sets {unknown[0]!r}, which is not a setting"
+        raise InvalidRequest(msg, hint="known settings: " + ", ".join(SETTINGS))
+    return found
+
+
+def _project(top: Path) -> dict[str, Any]:
+    """Read a project's file.  It comes with the code, so it may not send work elsewhere."""
+    path = top / "mcp-bus.toml"
+    found = _file(path)
+    if "bus" in found:
+        place = (top / str(found["bus"])).resolve()
+        if not place.is_relative_to(top.resolve()):
+            msg = f"{str(path)!r} puts the bus outside the project"
+            raise InvalidRequest(msg, hint="a project's file may only name a directory inside it; use MCP_BUS_DIR")
+        found["bus"] = str(place)
+    return found
+
+
+def _checked(name: str, value: Any, where: str) -> Any:  # noqa: ANN401  settings have several types
+    try:
+        return _parsed(name, value)
+    except (ValueError, InvalidRequest) as error:
+        msg = f"{where} sets {name} to {str(value)[:80]!r}: {error}"
+        raise InvalidRequest(msg, hint=SETTINGS[name].about) from None
+
+
+def _parsed(name: str, value: Any) -> Any:  # noqa: ANN401  settings have several types
+    default = SETTINGS[name].default
+    if isinstance(default, bool):
+        if isinstance(value, bool):
+            return value
+        word = str(value).lower()
+        if word not in ("1", "true", "yes", "on", "0", "false", "no", "off"):
+            msg = "it is yes or no"
+            raise ValueError(msg)
+        return word in ("1", "true", "yes", "on")
+    if isinstance(default, float):
+        number = float(value)
+        if not 0 <= number <= 86_400:
+            msg = "it is a number of seconds up to 86400"
+            raise ValueError(msg)
+        return number
+    if isinstance(default, tuple):
+        words = value.replace(",", " ").split() if isinstance(value, str) else list(value)
+        return tuple(check_channel(w) for w in words) if name == "channels" else check_words(name, words)
+    text = os.fspath(value) if isinstance(value, os.PathLike) else value
+    if not isinstance(text, str) or (name in _CHOICES and text not in _CHOICES[name]):
+        msg = "it is one of " + ", ".join(_CHOICES.get(name, ("text",)))
+        raise ValueError(msg)
+    return text
+
+
+def open_from(config: Config, *, client: str = "", create: bool = False) -> Bus:
+    """Open the bus that the settings name.
+
+    Args:
+        client: the program that speaks, part of the agent's name.
+        create: make the bus if there is none.
+
+    Raises:
+        StoreUnavailable: there is no bus, or its file system cannot carry one.
+        Untrusted: it belongs to another user.
+    """
+    path = config.path
+    place = path if path.exists() else path.parent
+    verdict = probe.judge(probe.kind_of(place))
+    verdict.check(path)
+    if create and not (path / "bus.json").exists():
+        verdict = layout.create(path)
+        print(f"mcp-bus: made a new bus at {path}", file=sys.stderr)  # noqa: T201  people must know
+    if verdict.warning:
+        print(f"mcp-bus: WARNING: {verdict.warning}", file=sys.stderr)  # noqa: T201  people must know
+    source = System()
+    who = session.identify(
+        config.cwd,
+        agent=config["agent"],
+        client=client,
+        session=config["session"] or source.token(4),
+        pid=os.getpid(),
+    )
+    store = FileStore(path, source=source, durable=config["durability"] == "full", who=who.holder)
+    bus = Bus(store, who, source, tend=Tender())
+    bus.capabilities = config["capabilities"]
+    return bus
+
+
+def open_bus(path: str | os.PathLike[str] | None = None, *, create: bool = True, **settings: object) -> Bus:
+    """Open a bus; what scripts start with.
+
+    For example `open_bus("/tmp/my-bus", agent="nightly", capabilities=["python"])`.
+
+    Args:
+        path: the bus directory; None looks at `MCP_BUS_DIR`, then for `.mcp-bus/` beside the git
+            directory all worktrees share, then takes `~/.mcp-bus`.
+        create: make it if it is missing.
+        **settings: any of `mcp_bus.config.SETTINGS` by name, such as `agent`, `capabilities`,
+            `durability`; they win over the environment and files.
+
+    Returns:
+        The bus, a context manager.  Acknowledged writes are on disk for good (`durability="full"`).
+
+    Raises:
+        StoreUnavailable: no bus there (with `create=False`), or a file system that cannot carry one.
+        InvalidRequest: a setting is unknown or has a wrong value.
+    """
+    unknown = sorted(set(settings) - set(SETTINGS))
+    if unknown:
+        msg = f"{unknown[0]!r} is not a setting"
+        raise InvalidRequest(msg, hint="known settings: " + ", ".join(SETTINGS))
+    return open_from(load({"bus": path, **settings}), create=create)

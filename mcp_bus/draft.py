@@ -1,0 +1,179 @@
+"""From what a caller asked for to a body that can be posted, or a clear refusal.  Pure."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from mcp_bus import wire
+from mcp_bus.errors import InvalidRequest
+from mcp_bus.model import MAX_CONTENT, POST_OPTIONS, PRIORITIES, Body
+
+if TYPE_CHECKING:
+    from mcp_bus.model import Policy, Sender, Task
+
+CAPABILITY = re.compile(r"[a-z0-9][a-z0-9._:/+-]{0,63}\Z", re.IGNORECASE)
+TOKEN = re.compile(r"[0-9a-f]{4,32}\Z")
+MAX_TITLE = 200
+MAX_WORDS = 32
+YEAR_S = 366 * 86_400.0
+_EDITABLE = ("title", "thread", "reply_to", "key")
+
+
+def check_number(name: str, value: object, *, low: float = 0, high: float = YEAR_S) -> float:
+    """Return a number of seconds if it is one within the limits.
+
+    Raises:
+        InvalidRequest: it is not.
+    """
+    if isinstance(value, bool) or not isinstance(value, int | float) or not low <= value <= high:
+        msg = f"{name} is {value!r}, which is not a number from {low:g} to {high:g}"
+        raise InvalidRequest(msg, hint="give seconds, for example 60")
+    return float(value)
+
+
+def check_token(token: object) -> str:
+    """Return a lease token if it has the form of one."""
+    if isinstance(token, str) and TOKEN.match(token):
+        return token
+    msg = f"{str(token)[:40]!r} is not a lease token"
+    raise InvalidRequest(msg, hint="pass the token that the claim returned")
+
+
+def check_size(text: str, what: str) -> str:
+    """Return a text that is within the limit for bodies and results."""
+    try:
+        size = len(text) if len(text) > MAX_CONTENT else len(text.encode())
+    except UnicodeEncodeError:
+        msg = f"the {what} has half a surrogate pair in it"
+        raise InvalidRequest(msg, hint="send valid Unicode text") from None
+    if size > MAX_CONTENT:
+        msg = f"the {what} has {size} bytes, the limit is {MAX_CONTENT}"
+        raise InvalidRequest(msg, hint="put large data in a file and send its path")
+    return text
+
+
+def check_words(name: str, value: object) -> tuple[str, ...]:
+    """Return a list of capabilities, sorted, each once."""
+    if isinstance(value, str):
+        value = [value]
+    if not isinstance(value, list | tuple | set | frozenset) or len(value) > MAX_WORDS:
+        msg = f"{name} is not a list of at most {MAX_WORDS} words"
+        raise InvalidRequest(msg, hint="for example ['python', 'review']")
+    for word in value:
+        if not isinstance(word, str) or not CAPABILITY.match(word):
+            msg = f"{str(word)[:80]!r} is not a word for {name}"
+            raise InvalidRequest(msg, hint="use letters, digits and . _ : / + -, at most 64")
+    return tuple(sorted({word.lower() for word in value}))
+
+
+def _text(name: str, value: object) -> str:
+    if not isinstance(value, str) or len(value) > MAX_TITLE:
+        msg = f"{name} is not a text of at most {MAX_TITLE} characters"
+        raise InvalidRequest(msg, hint="put details into the body")
+    return check_size(value, name)
+
+
+def _whole(name: str, value: object, low: int, high: int) -> int:
+    if type(value) is not int or not low <= value <= high:
+        msg = f"{name} is {value!r}, which is not a whole number from {low} to {high}"
+        raise InvalidRequest(msg)
+    return value
+
+
+def check(options: dict[str, Any]) -> dict[str, Any]:
+    """Check post options by name, type and range; leave out those that are None.
+
+    Raises:
+        InvalidRequest: names the option and what it should be.
+    """
+    made: dict[str, Any] = {}
+    for name, value in options.items():
+        if name not in POST_OPTIONS:
+            msg = f"{name!r} is not an option of post"
+            raise InvalidRequest(msg, hint="known options: " + ", ".join(sorted(POST_OPTIONS)))
+        if value is None:
+            continue
+        if name in _EDITABLE:
+            made[name] = _text(name, value)
+        elif name == "type":
+            made[name] = _kind(value)
+        elif name == "priority":
+            made[name] = _whole(name, value, PRIORITIES[0], PRIORITIES[-1])
+        elif name == "max_attempts":
+            made[name] = _whole(name, value, 1, 1000)
+        elif name == "requires":
+            made[name] = check_words(name, value)
+        else:
+            made[name] = check_number(name, value)
+    return made
+
+
+def _kind(value: object) -> str:
+    if value not in wire.TYPES:
+        msg = f"{value!r} is not a message type"
+        raise InvalidRequest(msg, hint="known types: " + ", ".join(sorted(wire.TYPES)))
+    return str(value)
+
+
+def body(  # noqa: PLR0913  one argument per source: id, place, words, sender, options, time and rules
+    task_id: str, channel: str, content: str, sender: Sender, options: dict[str, Any], *, now: int, policy: Policy
+) -> Body:
+    """Make the body of a new task out of checked options."""
+    check_size(content, "body")
+    delay_s, ttl_s = options.get("delay_s", 0), options.get("ttl_s", policy.ttl_s)
+    key = options.get("key", "")
+    not_before = now + int(delay_s * 1000) if delay_s else 0
+    return Body(
+        id=task_id,
+        channel=channel,
+        content=content,
+        sender=sender,
+        created=now,
+        type=options.get("type", "task"),
+        reply_to=options.get("reply_to", ""),
+        title=options.get("title", ""),
+        thread=options.get("thread", ""),
+        priority=options.get("priority", 0),
+        not_before=not_before,
+        # The ttl counts from when the task can first be claimed, or a delay would eat it up.
+        deadline=(not_before or now) + max(1, int(ttl_s * 1000)) if ttl_s else 0,
+        max_attempts=options.get("max_attempts"),
+        backoff_s=options.get("backoff_s"),
+        requires=options.get("requires", ()),
+        key=key_of(sender.agent, key) if key else "",
+    )
+
+
+def key_of(agent: str, key: str) -> str:
+    """Return the name of an idempotency key: one per sender and key."""
+    import hashlib  # noqa: PLC0415  loads OpenSSL, which most calls do not need
+
+    return hashlib.sha256(f"{agent}\0{key}".encode()).hexdigest()
+
+
+def edited(old: Task, task_id: str, content: str, sender: Sender, *, now: int) -> Body:
+    """Make the body that replaces a dead task; made twice for one death it has one key."""
+    check_size(content, "body")
+    return replace(
+        old.body,
+        id=task_id,
+        content=content,
+        sender=sender,
+        created=now,
+        not_before=0,
+        deadline=0,
+        retry_of=old.id,
+        key=key_of(f"retry of {old.id}", str(old.slot.attempt)),
+    )
+
+
+def same(kept: Body, new: Body) -> bool:
+    """Tell whether two bodies ask for the same thing; times and the sender's process do not count."""
+
+    def essence(item: Body) -> Body:
+        agent = replace(item.sender, pid=0, pwd="")
+        return replace(item, id="", created=0, not_before=0, deadline=0, sender=agent)
+
+    return essence(kept) == essence(new)

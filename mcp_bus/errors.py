@@ -1,0 +1,95 @@
+"""Every exception the package raises on purpose.
+
+Each error says what happened, why, and what to do next.  `str(error)` is the fact,
+`error.hint` the next step; `code` is stable and goes into `--json` output.  Where errors
+leave the package they are translated in three places only: `server/errors`, `cli/main` and a
+worker's loop.
+"""
+
+from __future__ import annotations
+
+
+class BusError(Exception):
+    """Base of all errors raised on purpose.
+
+    Attributes:
+        code: a stable word for programs.
+        retryable: whether the same call can succeed later without being changed.
+        hint: what to do next, one sentence in lower case; may be empty.
+    """
+
+    code = "error"
+    retryable = False
+
+    def __init__(self, message: str, *, hint: str = "") -> None:
+        """Keep `message` (the fact, lower case) and `hint` (the next step)."""
+        super().__init__(message)
+        self.hint = hint
+
+
+class InvalidRequest(BusError):
+    """The caller asked for something that can never work."""
+
+    code = "invalid_request"
+
+
+class IllegalTransition(InvalidRequest):
+    """The task is in a state this verb does not apply to."""
+
+    code = "illegal_transition"
+
+
+class NotFound(BusError):
+    """No such task, channel or file."""
+
+    code = "not_found"
+
+
+class Gone(NotFound):
+    """The task existed and was pruned after its retention time."""
+
+    code = "gone"
+
+
+class Conflict(BusError):
+    """Someone else was first; look again and decide again."""
+
+    code = "conflict"
+    retryable = True
+
+
+class DuplicateTask(Conflict):
+    """The idempotency key is taken by a task with another body."""
+
+    code = "duplicate_task"
+    retryable = False
+
+
+class LeaseLost(Conflict):
+    """The caller no longer holds the task; what it wrote was not accepted."""
+
+    code = "lease_lost"
+    retryable = False
+
+
+class Untrusted(BusError):
+    """The bus, or something in it, belongs to someone who must not be trusted."""
+
+    code = "untrusted"
+
+
+class CorruptRecord(BusError):
+    """Bytes in the bus are not what the protocol says they are."""
+
+    code = "corrupt_record"
+
+
+class StoreUnavailable(BusError):
+    """The medium failed: full, read-only, gone, or not fit for a bus.
+
+    When this is raised by a write the outcome may be unknown; repeating the call with the same
+    idempotency key or token is always safe.
+    """
+
+    code = "store_unavailable"
+    retryable = True

@@ -1,0 +1,180 @@
+"""Looking tasks up: short ids, searches, counts per channel, and how waited-for tasks ended."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from mcp_bus import names
+from mcp_bus.errors import BusError, Conflict, CorruptRecord, Gone, InvalidRequest, NotFound
+from mcp_bus.model import ENDED, MAX_CONTENT, State
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from mcp_bus.bus import Bus
+    from mcp_bus.model import Policy, Task
+    from mcp_bus.stores.base import Store
+
+# Digits shown of an id: its random end.
+SHORT = 8
+MIN_SHORT = 4
+
+
+def short(task_id: str) -> str:
+    """Return the last digits of an id, which any verb accepts in its place."""
+    return task_id[-SHORT:]
+
+
+def unknown(task_id: str) -> str:
+    """Say that there is no such task, without echoing a whole document back."""
+    return f"there is no task {task_id[:60]!r}"
+
+
+def resolve(store: Store, text: object) -> str:
+    """Return the full id for any unique beginning or end of one.
+
+    Raises:
+        InvalidRequest: it cannot be part of an id, or is too short to be unique by more than luck.
+        NotFound: no task, or several tasks, have it.
+    """
+    if not isinstance(text, str) or not text.isascii() or not text.replace("req_", "", 1).isalnum() or len(text) > 64:
+        msg = f"{str(text)[:60]!r} is not a task id"
+        raise InvalidRequest(msg, hint="ids look like req_0193…; any unique beginning or end will do")
+    text = text.lower()
+    if names.TASK_ID.match(text) and len(text) >= 26:
+        return text
+    if len(text.removeprefix("req_")) < MIN_SHORT:
+        msg = f"{text!r} is too short for a task id"
+        raise InvalidRequest(msg, hint=f"give at least {MIN_SHORT} of its digits")
+    head = text if text.startswith("req_") else "req_" + text
+    found = [i for i in store.ids() if i.endswith(text) or i.startswith(head)]
+    if len(found) == 1:
+        return found[0]
+    if not found:
+        raise NotFound(unknown(text), hint="find_tasks or `mcp-bus find` lists tasks; pruned ones need the full id")
+    some = ", ".join(sorted(found)[:3])
+    msg = f"{text!r} could be any of {len(found)} tasks: {some}{'' if len(found) <= 3 else ', …'}"
+    raise NotFound(msg, hint="give more digits")
+
+
+def why_lost(task: Task, agent: str) -> str:
+    """Say who has a task that a worker believed to hold."""
+    lease = task.slot.lease
+    now = f"it is {task.state}"
+    if task.state is State.LEASED and lease is not None:
+        now = f"it is leased by {lease.holder!r}, attempt {task.slot.attempt}"
+    return f"{agent!r} no longer holds {task.id!r} under that token: {now}"
+
+
+def after_loss(task: Task) -> str:
+    """Say what a worker should do after it lost a lease."""
+    if task.state is State.CANCELLED:
+        return "it was cancelled: stop working on it and call claim_next"
+    return "drop this result and call claim_next"
+
+
+@dataclass(frozen=True, slots=True)
+class ChannelView:
+    """One channel at a glance; `oldest` is when the oldest ready task was posted, 0 for none."""
+
+    name: str
+    counts: dict[State, int]
+    oldest: int
+    policy: Policy
+
+
+def channels(store: Store) -> list[ChannelView]:
+    """Return every channel with its counts, as far as listings can tell."""
+    views = []
+    for name in store.channels():
+        first = min(store.scan(name, State.READY), key=lambda slot: slot.id, default=None)
+        oldest = int(first.id[4:16], 16) if first else 0
+        views.append(ChannelView(name, store.count(name), oldest, store.policy(name)))
+    return views
+
+
+def tasks(
+    bus: Bus, *, text: str = "", channel: str = "", state: str = "", after: str = "", limit: int = 20
+) -> Iterator[Task]:
+    """Search tasks by words in title, body or thread, by state and by channel; ordered by id in each channel.
+
+    Args:
+        text: every word must occur, whatever its case.
+        after: only ids greater than this one, for the next page.
+    """
+    states = [State(state)] if check_state(state) else list(State)
+    words, count = text.lower().split(), 0
+    for name in [names.check_channel(channel)] if channel else bus.store.channels():
+        ids = sorted({slot.id for one in states for slot in bus.store.scan(name, one, after=after)})
+        for task_id in ids:
+            try:
+                task = bus.store.get(task_id)
+            except (CorruptRecord, NotFound, Conflict):
+                continue
+            if task is None or task.state not in states or not _has(task, words):
+                continue
+            yield task
+            count += 1
+            if count >= limit:
+                return
+
+
+def check_state(state: str) -> bool:
+    """Tell whether a state was named.
+
+    Raises:
+        InvalidRequest: there is no such state.
+    """
+    if state and state not in list(State):
+        msg = f"{state[:40]!r} is not a state"
+        raise InvalidRequest(msg, hint="states: " + ", ".join(State))
+    return bool(state)
+
+
+def _has(task: Task, words: Sequence[str]) -> bool:
+    if not words:
+        return True
+    body = task.body
+    text = f"{body.title}\n{body.thread}\n{body.content[:MAX_CONTENT]}\n{body.sender.agent}\n{task.id}".lower()
+    return all(word in text for word in words)
+
+
+@dataclass(frozen=True, slots=True)
+class Ending:
+    """How a waited-for task stands: the task that has the last word, or why there is none.
+
+    `task` is the successor when the one asked for was edited and retried.  `is_over` means that
+    waiting longer brings nothing by itself.
+    """
+
+    asked: str
+    task: Task | None
+    is_over: bool
+    error: str = ""
+
+
+def ending(bus: Bus, task_id: str) -> Ending:
+    """Return how a task ended or who has it, following edited retries to the task that counts."""
+    seen: set[str] = set()
+    current = task_id
+    while True:
+        try:
+            task = bus.get(current)
+        except Gone as error:
+            return Ending(task_id, None, is_over=True, error=str(error))
+        seen.add(task.id)
+        following = next((line.successor for line in reversed(task.history) if line.successor), "")
+        if task.state is not State.CANCELLED or not following or following in seen:
+            return Ending(task_id, task, is_over=task.state in ENDED)
+        current = following
+
+
+def safe_ending(bus: Bus, task_id: str) -> Ending:
+    """Return `ending`, with an unreadable or unknown task as an ending of its own kind."""
+    try:
+        return ending(bus, task_id)
+    except Conflict:
+        return Ending(task_id, None, is_over=False, error="it is on the move")
+    except BusError as error:
+        return Ending(task_id, None, is_over=True, error=str(error))

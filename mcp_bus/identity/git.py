@@ -1,0 +1,112 @@
+"""What git says about a directory, read from its files: a verb must not wait for four processes."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+_SECTION = re.compile(r'\s*\[\s*(?P<name>[A-Za-z0-9.-]+)(?:\s+"(?P<sub>(?:[^"\\]|\\.)*)")?\s*\]')
+_URL = re.compile(r"\s*url\s*=\s*(?P<url>.*?)\s*\Z", re.IGNORECASE)
+_SCHEME = re.compile(r"(?:[a-z][a-z0-9+.-]*)://", re.IGNORECASE)
+MAX_CONFIG = 1_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class Checkout:
+    """A git checkout.
+
+    Attributes:
+        top: the directory that holds `.git`.
+        common: the directory all worktrees of the repository share.
+        is_worktree: a linked worktree, not the main one.
+        branch: the branch, or `HEAD` when detached.
+        remote: the origin as `host/owner/repo`, without scheme, credentials or `.git`; may be empty.
+    """
+
+    top: Path
+    common: Path
+    is_worktree: bool
+    branch: str
+    remote: str
+
+    @property
+    def home(self) -> Path:
+        """The directory where a bus for the whole repository lives, next to the shared git directory."""
+        return self.common.parent if self.common.name == ".git" else self.common
+
+
+def find(start: Path) -> Checkout | None:
+    """Return the checkout a directory is in, or None.  Never raises for a damaged one."""
+    try:
+        for top in (start, *start.parents):
+            dot = top / ".git"
+            if dot.exists():
+                return _read(top, dot)
+    except OSError:
+        return None
+    return None
+
+
+def _read(top: Path, dot: Path) -> Checkout | None:
+    git = dot
+    if dot.is_file():
+        word, _, where = _text(dot).partition(":")
+        if word.strip() != "gitdir":
+            return None
+        git = (top / where.strip()).resolve()
+    shared = _text(git / "commondir").strip()
+    common = (git / shared).resolve() if shared else git.resolve()
+    head = _text(git / "HEAD").strip()
+    if not head:
+        return None
+    prefix = "ref: refs/heads/"
+    branch = head[len(prefix) :] if head.startswith(prefix) else "HEAD"
+    return Checkout(top, common, git.resolve() != common, branch, normal(_origin(_text(common / "config"))))
+
+
+def _text(path: Path) -> str:
+    try:
+        with path.open(encoding="utf-8", errors="replace") as file:
+            return file.read(MAX_CONFIG)
+    except OSError:
+        return ""
+
+
+def _origin(config: str) -> str:
+    inside = False
+    for line in config.splitlines():
+        section = _SECTION.match(line)
+        if section:
+            inside = section["name"].lower() == "remote" and section["sub"] == "origin"
+        elif inside and (url := _URL.match(line)):
+            return url["url"].strip('"')
+    return ""
+
+
+def normal(remote: str) -> str:
+    """Return a remote as `host/owner/repo`: no scheme, no credentials, no port, no `.git`.
+
+    A local path becomes `local/<its last part>`.
+    """
+    if not remote:
+        return ""
+    if _SCHEME.match(remote):
+        rest = _SCHEME.sub("", remote, count=1)
+        if remote.lower().startswith("file:"):
+            return _local(rest)
+        place, _, path = rest.partition("/")
+        host = place.rpartition("@")[2]
+        host = re.sub(r":\d+\Z", "", host)
+    elif re.match(r"(?:[^/@]+@)?[^/:]{2,}:", remote):  # scp form: user@host:path
+        place, _, path = remote.partition(":")
+        host = place.rpartition("@")[2]
+    else:
+        return _local(remote)
+    path = path.partition("?")[0].strip("/").removesuffix(".git")
+    return f"{host.lower()}/{path}".strip("/")
+
+
+def _local(path: str) -> str:
+    name = path.rstrip("/").rpartition("/")[2].removesuffix(".git")
+    return f"local/{name}" if name else ""

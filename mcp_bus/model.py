@@ -1,0 +1,306 @@
+"""The nouns: frozen values that every layer passes around.
+
+All times are integers, milliseconds since the epoch, and end in no suffix; durations in seconds
+end in `_s`.  Nothing here reads a clock, a file or a random number.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, fields
+from datetime import date
+from enum import StrEnum
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, NamedTuple, TypedDict
+
+from mcp_bus.errors import InvalidRequest
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+NOTHING: Mapping[str, Any] = MappingProxyType({})
+DAY = 86_400_000
+MAX_CONTENT = 256 * 1024
+PRIORITIES = range(-9, 10)
+
+
+class State(StrEnum):
+    """Where a task is in its life; each state is a folder of its channel."""
+
+    SCHEDULED = "scheduled"
+    READY = "ready"
+    LEASED = "leased"
+    DONE = "done"
+    DEAD = "dead"
+    CANCELLED = "cancelled"
+    EXPIRED = "expired"
+
+
+WAITING = (State.READY, State.SCHEDULED)
+OPEN = (State.READY, State.SCHEDULED, State.LEASED)
+ENDED = (State.DONE, State.DEAD, State.CANCELLED, State.EXPIRED)
+ARCHIVED = (State.DONE, State.CANCELLED, State.EXPIRED)
+
+
+class Outcome(StrEnum):
+    """How one attempt at a task ended, or what a person did to the task."""
+
+    FAILED = "failed"
+    LAPSED = "lapsed"
+    BLOCKED = "blocked"
+    RELEASED = "released"
+    REQUEUED = "requeued"
+    CANCELLED = "cancelled"
+    DISCARDED = "discarded"
+    RETRIED = "retried"
+    UNDONE = "undone"
+    EXPIRED = "expired"
+
+
+@dataclass(frozen=True, slots=True)
+class Sender:
+    """Who wrote a message: `agent` is a name, `pid` and `pwd` say where it ran."""
+
+    agent: str
+    pid: int = 0
+    pwd: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Body:
+    """What was posted.  Written once, never changed.
+
+    Attributes:
+        content: text; a JSON value posted as data is stored as its JSON text.
+        created: when the sender posted it, by the sender's clock.
+        not_before: earliest time it may be claimed; 0 for at once.
+        deadline: when it expires unclaimed; 0 for never.
+        max_attempts, backoff_s: None leaves them to the channel's policy.
+        requires: capabilities a worker must have, sorted.
+        key: sha256 of sender and idempotency key, in hex; empty without one.
+        retry_of: the dead task this one replaces, when it was edited.
+        extra: fields under `bus` that this version does not know, kept as they were.
+    """
+
+    id: str
+    channel: str
+    content: str
+    sender: Sender
+    created: int
+    type: str = "task"
+    reply_to: str = ""
+    title: str = ""
+    thread: str = ""
+    priority: int = 0
+    not_before: int = 0
+    deadline: int = 0
+    max_attempts: int | None = None
+    backoff_s: float | None = None
+    requires: tuple[str, ...] = ()
+    key: str = ""
+    retry_of: str = ""
+    extra: Mapping[str, Any] = field(default_factory=lambda: NOTHING)
+
+
+class Lease(NamedTuple):
+    """A claim on a task: `token` proves it, `expires` ends it unless renewed."""
+
+    holder: str
+    token: str
+    expires: int
+
+
+class Slot(NamedTuple):
+    """Where a task is: everything that changes, and nothing else.
+
+    A named tuple, not a dataclass: each step of a task makes a new one, and this makes and compares
+    several times as fast.  For files a slot is exactly one path, so two slots are equal when their paths are.
+
+    Attributes:
+        attempt: hand-overs so far; the current one counts from the moment it is claimed.
+        budget: attempts allowed, when a retry raised it above what the body says; else 0.
+        releases: hand-backs that did not cost an attempt.
+        deadline: when it expires unclaimed; 0 for never.
+        not_before: when it becomes ready (only while scheduled).
+        lease: who holds it (only while leased); kept, without an expiry, in the done name.
+        day: the archive folder, `yyyy-mm-dd` (only for done, cancelled and expired).
+        discarded: cancelled out of the dead letter, so undo puts it back there.
+    """
+
+    id: str
+    channel: str
+    state: State
+    priority: int = 0
+    attempt: int = 0
+    budget: int = 0
+    releases: int = 0
+    deadline: int = 0
+    not_before: int = 0
+    lease: Lease | None = None
+    day: str = ""
+    discarded: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """One line of a task's history: what ended an attempt, who said so, and why.
+
+    `successor` is the id of the edited task that took this one's place, if one did.
+    """
+
+    attempt: int
+    outcome: Outcome
+    at: int
+    by: str
+    note: str = ""
+    token: str = ""
+    successor: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """What a worker answered.  The first published result of a task is final.
+
+    `token` is the one of the lease it was made under, so that a worker that repeats itself after a
+    lost answer is recognised.
+    """
+
+    id: str
+    content: str
+    sender: Sender
+    at: int
+    attempt: int = 0
+    status: str = "success"
+    error: str = ""
+    token: str = ""
+
+
+class Ticket(NamedTuple):
+    """The right to write to a task: its id and the token of a lease on it."""
+
+    id: str
+    token: str
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """A task as one reader saw it: body, place, and, once ended, result and history."""
+
+    body: Body
+    slot: Slot
+    result: Result | None = None
+    history: tuple[Attempt, ...] = ()
+
+    @property
+    def id(self) -> str:
+        """The full id, `req_…`."""
+        return self.body.id
+
+    @property
+    def channel(self) -> str:
+        """The channel it was posted on."""
+        return self.slot.channel
+
+    @property
+    def state(self) -> State:
+        """The state it was seen in."""
+        return self.slot.state
+
+    @property
+    def ticket(self) -> Ticket:
+        """What a worker must show to write to the task: its id and the lease's token."""
+        return Ticket(self.id, self.lease.token)
+
+    @property
+    def lease(self) -> Lease:
+        """The lease it was claimed under.
+
+        Raises:
+            InvalidRequest: nobody holds it.
+        """
+        if self.slot.lease is None:
+            msg = f"{self.id!r} is {self.state}, nobody holds it"
+            raise InvalidRequest(msg)
+        return self.slot.lease
+
+
+class Posted(NamedTuple):
+    """What became of a post: the task's id, and whether it is new (False: the key was used before)."""
+
+    id: str
+    channel: str
+    created: bool
+    new_channel: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """Who is speaking.
+
+    Attributes:
+        agent: the name others see and address, such as `github.com/acme/app/main`.
+        session: 8 hex digits; two sessions of one agent differ in it.
+        holder: the word for this session in a lease's file name.
+    """
+
+    agent: str
+    session: str
+    holder: str
+    client: str = ""
+    pwd: str = ""
+    pid: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """The rules of a channel, kept in its `channel.json`.
+
+    Attributes:
+        kind: `queue`; each task goes to one worker.
+        max_attempts: hand-overs before a task goes to the dead letter.
+        backoff_s: pause after the first failure; doubles with each, up to `max_backoff_s`.
+        lease_s: how long a claim lasts unless renewed.
+        max_lease_s: how long a server renews by itself without a sign of life from its model.
+        ttl_s: lifetime of an unclaimed task; 0 for ever.
+        max_releases: hand-backs that do not cost an attempt.
+        retention_days: how long ended tasks are kept; 0 for ever.  Dead letters are kept.
+    """
+
+    kind: str = "queue"
+    max_attempts: int = 3
+    backoff_s: float = 5.0
+    max_backoff_s: float = 300.0
+    lease_s: float = 300.0
+    max_lease_s: float = 7200.0
+    ttl_s: float = 0.0
+    max_releases: int = 10
+    retention_days: int = 14
+    description: str = ""
+
+
+class PostOptions(TypedDict, total=False):
+    """What a post may say besides channel and content; all optional.
+
+    `delay_s` and `ttl_s` count from now; `key` makes a repeat harmless: the same key from the same
+    sender is the same task.
+    """
+
+    title: str
+    thread: str
+    reply_to: str
+    priority: int
+    delay_s: float
+    ttl_s: float
+    max_attempts: int
+    backoff_s: float
+    requires: tuple[str, ...] | list[str]
+    key: str
+    type: str
+
+
+POST_OPTIONS = frozenset(PostOptions.__annotations__)
+POLICY_FIELDS = frozenset(item.name for item in fields(Policy))
+
+
+def day_of(ms: int) -> str:
+    """Return the UTC day of a time, `yyyy-mm-dd`."""
+    return date.fromordinal(719_163 + ms // DAY).isoformat()

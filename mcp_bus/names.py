@@ -1,0 +1,211 @@
+"""State <-> file name, and which names are allowed at all.  Pure.
+
+A task's path inside its channel says everything that changes about it (`docs/protocol.md`, N1 to
+N6).  `place` makes the path of a slot, `parse` reads one back; they are inverse to each other.
+Parsing is strict: a name that is not exactly what `place` would make is foreign, and None.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import NamedTuple
+
+from mcp_bus.errors import InvalidRequest
+from mcp_bus.model import PRIORITIES, Lease, Slot, State
+
+CHANNEL = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}\Z")
+TASK_ID = re.compile(r"req_[0-9a-f]{8,48}\Z")
+HOLDER = re.compile(r"[A-Za-z0-9_@+~-]{1,64}\Z")
+DAY = re.compile(r"\d{4}-\d{2}-\d{2}\Z")
+# Names Windows cannot have, with any extension.
+_DEVICES = frozenset({"con", "prn", "aux", "nul", *(f"{d}{n}" for d in ("com", "lpt") for n in range(1, 10))})
+
+FOLDERS = {
+    State.SCHEDULED: "delayed",
+    State.READY: "requests",
+    State.LEASED: "processing",
+    State.DEAD: "dead",
+    State.DONE: "archive",
+    State.CANCELLED: "archive",
+    State.EXPIRED: "archive",
+}
+STATES = {"delayed": State.SCHEDULED, "requests": State.READY, "processing": State.LEASED, "dead": State.DEAD}
+CHANNEL_FOLDERS = ("requests", "delayed", "processing", "responses", "archive", "dead", "attempts")
+REASON = ".reason.json"
+
+_ID = r"(?P<id>req_[0-9a-f]{8,48})"
+_NUMBER = r"(?:0|[1-9]\d{0,14})"
+_MARKS = (
+    r"(?:\.p(?P<priority>-?[1-9]))?"
+    r"(?:\.a(?P<attempt>[1-9]\d{0,8}))?"
+    r"(?:\.m(?P<budget>[1-9]\d{0,8}))?"
+    r"(?:\.r(?P<releases>[1-9]\d{0,8}))?"
+    r"(?:\.t(?P<deadline>[1-9]\d{0,14}))?"
+)
+_HELD = r"\.(?P<holder>[A-Za-z0-9_@+~-]{1,64})\.(?P<token>[0-9a-f]{4,32})"
+_WAITING = re.compile(rf"{_ID}{_MARKS}\.json\Z")
+_DELAYED = re.compile(rf"(?P<not_before>{_NUMBER})\.{_ID}{_MARKS}\.json\Z")
+_LEASED = re.compile(rf"{_ID}{_MARKS}{_HELD}\.(?P<expires>{_NUMBER})\.json\Z")
+_ARCHIVED = re.compile(rf"{_ID}{_MARKS}(?:{_HELD})?_(?P<end>request|cancelled|discarded|expired)\.json\Z")
+_STAGED = re.compile(rf"{_ID}{_MARKS}{_HELD}\.json\Z")
+
+_ENDS = {"request": State.DONE, "cancelled": State.CANCELLED, "discarded": State.CANCELLED, "expired": State.EXPIRED}
+
+
+class Place(NamedTuple):
+    """A path inside a channel: `folder` (with the day, for the archive) and file `name`."""
+
+    folder: str
+    name: str
+
+
+def marks(slot: Slot) -> str:
+    """Return the id and every mark that is not at its default, the common head of all names."""
+    parts = [slot.id]
+    if slot.priority:
+        parts.append(f"p{slot.priority}")
+    if slot.attempt:
+        parts.append(f"a{slot.attempt}")
+    if slot.budget:
+        parts.append(f"m{slot.budget}")
+    if slot.releases:
+        parts.append(f"r{slot.releases}")
+    if slot.deadline:
+        parts.append(f"t{slot.deadline}")
+    return ".".join(parts)
+
+
+def staged(slot: Slot) -> str:
+    """Return the name of a result on its way: it carries the token it was made under."""
+    assert slot.lease is not None
+    return f"{marks(slot)}.{slot.lease.holder}.{slot.lease.token}.json"
+
+
+def place(slot: Slot) -> Place:
+    """Return where a slot's file is."""
+    state, stem = slot.state, marks(slot)
+    if state is State.READY or state is State.DEAD:
+        return Place(FOLDERS[state], stem + ".json")
+    if state is State.SCHEDULED:
+        return Place("delayed", f"{slot.not_before}.{stem}.json")
+    if state is State.LEASED:
+        assert slot.lease is not None
+        held = slot.lease
+        if not held.token:  # A claim of another program: the plain name, and no token to check.
+            return Place("processing", stem + ".json")
+        return Place("processing", f"{stem}.{held.holder}.{held.token}.{held.expires}.json")
+    end = {State.DONE: "request", State.EXPIRED: "expired"}.get(state, "discarded" if slot.discarded else "cancelled")
+    if slot.lease is not None and slot.lease.token:
+        stem = f"{stem}.{slot.lease.holder}.{slot.lease.token}"
+    return Place(f"archive/{slot.day}" if slot.day else "archive", f"{stem}_{end}.json")
+
+
+def _slot(match: re.Match[str], channel: str, state: State) -> Slot:
+    found = match.groupdict()
+
+    def number(key: str) -> int:
+        return int(found.get(key) or 0)
+
+    lease = None
+    if found.get("token"):
+        lease = Lease(found["holder"], found["token"], number("expires"))
+    return Slot(
+        id=found["id"],
+        channel=channel,
+        state=state,
+        priority=number("priority"),
+        attempt=number("attempt"),
+        budget=number("budget"),
+        releases=number("releases"),
+        deadline=number("deadline"),
+        not_before=number("not_before"),
+        lease=lease,
+        discarded=found.get("end") == "discarded",
+    )
+
+
+def parse(channel: str, folder: str, name: str) -> Slot | None:
+    """Read a path back into a slot; None when the name is foreign.
+
+    A plain name in `processing` is a claim by a program that keeps no leases (abq): it comes back
+    as leased with an empty token, and whoever lists it gives it a deadline.
+
+    Args:
+        folder: as in `Place`; `archive/<day>` for the archive.
+    """
+    if folder in ("requests", "dead"):
+        plain = _WAITING.match(name)
+        return _slot(plain, channel, STATES[folder]) if plain else None
+    if folder == "delayed":
+        later = _DELAYED.match(name)
+        return _slot(later, channel, State.SCHEDULED) if later else None
+    if folder == "processing":
+        held = _LEASED.match(name)
+        if held:
+            return _slot(held, channel, State.LEASED)
+        plain = _WAITING.match(name)
+        if not plain:
+            return None
+        taken = _slot(plain, channel, State.READY)
+        return Slot(taken.id, channel, State.LEASED, taken.priority, taken.attempt, lease=Lease("abq", "", 0))
+    ended = _ARCHIVED.match(name)
+    if not ended:
+        return None
+    return _slot(ended, channel, _ENDS[ended["end"]])._replace(day=folder.partition("/")[2])
+
+
+def parse_staged(name: str, channel: str) -> Slot | None:
+    """Read the name of a staged result: a leased slot whose deadline is unknown (0)."""
+    match = _STAGED.match(name)
+    return _slot(match, channel, State.LEASED) if match else None
+
+
+def end_of(name: str) -> State | None:
+    """Return the state that the end of an archived task's name tells, without reading the rest."""
+    stem, _, end = name.removesuffix(".json").rpartition("_")
+    return _ENDS.get(end) if stem and name.endswith(".json") else None
+
+
+def name_priority(name: str) -> int:
+    """Return the priority written in a waiting task's name without parsing the rest."""
+    at = name.find(".p")
+    if at < 0:
+        return 0
+    end = name.find(".", at + 2)
+    try:
+        value = int(name[at + 2 : end])
+    except ValueError:
+        return 0
+    return value if value in PRIORITIES else 0
+
+
+def check_channel(name: object) -> str:
+    """Return a channel's name if it is one.
+
+    Lower case, because two names that differ in case are one folder on some file systems.
+
+    Raises:
+        InvalidRequest: it is not 1 to 64 characters of a-z, 0-9, dot, dash, underscore.
+    """
+    if isinstance(name, str) and CHANNEL.match(name) and name.split(".")[0] not in _DEVICES:
+        return name
+    shown = repr(name) if len(repr(name)) <= 80 else repr(name)[:77] + "..."
+    hint = "use 1 to 64 of a-z 0-9 . _ - and start with a letter or digit, for example 'code-review'"
+    if isinstance(name, str) and CHANNEL.match(name.lower()) and name.lower().split(".")[0] not in _DEVICES:
+        hint = f"channel names are lower case: {name.lower()!r}"
+    msg = f"{shown} is not a channel name"
+    raise InvalidRequest(msg, hint=hint)
+
+
+def holder(agent: str, session: str) -> str:
+    """Return the word that stands for one session of an agent in a lease's file name.
+
+    Readable first, unique by the session: `github.com/acme/app/main`, `7f3a90c2` give
+    `github-com-acme-app-main~7f3a90c2`.
+    """
+    readable = re.sub(r"[^A-Za-z0-9_@+]+", "-", agent).strip("-")
+    room = 63 - len(session)
+    if len(readable) > room:
+        # The end tells agents apart (branch, client), the beginning is the same for all.
+        readable = readable[-room:].lstrip("-")
+    return f"{readable or 'agent'}~{session}"

@@ -1,0 +1,159 @@
+"""The verbs of whoever looks after a bus: look, cancel, retry, requeue, discard, undo, reprioritise.
+
+They apply to what is there when the write happens: a verb that finds the task moved looks again and
+decides again.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from mcp_bus import draft, find, lifecycle, wire
+from mcp_bus.clock import Ids
+from mcp_bus.errors import Conflict, DuplicateTask, IllegalTransition, InvalidRequest, NotFound
+from mcp_bus.model import Attempt, Outcome, Sender, State
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from mcp_bus.clock import Source
+    from mcp_bus.model import Identity, Slot, Task
+    from mcp_bus.stores.base import Store
+
+# Looks at a task that moves between look and write.
+TRIES = 8
+
+
+class Operator:
+    """A bus as a person sees it: everything but posting and working."""
+
+    def __init__(self, store: Store, identity: Identity, source: Source) -> None:
+        """Speak as `identity` through `store`, with time and chance from `source`."""
+        self.store = store
+        self.identity = identity
+        self.source = source
+        self._ids = Ids(source)
+
+    # --- looking ------------------------------------------------------------------------------
+
+    def get(self, task_id: str) -> Task:
+        """Return a task with its result and history, as it is now.
+
+        Args:
+            task_id: a full id, or any unique beginning or end of one.
+
+        Raises:
+            NotFound: there is none, or several.
+            Gone: it was pruned after its retention time.
+        """
+        full = find.resolve(self.store, task_id)
+        for _ in range(3):
+            try:
+                task = self.store.get(full)
+                break
+            except Conflict:
+                continue
+        else:
+            task = self.store.get(full)
+        if task is None:
+            raise NotFound(find.unknown(task_id), hint="find_tasks or `mcp-bus find` lists tasks")
+        return task
+
+    def sender(self) -> Sender:
+        """Return this session as it signs messages."""
+        return Sender(self.identity.agent, self.identity.pid, self.identity.pwd)
+
+    # --- operating ----------------------------------------------------------------------------
+
+    def cancel(self, task_id: str, reason: str = "") -> Task:
+        """End a task that is not wanted any more.  A worker that holds it learns it from its next call."""
+        return self._operate(
+            task_id, Outcome.CANCELLED, lambda task: lifecycle.cancel(task.slot, now=self.source.now()), reason
+        )
+
+    def retry(self, task_id: str, *, body: object = None, note: str = "") -> Task:
+        """Bring a dead, cancelled or expired task back with a fresh budget; its history stays.
+
+        Args:
+            body: an edited body (dead tasks only).  Bodies never change, so this posts a new task
+                that says whom it replaces, and ends the old one; waiters follow.
+            note: for the next worker, such as the answer to a question.
+
+        Returns:
+            The task that is ready now.
+        """
+        if body is not None:
+            return self._replace(task_id, wire.text_of(body), note)
+        return self._operate(
+            task_id,
+            Outcome.RETRIED,
+            lambda task: lifecycle.retry(task.slot, task.body, self.store.policy(task.channel)),
+            note,
+        )
+
+    def _replace(self, task_id: str, content: str, note: str) -> Task:
+        old = self.get(task_id)
+        if old.state is not State.DEAD:
+            msg = f"cannot edit {old.id!r}: it is {old.state}, and only dead tasks are retried with another body"
+            raise IllegalTransition(msg, hint="cancel it and post a new task")
+        now = self.source.now()
+        edited = draft.edited(old, self._ids.next(), content, self.sender(), now=now)
+        kept = self.store.add(edited)
+        if not draft.same(kept, edited):
+            msg = f"{old.id!r} was edited and retried before, as {kept.id!r}"
+            raise DuplicateTask(msg, hint="look at that task instead")
+        line = replace(self._line(old.slot, Outcome.RETRIED, note or "edited"), successor=kept.id)
+        try:
+            self.store.swap(old.slot, lifecycle.discard(old.slot, now=now), line)
+        except Conflict:
+            pass  # Someone else did the same, or discarded it: the edited task is there all the same.
+        return self.get(kept.id)
+
+    def requeue(self, task_id: str, reason: str = "") -> Task:
+        """Make a leased or scheduled task ready now.  Its worker, if any, loses the lease."""
+        return self._operate(task_id, Outcome.REQUEUED, lambda task: lifecycle.requeue(task.slot), reason)
+
+    def discard(self, task_id: str, reason: str = "") -> Task:
+        """Take a task out of the dead letter for good; `undo` takes that back until it is pruned."""
+        return self._operate(
+            task_id, Outcome.DISCARDED, lambda task: lifecycle.discard(task.slot, now=self.source.now()), reason
+        )
+
+    def undo(self, task_id: str, reason: str = "") -> Task:
+        """Take back a cancel or a discard."""
+
+        def decide(task: Task) -> Slot:
+            last = next((line for line in reversed(task.history) if line.successor), None)
+            if last is not None and task.slot.discarded:
+                msg = f"cannot undo {task.id!r}: it was edited and lives on as {last.successor!r}"
+                raise IllegalTransition(msg, hint="cancel that one first if it is not wanted, then post anew")
+            return lifecycle.undo(task.slot)
+
+        return self._operate(task_id, Outcome.UNDONE, decide, reason)
+
+    def reprioritise(self, task_id: str, priority: int) -> Task:
+        """Move a waiting task forward (up to 9) or back (down to -9)."""
+        if type(priority) is not int:
+            msg = f"{priority!r} is not a priority"
+            raise InvalidRequest(msg, hint="a whole number from -9 to 9")
+        return self._operate(task_id, None, lambda task: lifecycle.reprioritise(task.slot, priority), "")
+
+    def _operate(self, task_id: str, outcome: Outcome | None, decide: Callable[[Task], Slot], note: str) -> Task:
+        """Write as an operator: whoever else writes at the same time, decide on what is there."""
+        for _ in range(TRIES):
+            task = self.get(task_id)
+            new = decide(task)
+            line = self._line(task.slot, outcome, note) if outcome is not None else None
+            try:
+                self.store.swap(task.slot, new, line)
+            except Conflict:
+                continue
+            return self.get(task.id)
+        msg = f"{task_id!r} is being written by others all the time"
+        raise Conflict(msg, hint="repeat the call")
+
+    def _line(self, slot: Slot, outcome: Outcome, note: str) -> Attempt:
+        token = slot.lease.token if slot.lease else ""
+        by = self.identity.agent
+        return Attempt(slot.attempt, outcome, self.source.now(), by, note[:2000], token)

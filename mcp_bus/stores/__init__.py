@@ -1,0 +1,1 @@
+"""Where tasks are kept: on plain files, or in memory for tests."""

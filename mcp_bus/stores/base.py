@@ -1,0 +1,127 @@
+"""What a store is: five verbs over records, and nothing that decides.
+
+The rules every store keeps are in `contract`, a test suite that any store runs.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+    from pathlib import Path
+
+    from mcp_bus.model import Attempt, Body, Policy, Result, Slot, State, Task
+
+
+class Store(Protocol):
+    """Keeps tasks and channels.
+
+    The five verbs are `add`, `get`, `scan`, `swap` and `changes`; the rest keeps the channels'
+    policies and repairs what a crash cut off.  A store is used by one thread at a time; any number
+    of stores, in any number of processes, may share a medium.
+    """
+
+    @property
+    def durable(self) -> bool:
+        """Whether `add` and `swap` return only once the medium has it for good."""
+        ...
+
+    def add(self, body: Body) -> Body:
+        """Keep a new task in the slot `lifecycle.first` gives it.
+
+        Returns:
+            The body itself, or the one kept earlier under the same id or key, unchanged.
+
+        Raises:
+            NotFound: its channel was not declared.
+        """
+        ...
+
+    def get(self, task_id: str, at: Slot | None = None) -> Task | None:
+        """Return a task, or None when there was never one of that id.
+
+        Args:
+            at: a slot that `scan` gave: read just the body there, and no result or history.
+
+        Raises:
+            Gone: it was pruned.
+            Conflict: it is not at `at` any more.
+            CorruptRecord: what is kept under that id is not a task.
+        """
+        ...
+
+    def scan(self, channel: str, state: State, *, after: str = "", limit: int = 0) -> Iterator[Slot]:
+        """List the slots of one state: waiting ones in claim order, others by id.
+
+        A hint about where to try, never a lock and never a proof of absence.
+
+        Args:
+            after: only ids greater than this one.
+            limit: at most so many; 0 for all.
+        """
+        ...
+
+    def swap(self, old: Slot, new: Slot | None, entry: Attempt | Result | None = None) -> None:
+        """Move a task from one slot to another, if it is still there.
+
+        Args:
+            new: None forgets the task and leaves a tombstone.
+            entry: what goes with the move: the result (to done), else a line of history.
+
+        Raises:
+            Conflict: the task is not at `old` any more; nothing was changed, and a result that came
+                too late is kept aside for a person.
+        """
+        ...
+
+    def changes(self, channels: Sequence[str]) -> object:
+        """Return a value that is equal to an earlier one only while nothing moved in the channels."""
+        ...
+
+    def paths(self, channels: Sequence[str]) -> list[Path]:
+        """Return the directories whose entries change when a task of the channels moves; may be empty."""
+        ...
+
+    def channels(self) -> list[str]:
+        """Return the names of all channels, sorted."""
+        ...
+
+    def policy(self, channel: str) -> Policy:
+        """Return a channel's policy.
+
+        Raises:
+            NotFound: there is no such channel.
+        """
+        ...
+
+    def declare(self, channel: str, policy: Policy | None = None) -> None:
+        """Make a channel, or give an existing one another policy."""
+        ...
+
+    def count(self, channel: str) -> dict[State, int]:
+        """Return how many tasks of a channel are in each state, as far as a listing can tell."""
+        ...
+
+    def ids(self) -> list[str]:
+        """Return the ids of all tasks that were not pruned, in no order."""
+        ...
+
+    def mend(self, now: int) -> list[str]:
+        """Finish or undo what a crash cut off, put foreign bytes aside; say what was done.
+
+        Safe at any time, by many at once, and safe to kill.
+        """
+        ...
+
+    def write_manifest(self, data: bytes) -> None:
+        """Replace the derived index for people, and note that a thorough sweep was made."""
+        ...
+
+    def manifest_age(self, now: int) -> int:
+        """Return how long ago the index was written, in milliseconds; very long if it is missing."""
+        ...
+
+    def close(self) -> None:
+        """Give back descriptors; the tasks stay."""
+        ...

@@ -1,0 +1,392 @@
+"""The store on plain files: a task's body is one inode, its state is the name it has.
+
+The normative text is `docs/protocol.md`; the order of calls here is what makes it true, and tests
+check that order.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from mcp_bus import lifecycle, names, wire
+from mcp_bus.clock import System
+from mcp_bus.errors import Conflict, CorruptRecord, NotFound
+from mcp_bus.model import ARCHIVED, Attempt, Outcome, Result, Slot, State, Task
+from mcp_bus.stores import mend, publish
+from mcp_bus.stores.fsops import Fs
+from mcp_bus.stores.journal import Journal
+from mcp_bus.stores.layout import check_format
+from mcp_bus.stores.probe import boot_id
+from mcp_bus.stores.reader import Reader
+from mcp_bus.stores.tree import Tree
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+    from pathlib import Path
+
+    from mcp_bus.clock import Source
+    from mcp_bus.model import Body, Policy
+
+# Published results whose staged names are removed together, after one fsync.
+BATCH = 64
+_RARE = frozenset({State.DEAD, State.CANCELLED, State.EXPIRED})
+
+
+class FileStore:
+    """A bus directory, opened.
+
+    Args:
+        root: the bus; made by `layout.create`.
+        durable: False skips every fsync; what was acknowledged then survives kill -9, but not a
+            power cut.
+        who: written into the journal as the one who moved a task.
+
+    Raises:
+        StoreUnavailable: there is no bus, or it cannot be used.
+        Untrusted: it belongs to another user.
+        CorruptRecord: it is of a format this version does not know.
+    """
+
+    def __init__(
+        self, root: Path, *, fs: Fs | None = None, source: Source | None = None, durable: bool = True, who: str = "-"
+    ) -> None:
+        """Open the bus at `root`."""
+        self.durable = durable
+        self.tree = Tree(root, fs or Fs())
+        self.fs = self.tree.fs
+        self._reader = Reader(self.tree, source or System())
+        self._source = source or System()
+        self._published: dict[str, list[str]] = {}
+        self._journal = Journal(self.tree, self._source, who)
+        self._policies: dict[str, tuple[float, Policy]] = {}
+        self._suspects: dict[Slot, str] = {}
+        try:
+            with self.tree.words():
+                check_format(self.tree)
+        except BaseException:
+            self.tree.close()
+            raise
+
+    # --- the five verbs -----------------------------------------------------------------------
+
+    def add(self, body: Body) -> Body:
+        """See `Store.add`.  Durable when it returns: fsync file, link, rename, fsync folder."""
+        slot = lifecycle.first(body)
+        data = wire.dump_body(body)
+        with self.tree.words():
+            target = names.place(slot)
+            there = self._folder(slot.channel, target.folder)
+            tmp, tasks = self.tree.fd("tmp", make=True), self.tree.fd("tasks", make=True)
+            draft = f"{body.id}.{self._source.token(4)}"
+            self.fs.create(draft, tmp, data, sync=self.durable)
+            if not self._name(body, draft):
+                self._unlink("tmp", draft)
+                return self._kept(body)
+            try:
+                self.fs.rename(draft, tmp, target.name, there)
+            except FileNotFoundError:
+                pass  # A sweep saw a draft with two names and finished the post for us.
+            if self.durable:
+                self.fs.fsync(tasks)
+        self._journal.move("post", None, slot)
+        return body
+
+    def _name(self, body: Body, draft: str) -> bool:
+        """Pass the uniqueness points, key first; False when one is taken."""
+        tmp, identity = self.tree.fd("tmp"), body.id + ".json"
+        try:
+            if body.key:
+                keys = self.tree.fd("keys", make=True)
+                self.fs.link(draft, tmp, body.key + ".json", keys)
+                if self.durable:
+                    self.fs.fsync(keys)
+            self.fs.link(draft, tmp, identity, self.tree.fd("tasks"))
+        except FileExistsError:
+            return False
+        except FileNotFoundError:
+            # A sweep finished the post, and removed the draft, between our two links.
+            return self.fs.stat(identity, self.tree.fd("tasks")) is not None
+        return True
+
+    def _kept(self, body: Body) -> Body:
+        """Return the body that was first, finished and durable even if its poster died."""
+        if body.key:
+            found = self.fs.read(body.key + ".json", self.tree.fd("keys"), wire.MAX_FILE)
+        else:
+            found = self.fs.read(body.id + ".json", self.tree.fd("tasks"), wire.MAX_FILE)
+        kept = wire.load_body(found.data)
+        mend.drafts(self.tree, self._source.now(), only=found.inode)
+        identity = kept.id + ".json"
+        if self.fs.stat(identity, self.tree.fd("tasks")) is None:
+            self.fs.link(body.key + ".json", self.tree.fd("keys"), identity, self.tree.fd("tasks"))
+        if self.durable:
+            self.fs.sync_name(identity, self.tree.fd("tasks"))
+            self.fs.fsync(self.tree.fd("tasks"))
+        mend.place_again(self.tree, kept.id)
+        return kept
+
+    def get(self, task_id: str, at: Slot | None = None) -> Task | None:
+        """See `Store.get`."""
+        with self.tree.words():
+            if at is not None:
+                try:
+                    return Task(self._reader.read_at(at), at)
+                except CorruptRecord as error:
+                    self._suspects[at] = str(error)
+                    raise
+            body = self._reader.identity(task_id)
+            if body is None:
+                return None
+            slot = self._reader.locate(body)
+            result = self._reader.result(slot) if slot.state is State.DONE else None
+            return Task(body, slot, result, self._reader.history(slot))
+
+    def scan(self, channel: str, state: State, *, after: str = "", limit: int = 0) -> Iterator[Slot]:
+        """See `Store.scan`."""
+        base, count = f"channels/{channel}/", 0
+        with self.tree.words():
+            folders = [names.FOLDERS[state]]
+            if state in ARCHIVED:
+                folders = [
+                    "archive",
+                    *(f"archive/{d}" for d in sorted(self.tree.names(base + "archive")) if "." not in d),
+                ]
+        for folder in folders:
+            with self.tree.words():
+                listed = _in_order(state, self.tree.names(base + folder))
+            for name in listed:
+                slot = names.parse(channel, folder, name)
+                if slot is None or slot.state is not state or slot.id <= after:
+                    continue
+                if slot.lease is not None and not slot.lease.token and state is State.LEASED:
+                    slot = self._reader.foreign_lease(slot, name)
+                yield slot
+                count += 1
+                if count == limit:
+                    return
+
+    def swap(self, old: Slot, new: Slot | None, entry: Attempt | Result | None = None) -> None:
+        """See `Store.swap`.  One rename decides; what goes with it is written before."""
+        with self.tree.words():
+            if new is None:
+                self._forget(old)
+            elif isinstance(entry, Result):
+                self._finish(old, new, entry)
+            else:
+                self._move(old, new, entry)
+        self._journal.move(entry.outcome if isinstance(entry, Attempt) else "move", old, new)
+
+    def changes(self, channels: Sequence[str]) -> object:
+        """See `Store.changes`: the times at which the folders' entries last changed."""
+        seen: list[int] = []
+        for path in self.paths(channels):
+            try:
+                seen.append(path.stat().st_mtime_ns)
+            except OSError:
+                seen.append(-1)
+        return tuple(seen)
+
+    # --- channels, repair ---------------------------------------------------------------------
+
+    def paths(self, channels: Sequence[str]) -> list[Path]:
+        """See `Store.paths`."""
+        root = self.tree.root / "channels"
+        return [
+            root, *(root / name / part for name in channels for part in names.CHANNEL_FOLDERS if part != "attempts")
+        ]  # fmt: skip
+
+    def channels(self) -> list[str]:
+        """See `Store.channels`."""
+        with self.tree.words():
+            found = self.tree.names("channels")
+            if not found:
+                self.tree.fd("tasks")  # Tells an empty bus from one that was deleted.
+            return sorted(c for c in found if names.CHANNEL.match(c) and self.tree.live(f"channels/{c}/requests"))
+
+    def policy(self, channel: str) -> Policy:
+        """See `Store.policy`.  Read at most once a second."""
+        now = self._source.monotonic()
+        known = self._policies.get(channel)
+        if known and now - known[0] < 1:
+            return known[1]
+        names.check_channel(channel)
+        with self.tree.words():
+            if self.tree.live(f"channels/{channel}/requests") is None:
+                self.tree.fd("tasks")
+                msg = f"there is no channel {channel!r}"
+                raise NotFound(msg, hint="post to it, or create it, to make it")
+            try:
+                found = self.fs.read("channel.json", self.tree.fd(f"channels/{channel}"), 65536)
+                policy = wire.load_policy(found.data, channel)
+            except FileNotFoundError:
+                policy = wire.policy_from({})
+        self._policies[channel] = (now, policy)
+        return policy
+
+    def declare(self, channel: str, policy: Policy | None = None) -> None:
+        """See `Store.declare`."""
+        names.check_channel(channel)
+        with self.tree.words():
+            self.tree.fd("tasks")  # Never makes a bus out of nothing.
+            for part in names.CHANNEL_FOLDERS:
+                self.tree.fd(f"channels/{channel}/{part}", make=True)
+            at, tmp = self.tree.fd(f"channels/{channel}"), self.tree.fd("tmp", make=True)
+            if policy is None and self.fs.stat("channel.json", at) is not None:
+                return
+            draft = f"channel.{self._source.token(6)}"
+            data = wire.dumps(wire.policy_fields(policy or wire.policy_from({})))
+            self.fs.create(draft, tmp, data, sync=self.durable)
+            self.fs.rename(draft, tmp, "channel.json", at)
+            if self.durable:
+                self.fs.fsync(at)
+        self._policies.pop(channel, None)
+
+    def count(self, channel: str) -> dict[State, int]:
+        """See `Store.count`.  Counts names without reading them."""
+        base, made = f"channels/{channel}/", dict.fromkeys(State, 0)
+        with self.tree.words():
+            for folder, state in names.STATES.items():
+                listed = self.tree.names(base + folder)
+                made[state] = sum(n.endswith(".json") and not n.endswith(names.REASON) for n in listed)
+            for day in self.tree.names(base + "archive"):
+                for name in self.tree.names(f"{base}archive/{day}"):
+                    ended = names.end_of(name)
+                    if ended is not None:
+                        made[ended] += 1
+        return made
+
+    def ids(self) -> list[str]:
+        """See `Store.ids`."""
+        with self.tree.words():
+            return [name[:-5] for name in self.tree.names("tasks") if name.endswith(".json")]
+
+    def mend(self, now: int) -> list[str]:
+        """See `Store.mend`."""
+        with self.tree.words():
+            publish.settle(self.tree, self._published, sync=self.durable)
+            done = mend.after_boot(self.tree, boot_id()) + mend.everything(self.tree, now, sync=self.durable)
+            for slot, why in list(self._suspects.items()):
+                del self._suspects[slot]
+                if mend.suspect(self.tree, slot, why, now):
+                    done.append(f"quarantined {slot.id}: {why}")
+            return done
+
+    def write_manifest(self, data: bytes) -> None:
+        """Replace `manifest.json`, a derived index for people; never read back."""
+        with self.tree.words():
+            draft, tmp = f"manifest.{self._source.token(6)}", self.tree.fd("tmp", make=True)
+            self.fs.create(draft, tmp, data, sync=False)
+            self.fs.rename(draft, tmp, "manifest.json", self.tree.fd())
+
+    def manifest_age(self, now: int) -> int:
+        """See `Store.manifest_age`."""
+        with self.tree.words():
+            about = self.fs.stat("manifest.json", self.tree.fd())
+        return now - int(about.st_mtime * 1000) if about else now
+
+    def close(self) -> None:
+        """See `Store.close`."""
+        try:
+            with self.tree.words():
+                publish.settle(self.tree, self._published, sync=self.durable)
+        finally:
+            self._journal.close()
+            self.tree.close()
+
+    # --- one transition -----------------------------------------------------------------------
+
+    def _folder(self, channel: str, folder: str, *, make: bool = False) -> int:
+        try:
+            return self.tree.fd(f"channels/{channel}/{folder}", make=make)
+        except FileNotFoundError:
+            if self.tree.live("tasks") is None:
+                raise
+            if self.tree.live(f"channels/{channel}/requests") is None:
+                msg = f"there is no channel {channel!r}"
+                raise NotFound(msg, hint="post to it, or create it, to make it") from None
+            return self.tree.fd(f"channels/{channel}/{folder}", make=True)
+
+    def _move(self, old: Slot, new: Slot, entry: Attempt | None) -> None:
+        source, target = names.place(old), names.place(new)
+        if entry is not None and entry.outcome is Outcome.LAPSED and self._is_staged(old):
+            msg = f"the result of {old.id!r} is on its way"
+            raise Conflict(msg, hint="a sweep will carry it on")
+        if entry is not None:
+            self._note(old, entry)
+        if new.state is State.DEAD:
+            self._reason(new)
+        there = self._folder(new.channel, target.folder, make=True)
+        try:
+            self.fs.rename(source.name, self._folder(old.channel, source.folder), target.name, there)
+        except FileNotFoundError:
+            msg = f"{old.id!r} is not {old.state} any more, or not under the same lease"
+            raise Conflict(msg) from None
+        if self.durable and (new.state in _RARE or old.state in _RARE):
+            self.fs.fsync(there)
+        if old.state is State.DEAD:
+            self._unlink(f"channels/{old.channel}/dead", old.id + names.REASON)
+
+    def _is_staged(self, old: Slot) -> bool:
+        at = self.tree.live(publish.STAGED)
+        return (
+            at is not None and bool(old.lease and old.lease.token) and self.fs.stat(names.staged(old), at) is not None
+        )
+
+    def _finish(self, old: Slot, new: Slot, result: Result) -> None:
+        staged = publish.finish(self.tree, old, new, result, sync=self.durable)
+        waiting = self._published.setdefault(old.channel, [])
+        waiting.append(staged)
+        if not self.durable or len(waiting) >= BATCH:
+            publish.settle(self.tree, self._published, sync=self.durable)
+
+    def _note(self, slot: Slot, entry: Attempt) -> None:
+        """Write a line of history; the same line twice is one line."""
+        at = self.tree.fd(f"channels/{slot.channel}/attempts/{slot.id}", make=True)
+        name = f"{entry.attempt:04d}-{entry.outcome}-{entry.at}.json"
+        try:
+            self.fs.create(name, at, wire.dumps(wire.attempt_fields(entry)), sync=self.durable)
+        except FileExistsError:
+            return
+
+    def _reason(self, slot: Slot) -> None:
+        """Write the page a person reads first: why a task is dead, with everything before."""
+        at, tmp = self._folder(slot.channel, "dead", make=True), self.tree.fd("tmp", make=True)
+        story = [wire.attempt_fields(line) for line in self._reader.history(slot)]
+        last = story[-1] if story else {}
+        page = {"id": slot.id, "reason": last.get("note", ""), "outcome": last.get("outcome", ""), "attempts": story}
+        draft = f"reason.{self._source.token(6)}"
+        self.fs.create(draft, tmp, wire.dumps(page), sync=self.durable)
+        self.fs.rename(draft, tmp, slot.id + names.REASON, at)
+
+    def _forget(self, old: Slot) -> None:
+        """Prune: tombstone first, then identity, then the rest, so that a crash leaves no zombie."""
+        body = self._reader.identity(old.id)
+        mend.bury(self.tree, old, sync=self.durable)
+        self._unlink("tasks", old.id + ".json")
+        if body is not None and body.key:
+            self._unlink("keys", body.key + ".json")
+        base = f"channels/{old.channel}/"
+        self._unlink(base + "responses", old.id + ".json")
+        for name in self.tree.names(f"{base}attempts/{old.id}"):
+            self._unlink(f"{base}attempts/{old.id}", name)
+        mend.remove_folder(self.tree, f"{base}attempts", old.id)
+        place = names.place(old)
+        self._unlink(base + place.folder, place.name)
+
+    def _unlink(self, folder: str, name: str) -> None:
+        at = self.tree.live(folder)
+        if at is None:
+            return
+        try:
+            self.fs.unlink(name, at)
+        except FileNotFoundError:
+            return
+
+
+def _in_order(state: State, listed: list[str]) -> list[str]:
+    """Sort a listing: claim order for ready tasks, by name (id or due time) otherwise."""
+    files = [name for name in listed if name.endswith(".json") and name[0] != "."]
+    files.sort()
+    if state is State.READY and any(".p" in name for name in files):
+        files.sort(key=names.name_priority, reverse=True)
+    return files

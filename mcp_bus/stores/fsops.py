@@ -1,0 +1,171 @@
+"""Every system call that changes a bus, and the careful way to read from one.
+
+`Fs` is the seam: tests record its calls, make them fail, or kill the process at one of them.
+Everything is relative to an open directory (`at`), never to a path that someone could swap for a
+symlink in between.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+from typing import NamedTuple
+
+from mcp_bus.errors import CorruptRecord
+
+FILE_MODE = 0o600
+DIR_MODE = 0o700
+# O_NONBLOCK so that a FIFO someone left in a folder cannot hang the reader.
+_READ = os.O_RDONLY | os.O_CLOEXEC | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
+_NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | getattr(os, "O_NOFOLLOW", 0)
+_APPEND = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC | getattr(os, "O_NOFOLLOW", 0)
+_DIR = os.O_RDONLY | os.O_CLOEXEC | getattr(os, "O_DIRECTORY", 0) | getattr(os, "O_NOFOLLOW", 0)
+
+
+class Found(NamedTuple):
+    """A file's bytes, with the inode and link count they were read from."""
+
+    data: bytes
+    inode: int
+    links: int
+
+
+class Fs:
+    """The real file system.  One method is one system call, but for `create`, `read` and `append`."""
+
+    def open_new(self, name: str, at: int) -> int:
+        """Open a file that must not exist yet."""
+        return os.open(name, _NEW, FILE_MODE, dir_fd=at)
+
+    def write(self, fd: int, data: bytes | memoryview) -> int:
+        """Write what fits; the caller goes on with the rest."""
+        return os.write(fd, data)
+
+    def fsync(self, fd: int) -> None:
+        """Make a file's content, or a directory's names, durable."""
+        os.fsync(fd)
+
+    def close(self, fd: int) -> None:
+        """Close a descriptor."""
+        os.close(fd)
+
+    def link(self, src: str, src_at: int, dst: str, dst_at: int) -> None:
+        """Give a file another name; fails if the name is taken, as rename would not."""
+        os.link(src, dst, src_dir_fd=src_at, dst_dir_fd=dst_at, follow_symlinks=False)
+
+    def rename(self, src: str, src_at: int, dst: str, dst_at: int) -> None:
+        """Move a name; fails if it has moved on, which makes it a compare-and-swap."""
+        os.rename(src, dst, src_dir_fd=src_at, dst_dir_fd=dst_at)
+
+    def unlink(self, name: str, at: int) -> None:
+        """Remove a name."""
+        os.unlink(name, dir_fd=at)
+
+    def mkdir(self, name: str, at: int) -> None:
+        """Make a folder that only its owner can enter."""
+        os.mkdir(name, DIR_MODE, dir_fd=at)
+
+    def rmdir(self, name: str, at: int) -> None:
+        """Remove an empty folder."""
+        os.rmdir(name, dir_fd=at)
+
+    def open_dir(self, name: str, at: int | None) -> int:
+        """Open a folder itself, never what a symlink points at."""
+        return os.open(name, _DIR, dir_fd=at)
+
+    def create(self, name: str, at: int, data: bytes, *, sync: bool) -> None:
+        """Write a new file whole, and make its content durable if `sync`.
+
+        A failed write or fsync removes the name again and is not tried a second time: after a
+        failed fsync the page cache may claim to be clean while the disk is not.
+        """
+        fd = self.open_new(name, at)
+        try:
+            rest = memoryview(data)
+            while rest:
+                rest = rest[self.write(fd, rest) :]
+            if sync:
+                self.fsync(fd)
+        except BaseException:
+            self._drop(fd, name, at)
+            raise
+        self.close(fd)
+
+    def _drop(self, fd: int, name: str, at: int) -> None:
+        try:
+            self.close(fd)
+        except OSError:
+            pass
+        try:
+            self.unlink(name, at)
+        except OSError:
+            pass
+
+    def sync_name(self, name: str, at: int) -> None:
+        """Make the content of an existing file durable."""
+        fd = os.open(name, _READ, dir_fd=at)
+        try:
+            self.fsync(fd)
+        finally:
+            os.close(fd)
+
+    def open_append(self, name: str, at: int) -> int:
+        """Open a shared file for lines at its end; one `write` a line keeps lines of others apart."""
+        return os.open(name, _APPEND, FILE_MODE, dir_fd=at)
+
+    def append(self, name: str, at: int, data: bytes, *, sync: bool = False) -> None:
+        """Add one line to a shared file."""
+        fd = self.open_append(name, at)
+        try:
+            self.write(fd, data)
+            if sync:
+                self.fsync(fd)
+        finally:
+            self.close(fd)
+
+    def read(self, name: str, at: int, limit: int) -> Found:
+        """Read a regular file of at most `limit` bytes.
+
+        Raises:
+            CorruptRecord: it is something else (FIFO, symlink, folder), or larger.
+            FileNotFoundError: there is no such name.
+        """
+        try:
+            fd = os.open(name, _READ, dir_fd=at)
+        except OSError as error:
+            if error.errno in (errno.ELOOP, errno.EMLINK, errno.ENXIO):
+                what = f"{name!r} is a symlink or a socket"
+                raise CorruptRecord(what) from None
+            raise
+        try:
+            about = os.fstat(fd)
+            if not stat.S_ISREG(about.st_mode):
+                what = f"{name!r} is not a regular file"
+                raise CorruptRecord(what)
+            if about.st_size > limit:
+                what = f"{name!r} has {about.st_size} bytes, the limit is {limit}"
+                raise CorruptRecord(what)
+            data = os.read(fd, about.st_size + 1)
+            while len(data) < about.st_size:
+                more = os.read(fd, limit + 1 - len(data))
+                if not more:
+                    break
+                data += more
+        finally:
+            os.close(fd)
+        if len(data) > limit:
+            what = f"{name!r} grew over the limit of {limit} bytes while it was read"
+            raise CorruptRecord(what)
+        return Found(data, about.st_ino, about.st_nlink)
+
+    def names(self, fd: int) -> list[str]:
+        """List a folder.  A hint only: a rename at the same moment can hide or double a name."""
+        return os.listdir(fd)
+
+    def stat(self, name: str, at: int) -> os.stat_result | None:
+        """Return what a name itself is (no symlink followed), or None."""
+        try:
+            return os.stat(name, dir_fd=at, follow_symlinks=False)
+        except FileNotFoundError:
+            return None

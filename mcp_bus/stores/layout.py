@@ -1,0 +1,134 @@
+"""Making a bus, and telling whether a directory is one this version can use."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING
+
+from mcp_bus import wire
+from mcp_bus.clock import System
+from mcp_bus.errors import CorruptRecord, StoreUnavailable
+from mcp_bus.stores.fsops import Fs
+from mcp_bus.stores.probe import Verdict, probe
+from mcp_bus.stores.tree import Tree
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from mcp_bus.clock import Source
+
+FOLDERS = ("tasks", "channels", "staged", "tmp", "keys", "quarantine", "rejected", "agents", "journal", "tombstones")
+PAGE = """\
+# This directory is a bus
+
+Coding agents and scripts hand each other tasks here through plain files (mcp-bus, format 1).
+You may look at everything.  Change things with `mcp-bus`, not by hand.
+
+    tasks/<id>.json                        every task: its body, never changed, never moved
+    channels/<channel>/channel.json        the channel's rules
+    channels/<channel>/requests/           ready: waiting for a worker
+    channels/<channel>/delayed/            scheduled: <due, ms>.<id>.json
+    channels/<channel>/processing/         leased: <id>.a<attempt>.<holder>.<token>.<lease end, ms>.json
+    channels/<channel>/responses/          results: <id>.json, the first one is final
+    channels/<channel>/dead/               out of attempts, or waiting for a person; why: <id>.reason.json
+    channels/<channel>/archive/<day>/      ended: ..._request (done), _cancelled, _discarded, _expired
+    channels/<channel>/attempts/<id>/      what became of each attempt
+    staged/ tmp/                           on their way; a sweep finishes or removes them
+    rejected/                              results that came after their lease was lost
+    quarantine/                            bytes that were not a message, each with a reason
+    keys/                                  idempotency keys: the same key is the same task
+    tombstones/                            ids that were pruned
+    manifest.json, journal/                for people; may be deleted at any time
+
+A task's name is its state: a move is one rename, and a rename of a name that is gone fails, so
+only one can win.  Marks in a name: .p<priority> .a<attempts so far> .m<attempts allowed>
+.r<hand-backs> .t<expires, ms>.
+
+To add a message by hand: write a complete JSON file elsewhere on the same file system, then rename
+it to channels/<channel>/requests/<id>.json, where <id> is `req_` and 22 or more hex digits.
+"""
+
+
+def create(root: Path, *, fs: Fs | None = None, source: Source | None = None) -> Verdict:
+    """Make a bus, or complete one that is there.
+
+    Returns:
+        What the probe found out about the file system.
+
+    Raises:
+        StoreUnavailable: the file system cannot carry a bus, or is full or read-only.
+        Untrusted: the directory belongs to another user.
+    """
+    fs, source = fs or Fs(), source or System()
+    _make_root(root, fs)
+    tree = Tree(root, fs)
+    try:
+        with tree.words():
+            verdict = probe(tree, source.token(4))
+            verdict.check(root)
+            for folder in FOLDERS:
+                tree.fd(folder, make=True)
+            about = {
+                "format": wire.FORMAT,
+                "id": "bus_" + source.token(8),
+                "created": wire.stamp(source.now()),
+                "filesystem": verdict.fields(),
+            }
+            _once(tree, "PROTOCOL.md", PAGE.encode(), source)
+            _once(tree, "registry.json", _registry(source), source)
+            _once(tree, "bus.json", wire.dumps(about), source)  # Last: with it the bus is complete.
+            fs.fsync(tree.fd())
+    finally:
+        tree.close()
+    return verdict
+
+
+def _make_root(root: Path, fs: Fs) -> None:
+    missing = [path for path in (root, *root.parents) if not path.exists()]
+    for path in reversed(missing):
+        try:
+            at = fs.open_dir(str(path.parent), None)
+            try:
+                fs.mkdir(path.name, at)
+            except FileExistsError:
+                continue
+            finally:
+                fs.close(at)
+        except OSError as error:
+            msg = f"cannot make {str(path)!r}: {error.strerror}"
+            raise StoreUnavailable(msg, hint="choose another place with --bus or MCP_BUS_DIR") from error
+
+
+def _once(tree: Tree, name: str, data: bytes, source: Source) -> None:
+    """Write a file that must not change once it is there, whole or not at all."""
+    draft, tmp = f"{name}.{source.token(4)}", tree.fd("tmp")
+    tree.fs.create(draft, tmp, data, sync=True)
+    try:
+        tree.fs.link(draft, tmp, name, tree.fd())
+    except FileExistsError:
+        pass
+    tree.fs.unlink(draft, tmp)
+
+
+def _registry(source: Source) -> bytes:
+    """Return abq's registry, so that abq finds its home in order."""
+    value = {"version": wire.VERSION, "created": wire.stamp(source.now()), "agents": {}, "channels": {}}
+    return (json.dumps(value, indent=2) + "\n").encode()
+
+
+def check_format(tree: Tree) -> None:
+    """Refuse a directory that is not a bus of a format this version knows.
+
+    Raises:
+        StoreUnavailable: it is not a bus.
+        CorruptRecord: its `bus.json` is damaged or of a later format.
+    """
+    try:
+        about = wire.loads(tree.fs.read("bus.json", tree.fd(), 65536).data)
+    except FileNotFoundError:
+        msg = f"{str(tree.root)!r} is not a bus: it has no bus.json"
+        hint = "run `mcp-bus init` to make one, or name another with --bus or MCP_BUS_DIR"
+        raise StoreUnavailable(msg, hint=hint) from None
+    if about.get("format") != wire.FORMAT:
+        what = f"the bus {str(tree.root)!r} has format {about.get('format')!r}, this version knows {wire.FORMAT}"
+        raise CorruptRecord(what, hint="use the version of mcp-bus that made it, or a newer one")

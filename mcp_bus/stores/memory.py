@@ -1,0 +1,186 @@
+"""The store in memory: the strict double that tests run everything against.
+
+It keeps each rule of the protocol by the shortest means, and is stricter than a file system where
+that finds mistakes: it checks every transition against the lifecycle's table.
+"""
+
+from __future__ import annotations
+
+from threading import Lock
+from typing import TYPE_CHECKING
+
+from mcp_bus import lifecycle, names, wire
+from mcp_bus.errors import Conflict, Gone, NotFound
+from mcp_bus.model import Attempt, Policy, Result, State, Task
+from mcp_bus.routing import rank
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+    from pathlib import Path
+
+    from mcp_bus.model import Body, Slot
+
+_MOVES = {
+    (old, new) for event in lifecycle.TABLE.values() for old, targets in event.items() for new in targets
+}  # fmt: skip
+
+
+class Medium:
+    """What several memory stores share, as several processes share a disk."""
+
+    def __init__(self) -> None:
+        """Start empty."""
+        self.lock = Lock()
+        self.bodies: dict[str, bytes] = {}
+        self.slots: dict[str, Slot] = {}
+        self.results: dict[str, bytes] = {}
+        self.rejected: list[bytes] = []
+        self.history: dict[str, list[Attempt]] = {}
+        self.keys: dict[str, str] = {}
+        self.policies: dict[str, Policy] = {}
+        self.graves: dict[str, str] = {}
+        self.moves = 0
+        self.manifest: tuple[bytes, int] = (b"", 0)
+
+
+class MemoryStore:
+    """A store that lives as long as its medium."""
+
+    durable = False
+
+    def __init__(self, medium: Medium | None = None) -> None:
+        """Open a medium, or a new one."""
+        self.medium = medium or Medium()
+
+    def add(self, body: Body) -> Body:
+        """See `Store.add`."""
+        data, medium = wire.dump_body(body), self.medium
+        with medium.lock:
+            if body.channel not in medium.policies:
+                msg = f"there is no channel {body.channel!r}"
+                raise NotFound(msg, hint="post to it, or create it, to make it")
+            kept = medium.keys.get(body.key, body.id) if body.key else body.id
+            if kept in medium.bodies:
+                return wire.load_body(medium.bodies[kept])
+            if body.key:
+                medium.keys[body.key] = body.id
+            medium.bodies[body.id] = data
+            medium.slots[body.id] = lifecycle.first(body)
+            medium.moves += 1
+        return body
+
+    def get(self, task_id: str, at: Slot | None = None) -> Task | None:
+        """See `Store.get`."""
+        medium = self.medium
+        with medium.lock:
+            if at is not None:
+                if medium.slots.get(at.id) != at:
+                    msg = f"{at.id!r} is not {at.state} any more"
+                    raise Conflict(msg)
+                return Task(wire.load_body(medium.bodies[at.id]), at)
+            if task_id in medium.graves:
+                msg = f"{task_id!r} has expired from the bus: it ended {medium.graves[task_id]} and was pruned"
+                raise Gone(msg, hint="its result is no longer kept")
+            if task_id not in medium.bodies:
+                return None
+            found = medium.results.get(task_id)
+            result = wire.load_result(found) if found else None
+            history = tuple(sorted(medium.history.get(task_id, ()), key=lambda line: line.at))
+            return Task(wire.load_body(medium.bodies[task_id]), medium.slots[task_id], result, history)
+
+    def scan(self, channel: str, state: State, *, after: str = "", limit: int = 0) -> Iterator[Slot]:
+        """See `Store.scan`."""
+        with self.medium.lock:
+            found = [s for s in self.medium.slots.values() if s.channel == channel and s.state is state]
+        if state is State.SCHEDULED:
+            found.sort(key=lambda slot: (slot.not_before, slot.id))
+        else:
+            found.sort(key=rank if state is State.READY else lambda slot: (0, slot.id))
+        kept = [slot for slot in found if slot.id > after]
+        yield from kept[:limit] if limit else kept
+
+    def swap(self, old: Slot, new: Slot | None, entry: Attempt | Result | None = None) -> None:
+        """See `Store.swap`."""
+        medium = self.medium
+        with medium.lock:
+            if isinstance(entry, Attempt):
+                lines = medium.history.setdefault(old.id, [])
+                lines += [] if entry in lines else [entry]
+            if medium.slots.get(old.id) != old:
+                if isinstance(entry, Result):
+                    medium.rejected.append(wire.dump_result(entry))
+                msg = f"{old.id!r} is not {old.state} any more, or not under the same lease"
+                raise Conflict(msg)
+            medium.moves += 1
+            if new is None:
+                self._forget(old)
+                return
+            assert (old.state, new.state) in _MOVES, f"{old.state} -> {new.state} is in no row of the table"
+            assert isinstance(entry, Result) == (new.state is State.DONE), "a result goes with done, only"
+            assert names.parse(new.channel, *names.place(new)) == new, "a slot has a name that says all of it"
+            medium.slots[old.id] = new
+            if isinstance(entry, Result):
+                medium.results[old.id] = wire.dump_result(entry)
+
+    def _forget(self, old: Slot) -> None:
+        medium = self.medium
+        medium.graves[old.id] = f"{old.state} on {old.day}"
+        key = wire.load_body(medium.bodies.pop(old.id)).key
+        medium.keys.pop(key, None)
+        for kept in (medium.slots, medium.results, medium.history):
+            kept.pop(old.id, None)
+
+    def changes(self, channels: Sequence[str]) -> object:
+        """See `Store.changes`."""
+        del channels
+        return self.medium.moves
+
+    def paths(self, channels: Sequence[str]) -> list[Path]:
+        """See `Store.paths`."""
+        del channels
+        return []
+
+    def channels(self) -> list[str]:
+        """See `Store.channels`."""
+        return sorted(self.medium.policies)
+
+    def policy(self, channel: str) -> Policy:
+        """See `Store.policy`."""
+        names.check_channel(channel)
+        if channel not in self.medium.policies:
+            msg = f"there is no channel {channel!r}"
+            raise NotFound(msg, hint="post to it, or create it, to make it")
+        return self.medium.policies[channel]
+
+    def declare(self, channel: str, policy: Policy | None = None) -> None:
+        """See `Store.declare`."""
+        names.check_channel(channel)
+        with self.medium.lock:
+            if policy is not None or channel not in self.medium.policies:
+                self.medium.policies[channel] = policy or Policy()
+
+    def count(self, channel: str) -> dict[State, int]:
+        """See `Store.count`."""
+        with self.medium.lock:
+            slots = [slot for slot in self.medium.slots.values() if slot.channel == channel]
+        return {state: sum(slot.state is state for slot in slots) for state in State}
+
+    def ids(self) -> list[str]:
+        """See `Store.ids`."""
+        return list(self.medium.bodies)
+
+    def mend(self, now: int) -> list[str]:
+        """See `Store.mend`: a lock leaves nothing half done."""
+        del now
+        return []
+
+    def write_manifest(self, data: bytes) -> None:
+        """See `Store.write_manifest`."""
+        self.medium.manifest = (data, wire.unstamp(wire.loads(data).get("written")))
+
+    def manifest_age(self, now: int) -> int:
+        """See `Store.manifest_age`."""
+        return now - self.medium.manifest[1]
+
+    def close(self) -> None:
+        """See `Store.close`."""

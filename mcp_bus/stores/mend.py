@@ -1,0 +1,330 @@
+"""Finishing or undoing what a crash cut off, and putting foreign bytes aside.
+
+Everything here is idempotent, may be run by many at once, and may be killed at any step.  It rolls
+forward and never guesses: a draft is a task once it has passed the uniqueness point (a second
+name), a staged result is the result once its lease's name is gone into the archive.
+"""
+
+from __future__ import annotations
+
+import errno
+import secrets
+from typing import TYPE_CHECKING
+
+from mcp_bus import lifecycle, names, wire
+from mcp_bus.errors import CorruptRecord
+from mcp_bus.model import State, day_of
+from mcp_bus.stores import publish
+
+if TYPE_CHECKING:
+    from mcp_bus.model import Body, Slot
+    from mcp_bus.stores.tree import Tree
+
+# A draft nobody links for this long belongs to a process that died before it acknowledged.
+ABANDONED = 3_600_000
+# A staged result is left to its own worker for this long.
+PATIENCE = 5_000
+# Foreign bytes may still be being written for this long after their last change.
+SETTLE = 5_000
+SETTLE_OTHER = 60_000
+TOMBSTONES = "tombstones"
+QUARANTINE = "quarantine"
+
+
+def everything(tree: Tree, now: int, *, sync: bool) -> list[str]:
+    """Mend drafts, staged results and foreign files; return a line for each thing done."""
+    done = drafts(tree, now)
+    done += staged_results(tree, now, sync=sync)
+    for channel in tree.names("channels"):
+        if names.CHANNEL.match(channel):
+            done += foreign(tree, channel, now)
+    return done
+
+
+# --- posts ------------------------------------------------------------------------------------
+
+
+def drafts(tree: Tree, now: int, *, only: int = 0) -> list[str]:
+    """Finish posts that passed their uniqueness point; remove drafts whose poster died before it.
+
+    Args:
+        only: just the draft of this inode.
+    """
+    done: list[str] = []
+    for name in tree.names("tmp"):
+        tmp = tree.fd("tmp")
+        about = tree.fs.stat(name, tmp)
+        if about is None or (only and about.st_ino != only):
+            continue
+        if about.st_nlink > 1 and _finish_draft(tree, name):
+            done.append(f"finished the post of {name}")
+        elif now - int(about.st_mtime * 1000) > ABANDONED:
+            _drop(tree, "tmp", name)
+            done.append(f"removed the abandoned draft {name}")
+    return done
+
+
+def _finish_draft(tree: Tree, name: str) -> bool:
+    try:
+        found = tree.fs.read(name, tree.fd("tmp"), wire.MAX_FILE)
+        body = wire.load_body(found.data)
+        names.check_channel(body.channel)
+        tree.fs.link(name, tree.fd("tmp"), body.id + ".json", tree.fd("tasks"))
+    except FileExistsError:
+        own = tree.fs.stat(body.id + ".json", tree.fd("tasks"))
+        if own is None or own.st_ino != found.inode:
+            _drop(tree, "tmp", name)  # The same id from elsewhere was first.
+            return False
+    except (CorruptRecord, FileNotFoundError, ValueError):
+        return False
+    return _place(tree, name, body)
+
+
+def _place(tree: Tree, name: str, body: Body) -> bool:
+    """Move a draft to the task's first slot, unless the task has a place already.
+
+    The count of names proves it: identity, perhaps key, and this draft, whose name is unique and
+    never made again.  A second mender's draft shows up in the count and makes both step back.
+    """
+    about = tree.fs.stat(name, tree.fd("tmp"))
+    if about is None:
+        return False
+    if about.st_nlink != _own_names(tree, body, about.st_ino) + 1:
+        _drop(tree, "tmp", name)
+        return False
+    target = names.place(lifecycle.first(body))
+    at = tree.fd(f"channels/{body.channel}/{target.folder}", make=True)
+    try:
+        tree.fs.rename(name, tree.fd("tmp"), target.name, at)
+    except FileNotFoundError:
+        return False
+    return True
+
+
+def _own_names(tree: Tree, body: Body, inode: int) -> int:
+    """Count the names a task has besides its place: identity, and key if it has one."""
+    if not body.key:
+        return 1
+    key = tree.fs.stat(body.key + ".json", tree.fd("keys", make=True))
+    return 2 if key is not None and key.st_ino == inode else 1
+
+
+def place_again(tree: Tree, task_id: str) -> bool:
+    """Put a task whose state name vanished (a crash, a hand) back into its first slot.
+
+    It may have been worked on before: delivery is at least once.
+    """
+    identity = task_id + ".json"
+    about = tree.fs.stat(identity, tree.fd("tasks"))
+    if about is None or about.st_nlink > 2 or tombstone(tree, task_id) is not None:
+        return False
+    try:
+        body = wire.load_body(tree.fs.read(identity, tree.fd("tasks"), wire.MAX_FILE).data)
+        names.check_channel(body.channel)
+        if about.st_nlink != _own_names(tree, body, about.st_ino):
+            return False
+        draft = f"{task_id}.{secrets.token_hex(6)}"
+        tree.fs.link(identity, tree.fd("tasks"), draft, tree.fd("tmp", make=True))
+    except (CorruptRecord, FileNotFoundError):
+        return False
+    return _place(tree, draft, body)
+
+
+def restore(tree: Tree) -> list[str]:
+    """Give every task that lost its state name its place again; for after a power cut."""
+    return [
+        f"put {name[:-5]} back in its channel"
+        for name in tree.names("tasks")
+        if name.endswith(".json") and place_again(tree, name[:-5])
+    ]
+
+
+def after_boot(tree: Tree, boot: str) -> list[str]:
+    """Restore tasks once per start of the machine: a power cut may have forgotten state names.
+
+    A post is acknowledged when its identity is durable; its state name may not have been.
+    """
+    if not boot or tree.fs.stat(f"boot-{boot}", tree.fd("boots", make=True)) is not None:
+        return []
+    done = restore(tree)
+    for old in tree.names("boots"):
+        _drop(tree, "boots", old)
+    try:
+        tree.fs.create(f"boot-{boot}", tree.fd("boots"), b"", sync=False)
+    except FileExistsError:
+        pass
+    return done
+
+
+# --- results ----------------------------------------------------------------------------------
+
+
+def staged_results(tree: Tree, now: int, *, sync: bool) -> list[str]:
+    """Carry staged results on: to `responses/` if their lease committed or still stands."""
+    done: list[str] = []
+    published: dict[str, list[str]] = {}
+    for name in tree.names(publish.STAGED):
+        about = tree.fs.stat(name, tree.fd(publish.STAGED))
+        if about is None or now - int(about.st_ctime * 1000) < PATIENCE:
+            continue
+        slot = names.parse_staged(name, "")
+        body = _identity(tree, slot.id) if slot else None
+        if slot is None or body is None:
+            publish.reject(tree, name)
+            done.append(f"put aside the result {name}: there is no such task")
+            continue
+        if publish.is_published(tree, body.channel, name, slot.id):
+            published.setdefault(body.channel, []).append(name)
+            continue
+        done.append(_carry(tree, body.channel, name, now))
+    publish.settle(tree, published, sync=sync)
+    return done
+
+
+def _carry(tree: Tree, channel: str, name: str, now: int) -> str:
+    staged = names.parse_staged(name, channel)
+    assert staged is not None
+    lease = _standing(tree, channel, name)
+    if lease is not None:
+        publish.fence(tree, lease, lifecycle.ack(lease, now=now))
+    committed = publish.committed_place(tree, lifecycle.ack(staged, now=now))
+    if committed is None or not publish.publish(tree, channel, name, staged.id):
+        publish.reject(tree, name)
+        return f"put aside the late result {name}"
+    return f"published the result of {staged.id}"
+
+
+def _standing(tree: Tree, channel: str, staged: str) -> Slot | None:
+    """Find the lease a staged result was made under; looked for twice, for a listing may miss it."""
+    for _ in range(2):
+        for name in tree.names(f"channels/{channel}/processing"):
+            if name.startswith(staged[:-4]):
+                return names.parse(channel, "processing", name)
+    return None
+
+
+def _identity(tree: Tree, task_id: str) -> Body | None:
+    try:
+        return wire.load_body(tree.fs.read(task_id + ".json", tree.fd("tasks"), wire.MAX_FILE).data)
+    except (CorruptRecord, FileNotFoundError):
+        return None
+
+
+# --- foreign files ----------------------------------------------------------------------------
+
+
+def foreign(tree: Tree, channel: str, now: int) -> list[str]:
+    """Adopt valid messages under strange names; put everything else that is not ours in quarantine."""
+    done: list[str] = []
+    for part in ("requests", "delayed", "processing"):
+        folder = f"channels/{channel}/{part}"
+        for name in tree.names(folder):
+            if names.parse(channel, part, name) is None:
+                done += _stranger(tree, folder, name, now)
+    return done
+
+
+def _stranger(tree: Tree, folder: str, name: str, now: int) -> list[str]:
+    at = tree.live(folder)
+    about = None if at is None else tree.fs.stat(name, at)
+    if at is None or about is None:
+        return []
+    is_message = name.endswith(".json") and not name.startswith(".")
+    if is_message and folder.endswith("requests") and _adopt(tree, folder, name, about.st_nlink):
+        return [f"adopted {name!r}"]
+    quiet = now - int(max(about.st_mtime, about.st_ctime) * 1000)
+    if quiet < (SETTLE if is_message else SETTLE_OTHER):
+        return []
+    return [f"quarantined {name!r}"] if quarantine(tree, folder, name, "it is not a message of this bus", now) else []
+
+
+def _adopt(tree: Tree, folder: str, name: str, links: int) -> bool:
+    """Give a valid message under a strange name its own; links say that nobody else has it."""
+    if links != 1:
+        return False
+    at = tree.fd(folder)
+    try:
+        body = wire.load_body(tree.fs.read(name, at, wire.MAX_FILE).data)
+        tree.fs.link(name, at, body.id + ".json", tree.fd("tasks", make=True))
+        tree.fs.rename(name, at, body.id + ".json", at)
+    except (CorruptRecord, OSError):
+        return False
+    return True
+
+
+def suspect(tree: Tree, slot: Slot, why: str, now: int) -> bool:
+    """Quarantine a file whose name is right and whose bytes are not, once it has settled."""
+    place = names.place(slot)
+    folder = f"channels/{slot.channel}/{place.folder}"
+    at = tree.live(folder)
+    about = None if at is None else tree.fs.stat(place.name, at)
+    if about is None or now - int(max(about.st_mtime, about.st_ctime) * 1000) < SETTLE:
+        return False
+    return quarantine(tree, folder, place.name, why, now)
+
+
+def quarantine(tree: Tree, folder: str, name: str, why: str, now: int) -> bool:
+    """Move whatever has a name out of the way, unopened, with a reason beside it."""
+    kept = f"{now}-{secrets.token_hex(4)}"
+    at = tree.fd(QUARANTINE, make=True)
+    where = ascii(f"{folder}/{name}")[1:-1]
+    reason = wire.dumps({"was": where, "reason": why, "at": wire.stamp(now)})
+    tree.fs.create(kept + names.REASON, at, reason, sync=False)
+    try:
+        tree.fs.rename(name, tree.fd(folder), kept, at)
+    except FileNotFoundError:
+        _drop(tree, QUARANTINE, kept + names.REASON)
+        return False
+    return True
+
+
+# --- what was pruned --------------------------------------------------------------------------
+
+
+def _grave(task_id: str) -> str:
+    return day_of(int(task_id[4:16], 16) % 10**14) + ".txt"
+
+
+def bury(tree: Tree, slot: Slot, *, sync: bool) -> None:
+    """Write down that a task ended and is about to be pruned."""
+    if tombstone(tree, slot.id) is None:
+        line = f"{slot.id} {slot.state} {slot.day}\n".encode()
+        tree.fs.append(_grave(slot.id), tree.fd(TOMBSTONES, make=True), line, sync=sync)
+
+
+def tombstone(tree: Tree, task_id: str) -> str | None:
+    """Return how and when a pruned task ended, such as `done on 2026-11-21`; None if it was not pruned."""
+    at = tree.live(TOMBSTONES)
+    if at is None:
+        return None
+    try:
+        data = tree.fs.read(_grave(task_id), at, 256 * 1024 * 1024).data
+    except (CorruptRecord, FileNotFoundError):
+        return None
+    start = data.find(task_id.encode() + b" ")
+    if start < 0:
+        return None
+    _, state, day = (data[start:].split(b"\n", 1)[0].decode("ascii", "replace").split(" ") + ["", ""])[:3]
+    return f"{state} on {day}" if state in list(State) else None
+
+
+def remove_folder(tree: Tree, parent: str, name: str) -> None:
+    """Remove a folder if it is empty."""
+    at = tree.live(parent)
+    if at is None:
+        return
+    tree.forget()
+    try:
+        tree.fs.rmdir(name, tree.fd(parent))
+    except FileNotFoundError:
+        return
+    except OSError as error:
+        if error.errno not in (errno.ENOTEMPTY, errno.EEXIST, errno.ENOTDIR):
+            raise
+
+
+def _drop(tree: Tree, folder: str, name: str) -> None:
+    try:
+        tree.fs.unlink(name, tree.fd(folder))
+    except FileNotFoundError:
+        return

@@ -1,0 +1,142 @@
+"""Stage, fence, publish: how a result comes to be final, exactly once decided.
+
+    stage    staged/<lease>.json    written and made durable, name and content
+    fence    processing/<lease>.<expires>.json -> archive/<day>/<lease>_request.json
+    publish  responses/<id>.json    a second name of the staged file
+
+The fence is one rename and the commit point: it fails when the lease was taken away.  From then on
+the staged file is the result whatever happens next; whoever finds it links it into `responses/`.
+The staged name is removed only once the `responses/` folder is durable, so an acknowledged result
+always has at least one durable name.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from mcp_bus import names, wire
+from mcp_bus.errors import Conflict
+
+if TYPE_CHECKING:
+    from mcp_bus.model import Result, Slot
+    from mcp_bus.stores.tree import Tree
+
+STAGED = "staged"
+REJECTED = "rejected"
+
+
+def responses(channel: str) -> str:
+    """Return the folder of a channel's results."""
+    return f"channels/{channel}/responses"
+
+
+def stage(tree: Tree, old: Slot, result: Result, *, sync: bool) -> str:
+    """Write a result where nobody takes it for one yet; return its name."""
+    name, at = names.staged(old), tree.fd(STAGED, make=True)
+    try:
+        tree.fs.create(name, at, wire.dump_result(result), sync=sync)
+    except FileExistsError:
+        # The same lease staged before and was cut off.  Its lease decides what becomes of both;
+        # the newer words win as long as the fence is still ahead.
+        tree.fs.unlink(name, at)
+        tree.fs.create(name, at, wire.dump_result(result), sync=sync)
+    if sync:
+        tree.fs.fsync(at)
+    return name
+
+
+def fence(tree: Tree, old: Slot, new: Slot) -> bool:
+    """Take the lease's name away for good; False when it was gone already."""
+    source, target = names.place(old), names.place(new)
+    base = f"channels/{old.channel}/"
+    at = tree.fd(base + target.folder, make=True)
+    try:
+        tree.fs.rename(source.name, tree.fd(base + source.folder), target.name, at)
+    except FileNotFoundError:
+        return False
+    return True
+
+
+def publish(tree: Tree, channel: str, staged: str, task_id: str) -> bool:
+    """Give a staged result its final name; False when another result has it."""
+    at = tree.fd(STAGED)
+    try:
+        tree.fs.link(staged, at, task_id + ".json", tree.fd(responses(channel), make=True))
+    except FileExistsError:
+        return is_published(tree, channel, staged, task_id)
+    except FileNotFoundError:
+        # Someone else published and tidied up, or rejected it.
+        return tree.fs.stat(task_id + ".json", tree.fd(responses(channel))) is not None
+    return True
+
+
+def is_published(tree: Tree, channel: str, staged: str, task_id: str) -> bool:
+    """Tell whether a staged file is the one that `responses/` shows."""
+    mine = tree.fs.stat(staged, tree.fd(STAGED))
+    final = tree.fs.stat(task_id + ".json", tree.fd(responses(channel), make=True))
+    return mine is not None and final is not None and mine.st_ino == final.st_ino
+
+
+def reject(tree: Tree, staged: str) -> None:
+    """Keep a result that came too late, for a person to look at."""
+    try:
+        tree.fs.rename(staged, tree.fd(STAGED), staged, tree.fd(REJECTED, make=True))
+    except FileNotFoundError:
+        return
+
+
+def settle(tree: Tree, published: dict[str, list[str]], *, sync: bool) -> None:
+    """Remove staged names of published results, after making their final names durable.
+
+    Args:
+        published: staged names by channel; emptied.
+    """
+    while published:
+        channel, done = published.popitem()
+        if sync:
+            tree.fs.fsync(tree.fd(responses(channel)))
+        for name in done:
+            try:
+                tree.fs.unlink(name, tree.fd(STAGED))
+            except FileNotFoundError:
+                continue
+
+
+def finish(tree: Tree, old: Slot, new: Slot, result: Result, *, sync: bool) -> str:
+    """Carry a result through all three steps; return its staged name, to be settled later.
+
+    Raises:
+        Conflict: the lease was gone; the result is in `rejected/`.
+    """
+    staged = stage(tree, old, result, sync=sync)
+    committed = fence(tree, old, new)
+    # A sweep that saw the staged file may have carried it the rest of the way for us.
+    if not committed and not _carried(tree, old, new, staged):
+        reject(tree, staged)
+        msg = f"{old.id!r} moved on before its result was in"
+        raise Conflict(msg)
+    if not publish(tree, old.channel, staged, old.id):
+        reject(tree, staged)
+        msg = f"{old.id!r} has another result already"
+        raise Conflict(msg)
+    return staged
+
+
+def _carried(tree: Tree, old: Slot, new: Slot, staged: str) -> bool:
+    if is_published(tree, old.channel, staged, old.id):
+        return True
+    return committed_place(tree, new) is not None
+
+
+def committed_place(tree: Tree, new: Slot) -> str | None:
+    """Return the archive folder that shows a lease's task as done under that very token, if any.
+
+    Looks in the newest days first; a commit is at most as old as the file system's last crash.
+    """
+    base = f"channels/{new.channel}/"
+    name = names.place(new).name
+    for day in sorted(tree.names(base + "archive"), reverse=True):
+        at = tree.live(f"{base}archive/{day}")
+        if at is not None and tree.fs.stat(name, at) is not None:
+            return day
+    return None

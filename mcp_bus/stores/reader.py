@@ -1,0 +1,143 @@
+"""Finding and reading what a file store keeps: bodies, places, results, history."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from mcp_bus import lifecycle, names, wire
+from mcp_bus.errors import Conflict, CorruptRecord, Gone
+from mcp_bus.model import Attempt, Lease, Result, Slot, State
+from mcp_bus.stores import mend
+
+if TYPE_CHECKING:
+    from mcp_bus.clock import Source
+    from mcp_bus.model import Body
+    from mcp_bus.stores.tree import Tree
+
+# A claim by a program without leases (abq) may be taken back after this long.
+FOREIGN_LEASE = 3_600_000
+# Looks for a task that moves while it is looked for.
+LOOKS = 4
+
+
+class Reader:
+    """Reads one bus directory."""
+
+    def __init__(self, tree: Tree, source: Source) -> None:
+        """Read through `tree`, with the time from `source`."""
+        self._tree = tree
+        self._source = source
+
+    def identity(self, task_id: str) -> Body | None:
+        if not names.TASK_ID.match(task_id):
+            return None
+        try:
+            found = self._tree.fs.read(task_id + ".json", self._tree.fd("tasks"), wire.MAX_FILE)
+        except FileNotFoundError:
+            ended = mend.tombstone(self._tree, task_id)
+            if ended is None:
+                return None
+            msg = f"{task_id!r} has expired from the bus: it ended {ended} and was pruned after its retention time"
+            raise Gone(msg, hint="its result is no longer kept") from None
+        body = wire.load_body(found.data)
+        if body.id != task_id:
+            what = f"the file of {task_id!r} holds {body.id!r}"
+            raise CorruptRecord(what)
+        return body
+
+    def read_at(self, slot: Slot) -> Body:
+        """Read and check a body through its state name; adopt one that another program wrote."""
+        place = names.place(slot)
+        try:
+            found = self._tree.fs.read(
+                place.name, self._tree.fd(f"channels/{slot.channel}/{place.folder}"), wire.MAX_FILE
+            )
+        except FileNotFoundError:
+            msg = f"{slot.id!r} is not {slot.state} any more"
+            raise Conflict(msg) from None
+        body = wire.load_body(found.data)
+        if body.id != slot.id:
+            what = f"{place.name!r} holds {body.id!r}"
+            raise CorruptRecord(what)
+        tasks, identity = self._tree.fd("tasks"), slot.id + ".json"
+        if found.links == 1:
+            try:
+                self._tree.fs.link(
+                    place.name, self._tree.fd(f"channels/{slot.channel}/{place.folder}"), identity, tasks
+                )
+            except FileNotFoundError:
+                msg = f"{slot.id!r} is not {slot.state} any more"
+                raise Conflict(msg) from None
+            except FileExistsError:
+                pass
+        own = self._tree.fs.stat(identity, tasks)
+        if own is None or own.st_ino != found.inode:
+            what = f"{place.name!r} is not the file that was posted as {slot.id!r}"
+            raise CorruptRecord(what)
+        return body
+
+    def locate(self, body: Body) -> Slot:
+        """Find where a task is by its exact names first, then by listing; it may move meanwhile."""
+        channel, start = body.channel, lifecycle.first(body)
+        names.check_channel(channel)
+        for _ in range(LOOKS):
+            if self._is_at(start):
+                return start
+            if start.state is State.SCHEDULED and self._is_at(ready := lifecycle.due(start, now=start.not_before)):
+                return ready
+            found = self._listed(channel, "processing", body.id) or self._response(channel, body.id)
+            for folder in ("requests", "delayed", "dead"):
+                found = found or self._listed(channel, folder, body.id)
+            for day in sorted(self._tree.names(f"channels/{channel}/archive"), reverse=True):
+                found = found or self._listed(channel, f"archive/{day}", body.id)
+            if found is not None:
+                return found
+            mend.drafts(self._tree, self._source.now())
+            mend.place_again(self._tree, body.id)
+        msg = f"{body.id!r} has no place in channel {channel!r}"
+        raise Conflict(msg, hint="it is on the move, or its files were removed by hand; repeat the call")
+
+    def _is_at(self, slot: Slot) -> bool:
+        place = names.place(slot)
+        at = self._tree.live(f"channels/{slot.channel}/{place.folder}")
+        return at is not None and self._tree.fs.stat(place.name, at) is not None
+
+    def _listed(self, channel: str, folder: str, task_id: str) -> Slot | None:
+        for name in self._tree.names(f"channels/{channel}/{folder}"):
+            if task_id in name:
+                slot = names.parse(channel, folder, name)
+                if slot is not None and slot.id == task_id:
+                    return slot if slot.lease is None or slot.lease.token else self.foreign_lease(slot, name)
+        return None
+
+    def _response(self, channel: str, task_id: str) -> Slot | None:
+        at = self._tree.live(f"channels/{channel}/responses")
+        if at is None or self._tree.fs.stat(task_id + ".json", at) is None:
+            return None
+        return Slot(task_id, channel, State.DONE)
+
+    def foreign_lease(self, slot: Slot, name: str) -> Slot:
+        """Give a claim without a lease a deadline: a rename sets the change time, so count from there."""
+        at = self._tree.live(f"channels/{slot.channel}/processing")
+        about = None if at is None else self._tree.fs.stat(name, at)
+        since = int(about.st_ctime * 1000) if about else self._source.now()
+        lease = Lease("abq", "", since + FOREIGN_LEASE)
+        return Slot(slot.id, slot.channel, slot.state, slot.priority, slot.attempt, lease=lease)
+
+    def result(self, slot: Slot) -> Result | None:
+        at = self._tree.live(f"channels/{slot.channel}/responses")
+        try:
+            return (
+                None if at is None else wire.load_result(self._tree.fs.read(f"{slot.id}.json", at, wire.MAX_FILE).data)
+            )
+        except FileNotFoundError:
+            return None
+
+    def history(self, slot: Slot) -> tuple[Attempt, ...]:
+        folder, lines = f"channels/{slot.channel}/attempts/{slot.id}", []
+        for name in sorted(self._tree.names(folder)):
+            try:
+                lines.append(wire.load_attempt(self._tree.fs.read(name, self._tree.fd(folder), 65536).data))
+            except (CorruptRecord, FileNotFoundError):
+                continue  # Cut off in a crash, or being written: history is for people.
+        return tuple(sorted(lines, key=lambda line: line.at))

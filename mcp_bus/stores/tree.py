@@ -1,0 +1,185 @@
+"""The folders of a bus as open directories, and errors of the medium in the bus's own words."""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections import OrderedDict
+from typing import TYPE_CHECKING
+
+from mcp_bus.errors import BusError, Conflict, StoreUnavailable, Untrusted
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from mcp_bus.stores.fsops import Fs
+
+# Open folders kept at once; a bus may have more channels than a process may have descriptors.
+MAX_OPEN = 96
+_WHY = {
+    errno.ENOSPC: ("the disk that holds the bus is full", "free some space, then repeat the call"),
+    errno.EDQUOT: ("the disk quota for the bus is used up", "free some space, then repeat the call"),
+    errno.EROFS: ("the bus is on a read-only file system", "mount it writable, or use another --bus"),
+    errno.EACCES: ("the bus may not be written by this user", "check its owner and mode, or use another --bus"),
+    errno.EPERM: ("the bus may not be written by this user", "check its owner and mode, or use another --bus"),
+    errno.EMFILE: ("this process has too many open files", "raise `ulimit -n`"),
+    errno.ENFILE: ("this machine has too many open files", "close some programs, then repeat the call"),
+    errno.EIO: ("the disk that holds the bus reports an input/output error", "check the disk; nothing was confirmed"),
+}
+
+
+class Tree:
+    """The open folders of one bus.
+
+    Keeps at most `MAX_OPEN` directories open and notices when one was removed, or removed and made
+    again, behind its back.
+    """
+
+    def __init__(self, root: Path, fs: Fs) -> None:
+        """Open the root.
+
+        Raises:
+            StoreUnavailable: there is no bus.
+            Untrusted: it belongs to another user.
+        """
+        self.root = root
+        self.fs = fs
+        self._open: OrderedDict[str, int] = OrderedDict()
+        self._root = -1
+        self._words = Words(self)
+        with self.words():
+            self._root = fs.open_dir(str(root), None)
+        owner = os.fstat(self._root).st_uid if hasattr(os, "geteuid") else None
+        if owner is not None and owner != os.geteuid():
+            self.close()
+            msg = f"the bus {str(root)!r} belongs to user {owner}, and this is user {os.geteuid()}"
+            raise Untrusted(msg, hint="run as its owner, or use a bus of your own (--bus, MCP_BUS_DIR)")
+
+    def fd(self, path: str = "", *, make: bool = False) -> int:
+        """Return the descriptor of a folder below the root, such as `channels/x/requests`.
+
+        Args:
+            make: create what is missing of it.
+
+        Raises:
+            FileNotFoundError: it is missing.
+            NotADirectoryError, OSError: something else has its name (a symlink is refused).
+        """
+        if not path:
+            return self._root
+        known = self._open.get(path)
+        if known is not None:
+            self._open.move_to_end(path)
+            return known
+        parent, _, name = path.rpartition("/")
+        at = self.fd(parent, make=make)
+        try:
+            opened = self.fs.open_dir(name, at)
+        except FileNotFoundError:
+            if not make:
+                raise
+            self._make(name, at)
+            opened = self.fs.open_dir(name, at)
+        self._open[path] = opened
+        while len(self._open) > MAX_OPEN:
+            _, old = self._open.popitem(last=False)
+            os.close(old)
+        return opened
+
+    def _make(self, name: str, at: int) -> None:
+        try:
+            self.fs.mkdir(name, at)
+        except FileExistsError:
+            return
+        self.fs.fsync(at)
+
+    def live(self, path: str) -> int | None:
+        """Return the descriptor of a folder that still has its name, or None if it is missing."""
+        try:
+            fd = self.fd(path)
+            if os.fstat(fd).st_nlink:
+                return fd
+            self.forget()
+            return self.fd(path)
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+        except OSError as error:
+            if error.errno == errno.ELOOP:  # A symlink where a folder belongs is not ours.
+                return None
+            raise
+
+    def names(self, path: str) -> list[str]:
+        """List a folder; empty when it is missing.  A hint, never a proof."""
+        fd = self.live(path)
+        if fd is None:
+            return []
+        try:
+            return self.fs.names(fd)
+        except FileNotFoundError:
+            return []
+
+    def forget(self) -> None:
+        """Close all folders but the root; they are opened again when needed."""
+        while self._open:
+            _, fd = self._open.popitem()
+            os.close(fd)
+
+    def close(self) -> None:
+        """Close everything."""
+        self.forget()
+        if self._root >= 0:
+            os.close(self._root)
+            self._root = -1
+
+    def reopen(self) -> bool:
+        """Open the root again if another directory has its name now; tell whether that was so."""
+        try:
+            there = os.stat(self.root)
+        except OSError:
+            return False
+        here = os.fstat(self._root)
+        if (here.st_dev, here.st_ino) == (there.st_dev, there.st_ino):
+            return False
+        self.close()
+        self._root = self.fs.open_dir(str(self.root), None)
+        return True
+
+    def _gone(self) -> bool:
+        try:
+            return self._root < 0 or not os.fstat(self._root).st_nlink or not os.path.exists(self.root)
+        except OSError:
+            return True
+
+    def words(self) -> Words:
+        """Turn errors of the medium into `StoreUnavailable` that says what, why and what next."""
+        return self._words
+
+    def explain(self, error: OSError) -> BusError:
+        """Return an error of the medium in the bus's own words."""
+        if isinstance(error, FileNotFoundError | NotADirectoryError):
+            self.forget()
+            if self._root < 0 or self._gone():
+                hint = "run `mcp-bus init` to make one, or name another with --bus or MCP_BUS_DIR"
+                return StoreUnavailable(f"there is no bus at {str(self.root)!r}", hint=hint)
+            return Conflict(f"something moved in the bus meanwhile: {error.filename!r} is gone", hint="repeat the call")
+        msg, hint = _WHY.get(error.errno or 0) or (
+            f"the bus cannot be used: {error.strerror or error}",
+            "look at the disk, then repeat the call",
+        )
+        return StoreUnavailable(f"{msg} ({str(self.root)!r})", hint=hint)
+
+
+class Words:
+    """The context in which errors of the medium are explained; a class because it is entered often."""
+
+    def __init__(self, tree: Tree) -> None:
+        """Explain errors of `tree`."""
+        self._tree = tree
+
+    def __enter__(self) -> None:
+        """Begin."""
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        """Raise the explanation in place of an `OSError`."""
+        if isinstance(error, OSError):
+            raise self._tree.explain(error) from error

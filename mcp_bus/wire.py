@@ -1,0 +1,366 @@
+"""JSON <-> model, strict in both directions.
+
+Readers refuse what strict JSON refuses (duplicate keys, NaN, lone surrogates, absurd depth) and
+keep what they do not know; writers only write what `docs/protocol.md` names.  The outer fields are
+abq 1.0's; everything of ours is under the one key `bus`.
+"""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any, NoReturn
+
+from mcp_bus.errors import CorruptRecord, InvalidRequest
+from mcp_bus.model import (
+    MAX_CONTENT,
+    NOTHING,
+    POLICY_FIELDS,
+    PRIORITIES,
+    Attempt,
+    Body,
+    Outcome,
+    Policy,
+    Result,
+    Sender,
+)
+from mcp_bus.names import TASK_ID, check_channel
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+VERSION = "1.0.0"
+FORMAT = 1
+TYPES = frozenset({"task", "signal", "command", "eval", "status", "note", "ack", "heartbeat", "state"})
+# Room for the content, escaped (a control character takes six bytes), and everything around it.
+MAX_FILE = 8 * MAX_CONTENT
+MAX_DEPTH = 64
+MAX_LINE = 300
+_KNOWN = frozenset({"id", "version", "type", "from", "to", "content", "timestamp", "ttl", "reply_to", "bus"})
+_compact: Callable[[Any], str] = json.JSONEncoder(
+    ensure_ascii=False, allow_nan=False, check_circular=False, separators=(",", ":")
+).encode
+
+
+def _refuse(what: str) -> NoReturn:
+    raise CorruptRecord(what)
+
+
+def _pairs(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    made = dict(pairs)
+    if len(made) != len(pairs):
+        _refuse("it has the same key twice")
+    return made
+
+
+def _constant(name: str) -> NoReturn:
+    _refuse(f"{name} is not JSON")
+
+
+_decode: Callable[[str], Any] = json.JSONDecoder(object_pairs_hook=_pairs, parse_constant=_constant).decode
+
+
+def loads(data: bytes) -> dict[str, Any]:
+    """Parse one strict JSON object.
+
+    Raises:
+        CorruptRecord: says what is wrong with it.
+    """
+    try:
+        text = data.decode("utf-8")
+        value = _decode(text)
+    except UnicodeDecodeError:
+        _refuse("it is not UTF-8")
+    except RecursionError:
+        _refuse(f"it is nested deeper than {MAX_DEPTH}")
+    except ValueError as error:
+        _refuse(f"it is not JSON: {error}")
+    if not isinstance(value, dict):
+        _refuse("it is not a JSON object")
+    if text.count("{") + text.count("[") > MAX_DEPTH:
+        _check_depth(value)
+    if "\\ud" in text or "\\uD" in text:
+        _check_surrogates(value)
+    return value
+
+
+def _check_depth(value: object) -> None:
+    level: list[object] = [value]
+    for _ in range(MAX_DEPTH):
+        level = [
+            child
+            for item in level
+            if isinstance(item, dict | list)
+            for child in (item.values() if isinstance(item, dict) else item)
+        ]
+        if not level:
+            return
+    _refuse(f"it is nested deeper than {MAX_DEPTH}")
+
+
+def _check_surrogates(value: object) -> None:
+    try:
+        json.dumps(value, ensure_ascii=False).encode()
+    except UnicodeEncodeError:
+        _refuse("it has half a surrogate pair")
+
+
+def dumps(value: object) -> bytes:
+    """Return one line of strict JSON, UTF-8, with a newline.
+
+    Raises:
+        InvalidRequest: it cannot be written as strict JSON (NaN, half a surrogate pair).
+    """
+    try:
+        return (_compact(value) + "\n").encode()
+    except (ValueError, TypeError, RecursionError) as error:
+        msg = f"this cannot be written as JSON: {error}"
+        raise InvalidRequest(msg, hint="send plain text or plain JSON data") from None
+
+
+def text_of(content: object) -> str:
+    """Return content as the text that is stored: a string as it is, other data as JSON."""
+    if isinstance(content, str):
+        return content
+    return dumps(content)[:-1].decode()
+
+
+@lru_cache(maxsize=4)
+def _second(seconds: int) -> str:
+    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%S")
+
+
+def stamp(ms: int) -> str:
+    """Return a time as RFC 3339 in UTC, to the millisecond."""
+    return f"{_second(ms // 1000)}.{ms % 1000:03d}Z"
+
+
+def unstamp(text: object) -> int:
+    """Read an RFC 3339 time; 0 when it is not one (a sender's clock is shown, never obeyed)."""
+    try:
+        return int(datetime.fromisoformat(str(text)).timestamp() * 1000)
+    except (ValueError, OverflowError, OSError):
+        return 0
+
+
+def _sender(value: object) -> Sender:
+    if not isinstance(value, dict):
+        _refuse("'from' is not an object")
+    agent, pid, pwd = value.get("agent"), value.get("pid", 0), value.get("pwd", "")
+    if not isinstance(agent, str) or not isinstance(pwd, str) or type(pid) is not int:
+        _refuse("'from' needs agent (text), pid (number) and pwd (text)")
+    return Sender(agent, pid, pwd)
+
+
+def _origin(sender: Sender) -> dict[str, Any]:
+    return {"agent": sender.agent, "pid": sender.pid, "pwd": sender.pwd}
+
+
+def dump_body(body: Body) -> bytes:
+    """Write a message, with defaults left out of `bus`.
+
+    Raises:
+        InvalidRequest: content over the limit, or text that is not valid Unicode.
+    """
+    size = len(body.content)
+    if size > MAX_CONTENT or (size * 4 > MAX_CONTENT and len(body.content.encode(errors="replace")) > MAX_CONTENT):
+        msg = f"the body is over the limit of {MAX_CONTENT} bytes"
+        raise InvalidRequest(msg, hint="put large data in a file and send its path")
+    outer: dict[str, Any] = {
+        "id": body.id,
+        "version": VERSION,
+        "type": body.type,
+        "from": _origin(body.sender),
+        "to": body.channel,
+        "content": body.content,
+        "timestamp": stamp(body.created),
+        "ttl": -(-(body.deadline - body.created) // 1000) if body.deadline else 0,
+    }
+    if body.reply_to:
+        outer["reply_to"] = body.reply_to
+    ours: dict[str, Any] = dict(body.extra)
+    for key in ("title", "thread", "priority", "not_before", "deadline", "key", "retry_of"):
+        value = getattr(body, key)
+        if value:
+            ours[key] = value
+    if body.max_attempts is not None:
+        ours["max_attempts"] = body.max_attempts
+    if body.backoff_s is not None:
+        ours["backoff_s"] = body.backoff_s
+    if body.requires:
+        ours["requires"] = list(body.requires)
+    if ours:
+        outer["bus"] = ours
+    return dumps(outer)
+
+
+def _ours(outer: dict[str, Any]) -> dict[str, Any]:
+    ours = outer.get("bus", {})
+    if not isinstance(ours, dict):
+        _refuse("'bus' is not an object")
+    return dict(ours)
+
+
+def _take(ours: dict[str, Any], key: str, kind: type | tuple[type, ...], default: Any) -> Any:  # noqa: ANN401  JSON
+    value = ours.pop(key, default)
+    if value is default:
+        return default
+    if not isinstance(value, kind) or isinstance(value, bool):
+        _refuse(f"bus.{key} has the wrong type")
+    if isinstance(value, int | float) and key != "priority" and not 0 <= value < 10**15:
+        _refuse(f"bus.{key} is out of range")
+    return value
+
+
+def load_body(data: bytes) -> Body:
+    """Read a message of ours or of abq.
+
+    Raises:
+        CorruptRecord: it is not strict JSON, or a field is missing or has the wrong type.
+    """
+    outer = loads(data)
+    task_id, content = outer.get("id"), outer.get("content")
+    if not isinstance(task_id, str) or not TASK_ID.match(task_id):
+        _refuse("'id' is missing or not an id")
+    if not isinstance(content, str):
+        _refuse("'content' is missing or not text")
+    kind, channel = outer.get("type", "task"), outer.get("to")
+    if not isinstance(kind, str) or not isinstance(channel, str):
+        _refuse("'type' or 'to' is not text")
+    reply_to = outer.get("reply_to") or ""
+    if not isinstance(reply_to, str):
+        _refuse("'reply_to' is not text")
+    ours = _ours(outer)
+    requires = _take(ours, "requires", list, [])
+    if not all(isinstance(name, str) for name in requires):
+        _refuse("bus.requires is not a list of words")
+    priority = _take(ours, "priority", int, 0)
+    if priority not in PRIORITIES:
+        _refuse("bus.priority is out of range")
+    return Body(
+        id=task_id,
+        channel=channel,
+        content=content,
+        sender=_sender(outer.get("from")),
+        created=unstamp(outer.get("timestamp")),
+        type=kind,
+        reply_to=reply_to,
+        title=_take(ours, "title", str, ""),
+        thread=_take(ours, "thread", str, ""),
+        priority=priority,
+        not_before=_take(ours, "not_before", int, 0),
+        deadline=_take(ours, "deadline", int, 0),
+        max_attempts=_take(ours, "max_attempts", int, None),
+        backoff_s=_take(ours, "backoff_s", (int, float), None),
+        requires=tuple(sorted(requires)),
+        key=_take(ours, "key", str, ""),
+        retry_of=_take(ours, "retry_of", str, ""),
+        extra=ours or NOTHING,
+    )
+
+
+def dump_result(result: Result) -> bytes:
+    """Write a response: abq's fields, and the attempt under `bus`."""
+    return dumps(
+        {
+            "id": result.id,
+            "version": VERSION,
+            "status": result.status,
+            "from": _origin(result.sender),
+            "result": result.content,
+            "error": result.error or None,
+            "timestamp": stamp(result.at),
+            "bus": {"attempt": result.attempt} | ({"token": result.token} if result.token else {}),
+        }
+    )
+
+
+def load_result(data: bytes) -> Result:
+    """Read a response of ours or of abq.
+
+    Raises:
+        CorruptRecord: it is not one.
+    """
+    outer = loads(data)
+    task_id, content = outer.get("id"), outer.get("result")
+    if not isinstance(task_id, str) or not isinstance(content, str):
+        _refuse("'id' or 'result' is missing or not text")
+    ours = _ours(outer)
+    return Result(
+        id=task_id,
+        content=content,
+        sender=_sender(outer.get("from")),
+        at=unstamp(outer.get("timestamp")),
+        attempt=_take(ours, "attempt", int, 0),
+        token=_take(ours, "token", str, ""),
+        status=str(outer.get("status", "success")),
+        error=str(outer.get("error") or ""),
+    )
+
+
+def attempt_fields(entry: Attempt) -> dict[str, Any]:
+    """Return a line of history as JSON data."""
+    made: dict[str, Any] = {"attempt": entry.attempt, "outcome": str(entry.outcome), "at": stamp(entry.at)}
+    made |= {"by": entry.by, "note": entry.note}
+    return made | {key: value for key in ("token", "successor") if (value := getattr(entry, key))}
+
+
+def load_attempt(data: bytes) -> Attempt:
+    """Read a line of history.
+
+    Raises:
+        CorruptRecord: it is not one.
+    """
+    outer = loads(data)
+    try:
+        outcome = Outcome(str(outer.get("outcome")))
+    except ValueError:
+        _refuse("'outcome' is not known")
+    attempt = outer.get("attempt")
+    if type(attempt) is not int:
+        _refuse("'attempt' is not a number")
+    words = [str(outer.get(key) or "") for key in ("by", "note", "token", "successor")]
+    return Attempt(attempt, outcome, unstamp(outer.get("at")), *words)
+
+
+def policy_fields(policy: Policy) -> dict[str, Any]:
+    """Return a channel's policy as JSON data."""
+    return {name: getattr(policy, name) for name in Policy.__dataclass_fields__}
+
+
+def policy_from(values: dict[str, Any], base: Policy | None = None) -> Policy:
+    """Make a policy from named values, over `base` or the defaults.
+
+    Raises:
+        InvalidRequest: an unknown name, a wrong type or a value out of range.
+    """
+    made = policy_fields(base or Policy())
+    for name, value in values.items():
+        if name not in POLICY_FIELDS:
+            msg = f"{name!r} is not a channel setting"
+            raise InvalidRequest(msg, hint="known settings: " + ", ".join(made))
+        kind = type(made[name])
+        fits = isinstance(value, str) if kind is str else type(value) in (int, kind) and 0 <= value < 10**9
+        if not fits or (name in ("max_attempts", "lease_s", "max_lease_s") and not value):
+            msg = f"{value!r} is not a value for the channel setting {name!r}"
+            raise InvalidRequest(msg, hint=f"it is a {kind.__name__}, for example {made[name]!r}")
+        made[name] = kind(value)
+    if made["kind"] != "queue":
+        msg = f"{made['kind']!r} is not a kind of channel"
+        raise InvalidRequest(msg, hint="the kind is 'queue'")
+    return Policy(**made)
+
+
+def load_policy(data: bytes, channel: str) -> Policy:
+    """Read a `channel.json`.  Settings of a later version are passed over.
+
+    Raises:
+        CorruptRecord: it is not JSON or a known setting is out of range.
+    """
+    check_channel(channel)
+    known = {key: value for key, value in loads(data).items() if key in POLICY_FIELDS}
+    try:
+        return policy_from(known)
+    except InvalidRequest as error:
+        _refuse(f"the policy of channel {channel!r} is wrong: {error}")
