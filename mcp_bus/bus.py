@@ -134,8 +134,7 @@ class Bus(Operator):
         if lease_s is not None:
             draft.check_number("lease_s", lease_s, low=1)
         can = frozenset(self.capabilities if capabilities is None else capabilities)
-        if self._tend is not None:
-            self._tend(self)
+        self.tend()
         candidates, losses = self._backlog.candidates(looked), 0
         while (slot := candidates.next(self._skip(losses))) is not None:
             try:
@@ -179,12 +178,20 @@ class Bus(Operator):
         self._held[task.id] = task
         return task
 
+    def tend(self) -> None:
+        """Sweep if the last sweep is long enough ago; waiters call it between looks."""
+        if self._tend is not None:
+            self._tend(self)
+
     def held(self) -> list[Task]:
         """Return what this session holds, oldest claim first, as far as it knows."""
         return list(self._held.values())
 
-    def renew(self, claim: Task | Ticket, *, lease_s: float | None = None) -> Task:
+    def renew(self, claim: Task | Ticket, *, lease_s: float | None = None, progress: str = "") -> Task:
         """Keep a task: its lease ends `lease_s` (or the channel's lease) from now, never earlier than before.
+
+        Args:
+            progress: a word for those who wait; the latest of an attempt is kept.
 
         Raises:
             LeaseLost: the task was taken away, cancelled or finished; nothing was changed.
@@ -192,9 +199,10 @@ class Bus(Operator):
         if lease_s is not None:
             draft.check_number("lease_s", lease_s, low=1)
 
-        def decide(task: Task) -> tuple[Slot, None]:
+        def decide(task: Task) -> tuple[Slot, Attempt | None]:
             seconds = self.store.policy(task.channel).lease_s if lease_s is None else lease_s
-            return lifecycle.renew(task.slot, expires=self.source.now() + int(seconds * 1000)), None
+            kept = lifecycle.renew(task.slot, expires=self.source.now() + int(seconds * 1000))
+            return kept, self._line(task.slot, Outcome.PROGRESS, progress) if progress else None
 
         task = self._write(claim, decide)
         if claim.id in self._held:

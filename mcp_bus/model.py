@@ -54,6 +54,7 @@ class Outcome(StrEnum):
     RETRIED = "retried"
     UNDONE = "undone"
     EXPIRED = "expired"
+    PROGRESS = "progress"
 
 
 @dataclass(frozen=True, slots=True)

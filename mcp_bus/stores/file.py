@@ -342,6 +342,11 @@ class FileStore:
     def _note(self, slot: Slot, entry: Attempt) -> None:
         """Write a line of history; the same line twice is one line."""
         at = self.tree.fd(f"channels/{slot.channel}/attempts/{slot.id}", make=True)
+        if entry.outcome is Outcome.PROGRESS:  # Only the latest word counts, and it need not survive a power cut.
+            draft, tmp = f"progress.{self._source.token(6)}", self.tree.fd("tmp", make=True)
+            self.fs.create(draft, tmp, wire.dumps(wire.attempt_fields(entry)), sync=False)
+            self.fs.rename(draft, tmp, f"{entry.attempt:04d}-progress.json", at)
+            return
         name = f"{entry.attempt:04d}-{entry.outcome}-{entry.at}.json"
         try:
             self.fs.create(name, at, wire.dumps(wire.attempt_fields(entry)), sync=self.durable)

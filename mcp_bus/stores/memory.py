@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from mcp_bus import lifecycle, names, wire
 from mcp_bus.errors import Conflict, Gone, NotFound
-from mcp_bus.model import Attempt, Policy, Result, State, Task
+from mcp_bus.model import Attempt, Outcome, Policy, Result, State, Task
 from mcp_bus.routing import rank
 
 if TYPE_CHECKING:
@@ -105,6 +105,10 @@ class MemoryStore:
         with medium.lock:
             if isinstance(entry, Attempt):
                 lines = medium.history.setdefault(old.id, [])
+                if entry.outcome is Outcome.PROGRESS:
+                    lines[:] = [
+                        line for line in lines if (line.attempt, line.outcome) != (entry.attempt, entry.outcome)
+                    ]
                 lines += [] if entry in lines else [entry]
             if medium.slots.get(old.id) != old:
                 if isinstance(entry, Result):

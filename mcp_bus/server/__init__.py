@@ -1,0 +1,1 @@
+"""The bus as an MCP server.  The only package that knows MCP."""

@@ -1,0 +1,241 @@
+"""What tools answer: one compact text, the same for every client, ending in what to do next.
+
+Words of other agents stand between two lines that carry a token their author could not know, and
+with everything in them that acts on a reader made visible.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from mcp_bus.find import Ending, short
+from mcp_bus.model import ENDED, Outcome, State
+from mcp_bus.plain import clean, cut
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from mcp_bus.bus import Bus
+    from mcp_bus.find import ChannelView
+    from mcp_bus.model import Attempt, Posted, Task
+
+# Every answer stays below this, in characters: clients cut or hide longer ones.
+MAX_ANSWER = 8000
+BODY = 5000
+MAX_LINES = 22
+
+
+def quoted(text: str, mark: str, *, limit: int = BODY, offset: int = 0, more: str = "") -> str:
+    """Return untrusted text between two marked lines, one part of it if it is long."""
+    part = clean(text[offset : offset + limit], multiline=True)[: limit + limit // 4]
+    end = offset + limit
+    rest = f"\n({len(text) - end} more characters{more.format(end=end)})" if end < len(text) else ""
+    return f"--- text of another agent, until {mark} ---\n{part}\n--- {mark} ---{rest}"
+
+
+def line(task: Task) -> str:
+    """Return a task in one line."""
+    words = [short(task.id), task.channel, _state(task)]
+    if task.body.title:
+        words.append(repr(cut(clean(task.body.title), 80)))
+    return " ".join(words)
+
+
+def _state(task: Task) -> str:
+    slot = task.slot
+    if task.state is State.LEASED and slot.lease is not None:
+        return f"leased by {slot.lease.holder} (attempt {slot.attempt})"
+    if task.state is State.DEAD and _last(task) is Outcome.BLOCKED:
+        return "blocked, waits for a person"
+    return str(task.state) + (f" after {slot.attempt} attempts" if task.state is State.DEAD else "")
+
+
+def _last(task: Task) -> Outcome | None:
+    return task.history[-1].outcome if task.history else None
+
+
+def history(task: Task, limit: int = 5) -> list[str]:
+    """Return the last lines of a task's history."""
+    return [_event(entry) for entry in task.history[-limit:]]
+
+
+def _event(entry: Attempt) -> str:
+    note = f": {cut(clean(entry.note), 200)}" if entry.note else ""
+    return f"attempt {entry.attempt} {entry.outcome} by {cut(clean(entry.by), 60)}{note}"
+
+
+def seconds(ms: int) -> str:
+    """Return a duration for people: `40 s`, `12 min`, `3 h`, `2 d`."""
+    for size, unit in ((86_400_000, "d"), (3_600_000, "h"), (60_000, "min")):
+        if ms >= 2 * size:
+            return f"{ms // size} {unit}"
+    return f"{max(0, ms) // 1000} s"
+
+
+def posted(bus: Bus, done: Posted) -> str:
+    """Answer `post_task`."""
+    waiting = bus.store.count(done.channel)[State.READY]
+    text = f"{'posted' if done.created else 'already posted under that key:'} {short(done.id)} on {done.channel}"
+    if done.new_channel:
+        others = [name for name in bus.store.channels() if name != done.channel]
+        text += "\nthis made a new channel" + (f"; others: {', '.join(others[:8])}" if others else "")
+    return f'{text}; {waiting} ready there\nnext: await_results(tasks=["{short(done.id)}"])'
+
+
+def claimed(bus: Bus, task: Task, others: Sequence[Task]) -> str:
+    """Answer `claim_next` with a task."""
+    slot, body, now = task.slot, task.body, bus.source.now()
+    policy = bus.store.policy(task.channel)
+    allowed = slot.budget or body.max_attempts or policy.max_attempts
+    lines = held(bus, others)
+    lines.append(
+        f"task {short(task.id)} token {task.lease.token} on {task.channel}, attempt {slot.attempt} of {allowed}, "
+        f"lease {seconds(task.lease.expires - now)}, renewed while you are connected"
+    )
+    lines.append(f"from {cut(clean(body.sender.agent), 120)}, posted {seconds(now - body.created)} ago")
+    if body.type != "task":
+        lines.append(f"type {clean(body.type)}")
+    if body.title:
+        lines.append(f"title: {cut(clean(body.title), 200)}")
+    if body.thread or body.reply_to:
+        lines.append(f"thread {cut(clean(body.thread), 80)!r} reply to {cut(clean(body.reply_to), 80)!r}")
+    full = bus.store.get(task.id) if slot.attempt > 1 or slot.releases or slot.budget else None
+    lines += [f"before: {entry}" for entry in history(full)] if full else []
+    lines.append(quoted(body.content, task.lease.token, more=f'; get_task(task="{short(task.id)}", offset={{end}})'))
+    lines.append(f'next: do it, then submit_result(task="{short(task.id)}", token="{task.lease.token}", result="…")')
+    return "\n".join(lines)
+
+
+def held(bus: Bus, tasks: Sequence[Task]) -> list[str]:
+    """Return a line for each task the session holds already."""
+    return [
+        f"you already hold {short(task.id)} token {task.lease.token} on {task.channel} "
+        f"(attempt {task.slot.attempt}, lease {seconds(task.lease.expires - bus.source.now())}); get_task shows it"
+        for task in tasks[:5]
+    ]
+
+
+def empty(bus: Bus, channels: Sequence[str], waited_s: float, others: Sequence[Task]) -> str:
+    """Answer `claim_next` without a task: say why."""
+    lines = held(bus, others)
+    known = bus.store.channels()
+    looked = [name for name in channels if name in known] if channels else known
+    counts = [bus.store.count(name) for name in looked]
+    ready, later, out = (sum(c[s] for c in counts) for s in (State.READY, State.SCHEDULED, State.LEASED))
+    why = f"nothing to do on {', '.join(channels) if channels else 'any channel'}"
+    if ready:
+        why = (
+            f"{ready} ready, but none this worker is able to do (capabilities: {', '.join(bus.capabilities) or 'none'})"
+        )
+    unknown = [name for name in channels if name not in known]
+    missing = f"; no such channel yet: {', '.join(unknown)}" if unknown else ""
+    lines.append(f"empty: {why}{missing}; {later} scheduled, {out} with other workers; waited {waited_s:.0f} s")
+    again = "submit what you hold first" if others else "call claim_next again to go on waiting, or stop"
+    return "\n".join([*lines, f"next: {again}"])
+
+
+def awaited(endings: Sequence[Ending], mark: str, waited_s: float) -> str:
+    """Answer `await_results`: what ended, and who has the rest."""
+    over = [item for item in endings if item.is_over]
+    rest = [item for item in endings if not item.is_over]
+    lines = [f"{len(over)} of {len(endings)} ended, waited {waited_s:.0f} s"]
+    room = max(200, (MAX_ANSWER - 1500) // max(1, len(over)))
+    lines += [_ended(item, mark, room) for item in over]
+    lines += [_open(item) for item in rest]
+    text = cut("\n".join(lines), MAX_ANSWER - 300)
+    if rest:
+        names = ", ".join(f'"{short(item.task.id) if item.task else clean(item.asked)}"' for item in rest[:10])
+        return f"{text}\nnext: await_results(tasks=[{names}]) for the rest"
+    stuck = [item for item in over if item.task and item.task.state is State.DEAD]
+    if stuck and stuck[0].task:
+        return (
+            f'{text}\nnext: control_task(task="{short(stuck[0].task.id)}", action="retry", note or body) or "discard"'
+        )
+    return f"{text}\nnext: use the results"
+
+
+def _ended(item: Ending, mark: str, room: int) -> str:
+    if item.task is None:
+        return f"{clean(item.asked)}: {clean(item.error)}"
+    task = item.task
+    head = line(task)
+    if task.result is not None:
+        who = f"{head}, {clean(task.result.status)} by {cut(clean(task.result.sender.agent), 80)}"
+        more = f'; get_task(task="{short(task.id)}")'
+        return f"{who}\n{quoted(task.result.content, mark, limit=room, more=more)}"
+    return "\n".join([head, *history(task, 2)])
+
+
+def _open(item: Ending) -> str:
+    if item.task is None:
+        return f"{clean(item.asked)}: {clean(item.error)}"
+    progress = [entry for entry in item.task.history if entry.outcome is Outcome.PROGRESS]
+    note = f"; progress: {cut(clean(progress[-1].note), 120)}" if progress else ""
+    return f"{line(item.task)}{note}"
+
+
+def shown(bus: Bus, task: Task, mark: str, offset: int) -> str:
+    """Answer `get_task`."""
+    body, slot = task.body, task.slot
+    lines = [line(task), f"id {task.id}, priority {slot.priority}, attempts {slot.attempt}"]
+    lines.append(f"from {cut(clean(body.sender.agent), 120)}, posted {seconds(bus.source.now() - body.created)} ago")
+    mine = next((held for held in bus.held() if held.id == task.id), None)
+    if mine is not None:
+        lines.append(f"you hold it: token {mine.lease.token}")
+    if body.requires:
+        lines.append(f"requires {', '.join(clean(word) for word in body.requires)}")
+    if body.retry_of:
+        lines.append(f"replaces {short(body.retry_of)}")
+    lines += history(task, 8)
+    long = len(body.content) + (len(task.result.content) if task.result else 0) > BODY
+    room = BODY // 2 if long and task.result and not offset else BODY
+    more = f'; get_task(task="{short(task.id)}", offset={{end}})'
+    text = body.content + (f"\n\n=== result ===\n{task.result.content}" if task.result and offset else "")
+    lines.append(quoted(text, mark, limit=room, offset=offset, more=more))
+    if task.result is not None and not offset:
+        lines.append(f"result, {clean(task.result.status)} by {cut(clean(task.result.sender.agent), 80)}:")
+        more = f'; get_task(task="{short(task.id)}", offset={len(body.content)})'
+        lines.append(quoted(task.result.content, mark, limit=room, more=more))
+    return "\n".join([*lines, f"next: {_after(task, is_mine=mine is not None)}"])
+
+
+def _after(task: Task, *, is_mine: bool) -> str:
+    if is_mine:
+        return "do it and submit_result"
+    if task.state is State.DEAD:
+        return 'control_task action "retry" (with note or body) or "discard"'
+    if task.state in ENDED:
+        return "nothing, it has ended" if task.state is State.DONE else 'control_task action "retry" brings it back'
+    return f'await_results(tasks=["{short(task.id)}"])'
+
+
+def channels(bus: Bus, views: Sequence[ChannelView]) -> str:
+    """Answer `list_channels`."""
+    if not views:
+        return "no channels yet; the first post_task makes one\nnext: post_task(channel, body)"
+    now, lines = bus.source.now(), []
+    for view in sorted(views, key=lambda item: -item.counts[State.READY])[:MAX_LINES]:
+        counts = ", ".join(f"{number} {state}" for state, number in view.counts.items() if number)
+        waits = f"; oldest waits {seconds(now - view.oldest)}" if view.oldest else ""
+        lines.append(f"{view.name}: {counts or 'empty'}{waits}")
+    if len(views) > MAX_LINES:
+        lines.append(f"and {len(views) - MAX_LINES} more channels")
+    ready = sum(view.counts[State.READY] for view in views)
+    return "\n".join(
+        [*lines, "next: claim_next to work" if ready else "next: post_task, or claim_next to wait for work"]
+    )
+
+
+def found(tasks: Sequence[Task], limit: int) -> str:
+    """Answer `find_tasks`."""
+    if not tasks:
+        return "nothing found\nnext: list_channels shows what is there"
+    text = cut("\n".join(line(task) for task in tasks), MAX_ANSWER - 200)
+    following = f'find_tasks(…, after="{tasks[-1].id}") for more' if len(tasks) == limit else "get_task for one of them"
+    return f"{text}\nnext: {following}"
+
+
+def nudge(bus: Bus) -> str:
+    """Return a line about what else this session should know; empty if nothing."""
+    count = len(bus.held())
+    return f"\n(you hold {count} tasks)" if count > 1 else ""

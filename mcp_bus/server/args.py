@@ -1,0 +1,142 @@
+"""What each tool takes, as pydantic models; the schemas a model sees are made from these.
+
+Every name and word here costs each session of each agent tokens, so descriptions are there only
+where a name does not say enough.  Lenient where models err without harm (a number as text, a list as
+one word, data as a body), strict where a mistake would be silent (unknown names).
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+
+
+def _words(value: Any) -> Any:  # noqa: ANN401  whatever a model sent
+    return value.replace(",", " ").split() if isinstance(value, str) else value
+
+
+def _text(value: Any) -> Any:  # noqa: ANN401  whatever a model sent
+    return value if isinstance(value, str) or value is None else json.dumps(value, ensure_ascii=False)
+
+
+Words = Annotated[list[str], BeforeValidator(_words)]
+Text = Annotated[str, BeforeValidator(_text)]
+
+
+class Args(BaseModel):
+    """Base of all arguments: an unknown name is an error, not ignored."""
+
+    model_config = ConfigDict(extra="forbid")
+
+
+class Options(Args):
+    """What a post may say besides the usual."""
+
+    priority: int = Field(0, description="-9..9, higher first")
+    delay_s: float = 0
+    ttl_s: float = 0
+    max_attempts: int = 0
+    backoff_s: float = -1
+    thread: str = ""
+    reply_to: str = ""
+
+
+class PostTask(Args):
+    """Arguments of `post_task`."""
+
+    channel: str
+    body: Text
+    title: str = ""
+    requires: Words = Field([], description="capabilities a worker must have")
+    key: str = Field("", description="idempotency key: same key, same task")
+    options: Options = Options()
+
+
+class ClaimNext(Args):
+    """Arguments of `claim_next`."""
+
+    channels: Words = Field([], description="default: all")
+    capabilities: Words = []
+    wait_s: float | None = None
+
+
+class Heartbeat(Args):
+    """Arguments of `heartbeat`."""
+
+    task: str
+    token: str
+    progress: str = ""
+
+
+class SubmitResult(Args):
+    """Arguments of `submit_result`."""
+
+    task: str
+    token: str
+    status: Literal["done", "failed", "release", "blocked"] = "done"
+    result: Text = Field("", description="the result, the reason, or the question")
+    retry_in_s: float | None = None
+
+
+class AwaitResults(Args):
+    """Arguments of `await_results`."""
+
+    tasks: Words
+    wait_s: float | None = None
+
+
+class ListChannels(Args):
+    """Arguments of `list_channels`: none."""
+
+
+class GetTask(Args):
+    """Arguments of `get_task`."""
+
+    task: str
+    offset: int = Field(0, ge=0, description="next part of a long text")
+
+
+class FindTasks(Args):
+    """Arguments of `find_tasks`."""
+
+    text: str = ""
+    channel: str = ""
+    state: str = Field("", description="scheduled ready leased done dead cancelled expired")
+    after: str = Field("", description="id from the previous page")
+
+
+class ControlTask(Args):
+    """Arguments of `control_task`."""
+
+    task: str
+    action: Literal["cancel", "retry", "requeue", "discard", "undo", "reprioritise"]
+    note: Text = Field("", description="reason, or answer to a blocked task")
+    body: Text | None = Field(None, description="edited body, for retry")
+    priority: int | None = None
+
+
+def schema(model: type[Args]) -> dict[str, Any]:
+    """Return a model's JSON schema as briefly as it can be said."""
+    made = model.model_json_schema()
+    shared = made.pop("$defs", {})
+    slim: dict[str, Any] = _slim(made, shared)
+    return slim
+
+
+def _slim(node: Any, shared: dict[str, Any]) -> Any:  # noqa: ANN401  JSON
+    if isinstance(node, list):
+        return [_slim(item, shared) for item in node]
+    if not isinstance(node, dict):
+        return node
+    if "$ref" in node:
+        return _slim(shared[node["$ref"].rpartition("/")[2]], shared)
+    choices = [item for item in node.get("anyOf", ()) if item != {"type": "null"}]
+    if len(choices) == 1:
+        node = {key: value for key, value in node.items() if key != "anyOf"} | choices[0]
+    made = {key: _slim(value, shared) for key, value in node.items() if key not in ("title", "default")}
+    if "properties" in node:
+        made["properties"] = {key: _slim(value, shared) for key, value in node["properties"].items()}
+        made.pop("description", None)
+    return made

@@ -1,0 +1,172 @@
+"""One connection's view of the bus: who it is, what it holds, and keeping that alive.
+
+The process renews what its model claimed, so that a model may think for an hour; but only up to the
+channel's `max_lease_s` since the model last spoke of the task, so that a model that forgot a task
+does not hold it for ever.  A clean end gives everything back at once.
+"""
+
+from __future__ import annotations
+
+import logging
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING
+
+import anyio
+
+from mcp_bus import config as settings
+from mcp_bus.errors import BusError, Conflict, LeaseLost, NotFound, StoreUnavailable
+from mcp_bus.recovery import Tender
+from mcp_bus.server.waker import Waker
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from mcp_bus.bus import Bus
+    from mcp_bus.config import Config
+    from mcp_bus.model import Task
+
+# How often the bus is tended while nobody calls.
+TEND_S = 5.0
+# A lease is renewed when a third of it is gone.
+RENEW_AT = 3
+logger = logging.getLogger(__name__)
+
+
+class Session:
+    """The bus as one MCP connection uses it."""
+
+    def __init__(self, config: Config) -> None:
+        """Open nothing yet: the bus is opened at the first call, when the client's name is known."""
+        self.config = config
+        self.waker = Waker()
+        self._bus: Bus | None = None
+        self._was_open = False
+        self._spoken: dict[str, float] = {}
+        self._answered: dict[str | int, str] = {}
+        self._tender = Tender()
+
+    def bus(self, client: str = "") -> Bus:
+        """Return the bus, opening it if need be.
+
+        Only the first time is a missing bus made: one that was deleted under us stays deleted until
+        a person makes it again.
+
+        Raises:
+            BusError: it cannot be opened; the next call tries again.
+        """
+        if self._bus is None:
+            self._bus = settings.open_from(self.config, client=client, create=not self._was_open)
+            self._was_open = True
+        return self._bus
+
+    def dropped(self, error: BusError) -> None:
+        """Close the bus after an error of the medium, so that the next call opens it anew."""
+        if (
+            isinstance(error, StoreUnavailable)
+            and self._bus is not None
+            and not (self.config.path / "bus.json").exists()
+        ):
+            bus, self._bus = self._bus, None
+            try:
+                bus.close()
+            except BusError:
+                logger.debug("closing a lost bus", exc_info=True)
+
+    # --- what the model holds -----------------------------------------------------------------
+
+    def spoke_of(self, task_id: str) -> None:
+        """Note that the model gave a sign of life for a task."""
+        self._spoken[task_id] = anyio.current_time()
+        self._answered = {request: held for request, held in self._answered.items() if held != task_id}
+
+    def claimed(self, task: Task, request_id: str | int | None) -> None:
+        """Note which request a task was handed out in, in case its answer never arrives."""
+        self._spoken[task.id] = anyio.current_time()
+        if request_id is not None:
+            self._answered[request_id] = task.id
+            while len(self._answered) > 256:
+                del self._answered[next(iter(self._answered))]
+
+    def unclaim(self, request_id: str | int) -> None:
+        """Give back what a request handed out, because its sender had given it up."""
+        task_id = self._answered.pop(request_id, None)
+        if self._bus is None or task_id is None:
+            return
+        for task in self._bus.held():
+            if task.id == task_id:
+                self.give_back(task, "its answer was not waited for")
+
+    def give_back(self, task: Task, why: str) -> None:
+        """Release a task that its model never saw."""
+        try:
+            if self._bus is not None:
+                self._bus.release(task.ticket, why)
+        except (LeaseLost, Conflict, NotFound, StoreUnavailable):
+            logger.warning("could not give back %s", task.id, exc_info=True)
+
+    # --- life ---------------------------------------------------------------------------------
+
+    @asynccontextmanager
+    async def life(self) -> AsyncIterator[Session]:
+        """Renew and tend while the connection lives; give everything back when it ends."""
+        async with anyio.create_task_group() as group:
+            group.start_soon(self._renewing)
+            group.start_soon(self._tending)
+            try:
+                yield self
+            finally:
+                group.cancel_scope.cancel()
+                self.end()
+
+    def end(self) -> None:
+        """Give back all leases and close the bus."""
+        bus, self._bus = self._bus, None
+        self.waker.close()
+        if bus is None:
+            return
+        try:
+            bus.release_all("its session ended")
+            bus.close()
+        except BusError as error:
+            logger.warning("could not give everything back: %s", error)
+
+    async def _renewing(self) -> None:
+        while True:
+            await anyio.sleep(max(0.2, self.renew() - anyio.current_time()))
+
+    def renew(self) -> float:
+        """Renew what is due; return when to do so next, by the event loop's clock."""
+        now, upcoming = anyio.current_time(), anyio.current_time() + TEND_S
+        bus = self._bus
+        for task in bus.held() if bus is not None else ():
+            try:
+                upcoming = min(upcoming, self._renew(task, now))
+            except (LeaseLost, NotFound) as error:
+                logger.info("lost %s: %s", task.id, error)
+                self._spoken.pop(task.id, None)
+            except BusError:
+                logger.warning("could not renew %s", task.id, exc_info=True)
+        return upcoming
+
+    def _renew(self, task: Task, now: float) -> float:
+        assert self._bus is not None
+        policy = self._bus.store.policy(task.channel)
+        left = (task.lease.expires - self._bus.source.now()) / 1000
+        spare = policy.lease_s * (RENEW_AT - 1) / RENEW_AT
+        if left > spare:
+            return now + left - spare
+        if now - self._spoken.get(task.id, now) < policy.max_lease_s:
+            self._bus.renew(task.ticket)
+            return now + policy.lease_s - spare
+        return now + max(left, 1.0)
+
+    async def _tending(self) -> None:
+        while True:
+            await anyio.sleep(TEND_S)
+            if self._bus is None:
+                continue
+            try:
+                self._tender(self._bus)
+            except BusError as error:
+                logger.warning("the sweep failed: %s", error)
+                self.dropped(error)

@@ -1,0 +1,266 @@
+"""The tools: small functions of a call, each answering with one text.
+
+Descriptions are static: no name of a channel or an agent ever enters one.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import anyio
+
+from mcp_bus import find
+from mcp_bus.errors import InvalidRequest
+from mcp_bus.model import OPEN, Ticket
+from mcp_bus.server import answers, args
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    from mcp_bus.bus import Bus
+    from mcp_bus.server.session import Session
+
+# A page of `find_tasks`.
+PAGE = 20
+MAX_AWAITED = 50
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """One tool call: whose it is, the bus, and how to report progress to its caller."""
+
+    session: Session
+    bus: Bus
+    progress: Callable[[float, float, str], Awaitable[None]]
+    request_id: str | int | None = None
+
+    def wait_s(self, wished: float | None) -> float:
+        """Return how long to wait: the wish or the configured default, within the configured limit."""
+        config = self.session.config
+        seconds = config["wait_s"] if wished is None else wished
+        if seconds != seconds or seconds < 0:  # noqa: PLR0124  NaN
+            msg = f"wait_s is {seconds!r}"
+            raise InvalidRequest(msg, hint="give seconds, 0 for no waiting")
+        return float(min(seconds, config["max_wait_s"]))
+
+
+class Tool(NamedTuple):
+    """A tool as it is offered: what it takes, says and changes."""
+
+    name: str
+    description: str
+    model: type[args.Args]
+    run: Callable[[Call, Any], Awaitable[str]]
+    profiles: tuple[str, ...] = ("full",)
+    read_only: bool = False
+    destructive: bool = False
+    core: bool = False
+
+
+async def post_task(call: Call, given: args.PostTask) -> str:
+    """Post a task."""
+    more = {name: value for name, value in given.options if name in given.options.model_fields_set}
+    done = call.bus.post(
+        given.channel,
+        given.body,
+        title=given.title,
+        requires=given.requires,
+        **({"key": given.key} if given.key else {}),
+        **more,
+    )
+    return answers.posted(call.bus, done)
+
+
+async def claim_next(call: Call, given: args.ClaimNext) -> str:
+    """Claim the next task, waiting for one."""
+    bus, config = call.bus, call.session.config
+    channels = given.channels or list(config["channels"])
+    capabilities = given.capabilities or config["capabilities"]
+    others = bus.held()
+    start, wait_s = anyio.current_time(), call.wait_s(given.wait_s)
+
+    async def progress(waited: float) -> None:
+        await call.progress(waited, wait_s, "waiting for a task")
+
+    task = await call.session.waker.wait_for(
+        bus, lambda: bus.claim(channels, capabilities=capabilities), channels=channels, wait_s=wait_s, progress=progress
+    )
+    if task is None:
+        return answers.empty(bus, channels, anyio.current_time() - start, others)
+    call.session.claimed(task, call.request_id)
+    try:
+        await anyio.lowlevel.checkpoint()
+    except anyio.get_cancelled_exc_class():
+        call.session.give_back(task, "its claim was cancelled")
+        raise
+    return answers.claimed(bus, task, others)
+
+
+async def heartbeat(call: Call, given: args.Heartbeat) -> str:
+    """Keep a task and report progress."""
+    task = call.bus.renew(_ticket(call, given.task, given.token), progress=given.progress)
+    call.session.spoke_of(task.id)
+    left = answers.seconds(task.lease.expires - call.bus.source.now())
+    return f"still yours for {left}, attempt {task.slot.attempt}\nnext: go on, then submit_result"
+
+
+async def submit_result(call: Call, given: args.SubmitResult) -> str:
+    """End an attempt."""
+    bus, ticket = call.bus, _ticket(call, given.task, given.token)
+    call.session.spoke_of(ticket.id)
+    short = find.short(ticket.id)
+    if given.status == "done":
+        result = bus.ack(ticket, given.result)
+        again = "" if result.content == given.result else " (an earlier result of yours was final already)"
+        said = f"{short} is done{again}; the result is on disk and {answers.clean(bus.get(ticket.id).body.sender.agent)} can read it"
+    elif given.status == "failed":
+        task = bus.nack(ticket, given.result or "no reason given", retry_in_s=given.retry_in_s)
+        said = f"{short} failed and is {answers.line(task)}"
+    elif given.status == "release":
+        task = bus.release(ticket, given.result)
+        said = f"{short} was given back and is {task.state}"
+    else:
+        if not given.result:
+            msg = "a blocked task needs a question"
+            raise InvalidRequest(msg, hint="say in result what a person must answer")
+        bus.block(ticket, given.result)
+        said = f"{short} waits for a person, who answers with control_task retry and a note"
+    return f"{said}\nnext: claim_next"
+
+
+async def await_results(call: Call, given: args.AwaitResults) -> str:
+    """Wait for tasks to end."""
+    bus, wait_s, start = call.bus, call.wait_s(given.wait_s), anyio.current_time()
+    if not 0 < len(given.tasks) <= MAX_AWAITED:
+        msg = f"{len(given.tasks)} tasks were named"
+        raise InvalidRequest(msg, hint=f"name 1 to {MAX_AWAITED}, as post_task returned them")
+    names = [find.resolve(bus.store, name) for name in dict.fromkeys(given.tasks)]
+    latest: list[find.Ending] = []
+
+    def look() -> bool | None:
+        latest[:] = [find.safe_ending(bus, name) for name in names]
+        bus.tend()
+        return True if all(item.is_over for item in latest) else None
+
+    async def progress(waited: float) -> None:
+        over = sum(item.is_over for item in latest)
+        await call.progress(waited, wait_s, f"{over} of {len(latest)} ended")
+
+    channels = sorted({task.channel for item in (find.safe_ending(bus, name) for name in names) if (task := item.task)})
+    await call.session.waker.wait_for(bus, look, channels=channels, wait_s=wait_s, progress=progress)
+    return answers.awaited(latest, bus.source.token(6), anyio.current_time() - start)
+
+
+async def list_channels(call: Call, given: args.ListChannels) -> str:
+    """List channels with their counts."""
+    del given
+    return answers.channels(call.bus, find.channels(call.bus.store))
+
+
+async def get_task(call: Call, given: args.GetTask) -> str:
+    """Show one task."""
+    task = call.bus.get(given.task)
+    return answers.shown(call.bus, task, call.bus.source.token(6), given.offset)
+
+
+async def find_tasks(call: Call, given: args.FindTasks) -> str:
+    """Search tasks."""
+    after = find.resolve(call.bus.store, given.after) if given.after else ""
+    matching = find.tasks(call.bus, text=given.text, channel=given.channel, state=given.state, after=after, limit=PAGE)
+    return answers.found(list(matching), PAGE)
+
+
+async def control_task(call: Call, given: args.ControlTask) -> str:
+    """Do what a person does to a task."""
+    bus, name, note = call.bus, given.task, given.note
+    if given.body is not None and given.action != "retry":
+        msg = "body goes with action 'retry' only"
+        raise InvalidRequest(msg, hint="leave it out")
+    if (given.priority is None) == (given.action == "reprioritise"):
+        msg = "priority goes with action 'reprioritise', and that needs it"
+        raise InvalidRequest(msg, hint="give both or neither")
+    if given.action == "retry":
+        task = bus.retry(name, body=given.body, note=note)
+    elif given.action == "reprioritise":
+        task = bus.reprioritise(name, given.priority if given.priority is not None else 0)
+    else:
+        verb: Callable[[str, str], Any] = getattr(bus, given.action)
+        task = verb(name, note)
+    undo = '; action "undo" takes that back' if given.action in ("discard", "cancel") else ""
+    waiting = f'await_results(tasks=["{find.short(task.id)}"])' if task.state in OPEN else "nothing"
+    return f"{answers.line(task)}{undo}\nnext: {waiting}"
+
+
+def _ticket(call: Call, task: str, token: str) -> Ticket:
+    return Ticket(find.resolve(call.bus.store, task), token)
+
+
+TOOLS = (
+    Tool(
+        "post_task",
+        "Hand a task to any agent that can take it. Durable. Returns its id; read the result with await_results.",
+        args.PostTask,
+        post_task,
+        ("worker", "lead", "full"),
+        core=True,
+    ),
+    Tool(
+        "claim_next",
+        "Worker loop: claim_next, do the task, submit_result, again. Waits up to wait_s for a task you can do; "
+        "returns it with its token, or why there is none.",
+        args.ClaimNext,
+        claim_next,
+        ("worker", "full"),
+        core=True,
+    ),
+    Tool(
+        "heartbeat",
+        "Keep a claimed task and report progress. Tells you if it was cancelled or lost.",
+        args.Heartbeat,
+        heartbeat,
+        ("worker", "full"),
+    ),
+    Tool(
+        "submit_result",
+        "End your attempt: done with a result; failed (tried again, then dead-lettered); release (untouched); "
+        "blocked (a person must answer).",
+        args.SubmitResult,
+        submit_result,
+        ("worker", "full"),
+        core=True,
+    ),
+    Tool(
+        "await_results",
+        "Wait until posted tasks have ended; returns results, and who holds the rest.",
+        args.AwaitResults,
+        await_results,
+        ("lead", "full"),
+        read_only=True,
+    ),
+    Tool(
+        "list_channels",
+        "Channels: what waits, how long, what is in work.",
+        args.ListChannels,
+        list_channels,
+        ("worker", "lead", "full"),
+        read_only=True,
+    ),
+    Tool(
+        "get_task", "One task: text, state, history, result.", args.GetTask, get_task, ("lead", "full"), read_only=True
+    ),
+    Tool("find_tasks", "Search tasks.", args.FindTasks, find_tasks, ("lead", "full"), read_only=True),
+    Tool(
+        "control_task",
+        "Cancel, retry (also edited), requeue, discard, undo or reprioritise a task.",
+        args.ControlTask,
+        control_task,
+        ("lead", "full"),
+        destructive=True,
+    ),
+)
+
+
+def offered(profile: str, *, read_only: bool) -> tuple[Tool, ...]:
+    """Return the tools of a profile; with `read_only`, those that change nothing."""
+    return tuple(tool for tool in TOOLS if profile in tool.profiles and (tool.read_only or not read_only))

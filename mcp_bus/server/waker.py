@@ -1,0 +1,89 @@
+"""Waiting inside a server: one notification descriptor for all waiting calls."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, TypeVar
+
+import anyio
+
+from mcp_bus.notify import Hint
+from mcp_bus.watch import interval
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Sequence
+
+    from mcp_bus.bus import Bus
+
+T = TypeVar("T")
+# Between two progress notes; the shortest tool time-out known that progress resets is 60 s.
+PROGRESS_S = 5.0
+
+
+class Waker:
+    """Wakes all waiting calls of a process when something moves on the bus."""
+
+    def __init__(self) -> None:
+        """Watch nothing yet."""
+        self._hint: Hint | None = None
+        self._changed = anyio.Event()
+        self._waiting = 0
+        self._listening = False
+
+    def close(self) -> None:
+        """Stop watching."""
+        if self._hint is not None:
+            self._hint.close()
+            self._hint = None
+
+    async def wait_for(
+        self,
+        bus: Bus,
+        look: Callable[[], T | None],
+        *,
+        channels: Sequence[str],
+        wait_s: float,
+        progress: Callable[[float], Awaitable[None]],
+    ) -> T | None:
+        """Call `look` until it returns something other than None, or `wait_s` is over.
+
+        Args:
+            channels: where to listen; all channels if empty.
+            progress: told the seconds waited, every few seconds.
+        """
+        start = anyio.current_time()
+        told = start
+        while True:
+            # Watch before looking: what changes after the look then wakes us.
+            changed = self._changed
+            if wait_s > 0:
+                self._watch(bus, channels)
+            found = look()
+            now = anyio.current_time()
+            if found is not None or now - start >= wait_s:
+                return found
+            if now - told >= PROGRESS_S:
+                told = now
+                await progress(now - start)
+            await self._sleep(changed, min(start + wait_s, told + PROGRESS_S) - now)
+
+    def _watch(self, bus: Bus, channels: Sequence[str]) -> None:
+        if self._hint is None:
+            self._hint = Hint(())
+        self._hint.watch(bus.store.paths(channels or bus.store.channels()))
+
+    async def _sleep(self, changed: anyio.Event, seconds: float) -> None:
+        """Sleep until something changes; one of the sleepers listens for all."""
+        assert self._hint is not None
+        hint = self._hint
+        with anyio.move_on_after(min(seconds, interval(hint))):
+            if self._listening or hint.fileno() < 0:
+                await changed.wait()
+                return
+            self._listening = True
+            try:
+                await anyio.wait_readable(hint.fileno())
+            finally:
+                self._listening = False
+                self._changed.set()
+                self._changed = anyio.Event()
+            hint.drain()
