@@ -68,8 +68,8 @@ def seconds(ms: int) -> str:
     """Return a duration for people: `40 s`, `12 min`, `3 h`, `2 d`."""
     for size, unit in ((86_400_000, "d"), (3_600_000, "h"), (60_000, "min")):
         if ms >= 2 * size:
-            return f"{ms // size} {unit}"
-    return f"{max(0, ms) // 1000} s"
+            return f"{round(ms / size)} {unit}"
+    return f"{round(max(0, ms) / 1000)} s"
 
 
 def posted(bus: Bus, done: Posted) -> str:
@@ -234,8 +234,3 @@ def found(tasks: Sequence[Task], limit: int) -> str:
     following = f'find_tasks(…, after="{tasks[-1].id}") for more' if len(tasks) == limit else "get_task for one of them"
     return f"{text}\nnext: {following}"
 
-
-def nudge(bus: Bus) -> str:
-    """Return a line about what else this session should know; empty if nothing."""
-    count = len(bus.held())
-    return f"\n(you hold {count} tasks)" if count > 1 else ""

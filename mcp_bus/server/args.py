@@ -34,11 +34,11 @@ class Args(BaseModel):
 class Options(Args):
     """What a post may say besides the usual."""
 
-    priority: int = Field(0, description="-9..9, higher first")
+    priority: int = Field(default=0, description="-9..9, higher first")
     delay_s: float = 0
     ttl_s: float = 0
-    max_attempts: int = 0
-    backoff_s: float = -1
+    max_attempts: int = 3
+    backoff_s: float = 5
     thread: str = ""
     reply_to: str = ""
 
@@ -49,15 +49,15 @@ class PostTask(Args):
     channel: str
     body: Text
     title: str = ""
-    requires: Words = Field([], description="capabilities a worker must have")
-    key: str = Field("", description="idempotency key: same key, same task")
+    requires: Words = Field(default=[], description="needed capabilities")
+    key: str = Field(default="", description="idempotency key")
     options: Options = Options()
 
 
 class ClaimNext(Args):
     """Arguments of `claim_next`."""
 
-    channels: Words = Field([], description="default: all")
+    channels: Words = Field(default=[], description="default: all")
     capabilities: Words = []
     wait_s: float | None = None
 
@@ -76,7 +76,7 @@ class SubmitResult(Args):
     task: str
     token: str
     status: Literal["done", "failed", "release", "blocked"] = "done"
-    result: Text = Field("", description="the result, the reason, or the question")
+    result: Text = Field(default="", description="result, reason or question")
     retry_in_s: float | None = None
 
 
@@ -95,7 +95,7 @@ class GetTask(Args):
     """Arguments of `get_task`."""
 
     task: str
-    offset: int = Field(0, ge=0, description="next part of a long text")
+    offset: int = Field(default=0, ge=0, description="next part of a long text")
 
 
 class FindTasks(Args):
@@ -103,8 +103,8 @@ class FindTasks(Args):
 
     text: str = ""
     channel: str = ""
-    state: str = Field("", description="scheduled ready leased done dead cancelled expired")
-    after: str = Field("", description="id from the previous page")
+    state: str = Field(default="", description="scheduled ready leased done dead cancelled expired")
+    after: str = Field(default="", description="id from the previous page")
 
 
 class ControlTask(Args):
@@ -112,8 +112,8 @@ class ControlTask(Args):
 
     task: str
     action: Literal["cancel", "retry", "requeue", "discard", "undo", "reprioritise"]
-    note: Text = Field("", description="reason, or answer to a blocked task")
-    body: Text | None = Field(None, description="edited body, for retry")
+    note: Text = Field(default="", description="reason, or answer to a blocked task")
+    body: Text | None = Field(default=None, description="edited body, for retry")
     priority: int | None = None
 
 

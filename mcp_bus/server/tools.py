@@ -6,7 +6,7 @@ Descriptions are static: no name of a channel or an agent ever enters one.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 import anyio
 
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
     from mcp_bus.bus import Bus
+    from mcp_bus.model import PostOptions
     from mcp_bus.server.session import Session
 
 # A page of `find_tasks`.
@@ -60,15 +61,10 @@ class Tool(NamedTuple):
 
 async def post_task(call: Call, given: args.PostTask) -> str:
     """Post a task."""
-    more = {name: value for name, value in given.options if name in given.options.model_fields_set}
-    done = call.bus.post(
-        given.channel,
-        given.body,
-        title=given.title,
-        requires=given.requires,
-        **({"key": given.key} if given.key else {}),
-        **more,
-    )
+    # Only what was said: the channel's policy fills in the rest.
+    named = {name: getattr(given.options, name) for name in given.options.model_fields_set}
+    options: dict[str, Any] = named | {"title": given.title, "requires": given.requires, "key": given.key or None}
+    done = call.bus.post(given.channel, given.body, **cast("PostOptions", options))
     return answers.posted(call.bus, done)
 
 
@@ -113,7 +109,7 @@ async def submit_result(call: Call, given: args.SubmitResult) -> str:
     if given.status == "done":
         result = bus.ack(ticket, given.result)
         again = "" if result.content == given.result else " (an earlier result of yours was final already)"
-        said = f"{short} is done{again}; the result is on disk and {answers.clean(bus.get(ticket.id).body.sender.agent)} can read it"
+        said = f"{short} is done{again}; its result is on disk for whoever posted it"
     elif given.status == "failed":
         task = bus.nack(ticket, given.result or "no reason given", retry_in_s=given.retry_in_s)
         said = f"{short} failed and is {answers.line(task)}"

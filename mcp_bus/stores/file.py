@@ -139,6 +139,8 @@ class FileStore:
                 return None
             slot = self._reader.locate(body)
             result = self._reader.result(slot) if slot.state is State.DONE else None
+            if result is not None:  # A done slot was found by its response, whose name does not say these.
+                slot = slot._replace(attempt=result.attempt, priority=body.priority)
             return Task(body, slot, result, self._reader.history(slot))
 
     def scan(self, channel: str, state: State, *, after: str = "", limit: int = 0) -> Iterator[Slot]:
