@@ -42,12 +42,15 @@ def wait_for(
         What `look` returned; None when time was up.
     """
     end = bus.source.monotonic() + timeout_s
-    with Hint(bus.store.paths(channels or bus.store.channels())) as hint:
+    found = look()
+    if found is not None or timeout_s <= 0:
+        return found
+    with Hint(()) as hint:
         while True:
+            # Watch before looking: what changes after the look then ends the wait.
+            hint.watch(bus.store.paths(channels or bus.store.channels()))
             found = look()
             left = end - bus.source.monotonic()
             if found is not None or left <= 0:
                 return found
             hint.wait(min(left, interval(hint)))
-            hint.drain()
-            hint.watch(bus.store.paths(channels or bus.store.channels()))
