@@ -83,6 +83,7 @@ class Candidates:
         self._source = source
         self._lines = [line for line, _ in lines]
         self._fresh = {line.channel for line, fresh in lines if fresh}
+        self._stepped_over = self._is_last_look = False
 
     def next(self, skip: int = 0) -> Slot | None:
         """Return the next slot to try, or None when nothing is left.
@@ -98,10 +99,17 @@ class Candidates:
             if line.head is not None and (best is None or rank(line.head) < rank(_head(best))):
                 best = line
         if best is None:
-            return None
+            return self._look_again() if self._stepped_over else None
         slot = _head(best)
-        best.pop(skip)
+        best.pop(0 if self._is_last_look else skip)
+        self._stepped_over = self._stepped_over or (skip > 0 and not self._is_last_look)
         return slot
+
+    def _look_again(self) -> Slot | None:
+        """Go back to what was stepped over: it may be all that is left."""
+        self._stepped_over, self._is_last_look = False, True
+        self.refresh()
+        return self.next()
 
     def refresh(self) -> None:
         """List everything again: too many races were lost on this listing."""

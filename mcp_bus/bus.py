@@ -7,8 +7,9 @@ that finds its lease gone raises `LeaseLost` and changes nothing.
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import replace
-from typing import TYPE_CHECKING, Unpack
+from typing import TYPE_CHECKING, Self, Unpack
 
 from mcp_bus import draft, find, lifecycle, names, routing, wire
 from mcp_bus.backlog import Backlog
@@ -55,7 +56,7 @@ class Bus(Operator):
         """Close the store.  Leases stay; `release_all` first gives them back at once."""
         self.store.close()
 
-    def __enter__(self) -> Bus:
+    def __enter__(self) -> Self:
         """Return the bus itself."""
         return self
 
@@ -130,10 +131,11 @@ class Bus(Operator):
         Returns:
             The task; `task.ticket` is what the worker's other verbs want.
         """
-        looked = [names.check_channel(c) for c in dict.fromkeys(channels)] or self.store.channels()
+        wanted = [channels] if isinstance(channels, str) else channels
+        looked = [names.check_channel(c) for c in dict.fromkeys(wanted)] or self.store.channels()
         if lease_s is not None:
             draft.check_number("lease_s", lease_s, low=1)
-        can = frozenset(self.capabilities if capabilities is None else capabilities)
+        can = frozenset(draft.check_words("capabilities", self.capabilities if capabilities is None else capabilities))
         self.tend()
         candidates, losses = self._backlog.candidates(looked), 0
         while (slot := candidates.next(self._skip(losses))) is not None:
@@ -321,10 +323,8 @@ class Bus(Operator):
         new, entry = decide(replace(task, slot=stale))
         repeated = task.result is not None and task.result.token == ticket.token
         if isinstance(entry, Result) and not repeated:
-            try:
+            with suppress(Conflict):
                 self.store.swap(stale, new, entry)
-            except Conflict:
-                pass
         raise LeaseLost(find.why_lost(task, self.identity.agent), hint=find.after_loss(task))
 
 

@@ -45,7 +45,7 @@ SETTINGS: dict[str, Setting] = {
     "channels": Setting("MCP_BUS_CHANNELS", (), "channels to claim from; all if empty"),
     "durability": Setting("MCP_BUS_DURABILITY", "full", "full: fsync before acknowledging; none: survive kill -9 only"),
     "profile": Setting("MCP_BUS_PROFILE", "full", "tools to offer: worker, lead or full"),
-    "read_only": Setting("MCP_BUS_READ_ONLY", False, "offer no tool that changes the bus"),
+    "read_only": Setting("MCP_BUS_READ_ONLY", default=False, about="offer no tool that changes the bus"),
     "wait_s": Setting("MCP_BUS_WAIT_S", 25.0, "how long a waiting tool waits unless told"),
     "max_wait_s": Setting("MCP_BUS_MAX_WAIT_S", 50.0, "how long a waiting tool may wait"),
     "log_level": Setting("MCP_BUS_LOG_LEVEL", "warning", "debug, info, warning or error; to stderr"),
@@ -153,7 +153,7 @@ def _project(top: Path) -> dict[str, Any]:
 def _checked(name: str, value: Any, where: str) -> Any:  # noqa: ANN401  settings have several types
     try:
         return _parsed(name, value)
-    except (ValueError, InvalidRequest) as error:
+    except (TypeError, ValueError, InvalidRequest) as error:
         msg = f"{where} sets {name} to {str(value)[:80]!r}: {error}"
         raise InvalidRequest(msg, hint=SETTINGS[name].about) from None
 

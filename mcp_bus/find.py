@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING
 
 from mcp_bus import names
 from mcp_bus.errors import BusError, Conflict, CorruptRecord, Gone, InvalidRequest, NotFound
-from mcp_bus.model import ENDED, MAX_CONTENT, State
+from mcp_bus.model import ENDED, MAX_CONTENT, Policy, State
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from mcp_bus.bus import Bus
-    from mcp_bus.model import Policy, Task
+    from mcp_bus.model import Task
     from mcp_bus.stores.base import Store
 
 # Digits shown of an id: its random end.
@@ -49,8 +49,8 @@ def resolve(store: Store, text: object) -> str:
         raise InvalidRequest(msg, hint=f"give at least {MIN_SHORT} of its digits")
     head = text if text.startswith("req_") else "req_" + text
     found = [i for i in store.ids() if i.endswith(text) or i.startswith(head)]
-    if len(found) == 1:
-        return found[0]
+    if len(found) == 1 or text in found:
+        return text if text in found else found[0]
     if not found:
         raise NotFound(unknown(text), hint="find_tasks or `mcp-bus find` lists tasks; pruned ones need the full id")
     some = ", ".join(sorted(found)[:3])
@@ -90,8 +90,15 @@ def channels(store: Store) -> list[ChannelView]:
     for name in store.channels():
         first = min(store.scan(name, State.READY), key=lambda slot: slot.id, default=None)
         oldest = int(first.id[4:16], 16) if first else 0
-        views.append(ChannelView(name, store.count(name), oldest, store.policy(name)))
+        views.append(ChannelView(name, store.count(name), oldest, _policy(store, name)))
     return views
+
+
+def _policy(store: Store, channel: str) -> Policy:
+    try:
+        return store.policy(channel)
+    except (CorruptRecord, NotFound) as error:
+        return Policy(description=str(error))
 
 
 def tasks(

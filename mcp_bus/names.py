@@ -16,7 +16,7 @@ from mcp_bus.model import PRIORITIES, Lease, Slot, State
 CHANNEL = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}\Z")
 TASK_ID = re.compile(r"req_[0-9a-f]{8,48}\Z")
 HOLDER = re.compile(r"[A-Za-z0-9_@+~-]{1,64}\Z")
-DAY = re.compile(r"\d{4}-\d{2}-\d{2}\Z")
+DAY = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}\Z")
 # Names Windows cannot have, with any extension.
 _DEVICES = frozenset({"con", "prn", "aux", "nul", *(f"{d}{n}" for d in ("com", "lpt") for n in range(1, 10))})
 
@@ -34,13 +34,14 @@ CHANNEL_FOLDERS = ("requests", "delayed", "processing", "responses", "archive", 
 REASON = ".reason.json"
 
 _ID = r"(?P<id>req_[0-9a-f]{8,48})"
-_NUMBER = r"(?:0|[1-9]\d{0,14})"
+# Digits are spelt out: to `\d` the digits of other alphabets are digits too.
+_NUMBER = r"(?:0|[1-9][0-9]{0,14})"
 _MARKS = (
     r"(?:\.p(?P<priority>-?[1-9]))?"
-    r"(?:\.a(?P<attempt>[1-9]\d{0,8}))?"
-    r"(?:\.m(?P<budget>[1-9]\d{0,8}))?"
-    r"(?:\.r(?P<releases>[1-9]\d{0,8}))?"
-    r"(?:\.t(?P<deadline>[1-9]\d{0,14}))?"
+    r"(?:\.a(?P<attempt>[1-9][0-9]{0,8}))?"
+    r"(?:\.m(?P<budget>[1-9][0-9]{0,8}))?"
+    r"(?:\.r(?P<releases>[1-9][0-9]{0,8}))?"
+    r"(?:\.t(?P<deadline>[1-9][0-9]{0,14}))?"
 )
 _HELD = r"\.(?P<holder>[A-Za-z0-9_@+~-]{1,64})\.(?P<token>[0-9a-f]{4,32})"
 _WAITING = re.compile(rf"{_ID}{_MARKS}\.json\Z")
@@ -133,25 +134,18 @@ def parse(channel: str, folder: str, name: str) -> Slot | None:
     Args:
         folder: as in `Place`; `archive/<day>` for the archive.
     """
-    if folder in ("requests", "dead"):
-        plain = _WAITING.match(name)
-        return _slot(plain, channel, STATES[folder]) if plain else None
-    if folder == "delayed":
-        later = _DELAYED.match(name)
-        return _slot(later, channel, State.SCHEDULED) if later else None
+    if folder in ("requests", "dead", "delayed"):
+        match = (_DELAYED if folder == "delayed" else _WAITING).match(name)
+        return _slot(match, channel, STATES[folder]) if match else None
     if folder == "processing":
-        held = _LEASED.match(name)
+        held, plain = _LEASED.match(name), _WAITING.match(name)
         if held:
             return _slot(held, channel, State.LEASED)
-        plain = _WAITING.match(name)
-        if not plain:
-            return None
-        taken = _slot(plain, channel, State.READY)
-        return Slot(taken.id, channel, State.LEASED, taken.priority, taken.attempt, lease=Lease("abq", "", 0))
-    ended = _ARCHIVED.match(name)
-    if not ended:
+        return _slot(plain, channel, State.LEASED)._replace(lease=Lease("abq", "", 0)) if plain else None
+    ended, (top, _, day) = _ARCHIVED.match(name), folder.partition("/")
+    if not ended or top != "archive" or (folder != top and not DAY.match(day)):
         return None
-    return _slot(ended, channel, _ENDS[ended["end"]])._replace(day=folder.partition("/")[2])
+    return _slot(ended, channel, _ENDS[ended["end"]])._replace(day=day)
 
 
 def parse_staged(name: str, channel: str) -> Slot | None:

@@ -6,6 +6,7 @@ decides again.
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -104,10 +105,9 @@ class Operator:
             msg = f"{old.id!r} was edited and retried before, as {kept.id!r}"
             raise DuplicateTask(msg, hint="look at that task instead")
         line = replace(self._line(old.slot, Outcome.RETRIED, note or "edited"), successor=kept.id)
-        try:
+        # Someone else may have done the same, or discarded it: the edited task is there all the same.
+        with suppress(Conflict):
             self.store.swap(old.slot, lifecycle.discard(old.slot, now=now), line)
-        except Conflict:
-            pass  # Someone else did the same, or discarded it: the edited task is there all the same.
         return self.get(kept.id)
 
     def requeue(self, task_id: str, reason: str = "") -> Task:

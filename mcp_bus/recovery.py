@@ -6,10 +6,11 @@ finished.  Everything in it is idempotent, may be done by many at once, and is s
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from mcp_bus import find, lifecycle, wire
-from mcp_bus.errors import Conflict, CorruptRecord, Gone
+from mcp_bus.errors import Conflict, CorruptRecord, Gone, NotFound
 from mcp_bus.model import ARCHIVED, Attempt, Outcome, State
 
 if TYPE_CHECKING:
@@ -48,12 +49,14 @@ def sweep(bus: Bus, *, thorough: bool = True) -> list[str]:
         thorough: also look for foreign files, tasks past their ttl, and tasks past retention.
     """
     done = bus.store.mend(bus.source.now()) if thorough else []
+    steps = (_due, _lapsed, _expired, _pruned) if thorough else (_due, _lapsed)
     for channel in bus.store.channels():
-        done += _due(bus, channel)
-        done += _lapsed(bus, channel)
-        if thorough:
-            done += _expired(bus, channel)
-            done += _pruned(bus, channel)
+        for step in steps:
+            try:
+                done += step(bus, channel)
+            except (CorruptRecord, NotFound) as error:
+                # A policy nobody can read, a channel removed meanwhile: the others go on.
+                done.append(f"left channel {channel!r} as it is: {error}")
     if thorough:
         bus.store.write_manifest(manifest(bus))
     return done
@@ -109,14 +112,16 @@ def _pruned(bus: Bus, channel: str) -> list[str]:
     policy, done = bus.store.policy(channel), list[str]()
     if not policy.retention_days:
         return done
-    for state in ARCHIVED:
-        for slot in bus.store.scan(channel, state):
-            if lifecycle.is_past_retention(slot, policy, now=bus.source.now()):
-                try:
-                    bus.store.swap(slot, None)
-                    done.append(f"pruned {slot.id}")
-                except (Conflict, Gone):
-                    continue
+    old = [
+        slot
+        for state in ARCHIVED
+        for slot in bus.store.scan(channel, state)
+        if lifecycle.is_past_retention(slot, policy, now=bus.source.now())
+    ]
+    for slot in old:
+        with suppress(Conflict, Gone):
+            bus.store.swap(slot, None)
+            done.append(f"pruned {slot.id}")
     return done
 
 

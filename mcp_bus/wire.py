@@ -8,6 +8,7 @@ abq 1.0's; everything of ours is under the one key `bus`.
 from __future__ import annotations
 
 import json
+import math
 from datetime import UTC, datetime
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, NoReturn
@@ -36,7 +37,8 @@ TYPES = frozenset({"task", "signal", "command", "eval", "status", "note", "ack",
 # Room for the content, escaped (a control character takes six bytes), and everything around it.
 MAX_FILE = 8 * MAX_CONTENT
 MAX_DEPTH = 64
-MAX_LINE = 300
+# Characters of a text in a policy, so that no `channel.json` outgrows what its readers accept.
+MAX_POLICY_TEXT = 4000
 _KNOWN = frozenset({"id", "version", "type", "from", "to", "content", "timestamp", "ttl", "reply_to", "bus"})
 _compact: Callable[[Any], str] = json.JSONEncoder(
     ensure_ascii=False, allow_nan=False, check_circular=False, separators=(",", ":")
@@ -58,7 +60,14 @@ def _constant(name: str) -> NoReturn:
     _refuse(f"{name} is not JSON")
 
 
-_decode: Callable[[str], Any] = json.JSONDecoder(object_pairs_hook=_pairs, parse_constant=_constant).decode
+def _float(digits: str) -> float:
+    value = float(digits)
+    return value if math.isfinite(value) else _constant(digits[:40])
+
+
+_decode: Callable[[str], Any] = json.JSONDecoder(
+    object_pairs_hook=_pairs, parse_constant=_constant, parse_float=_float
+).decode
 
 
 def loads(data: bytes) -> dict[str, Any]:
@@ -226,8 +235,12 @@ def load_body(data: bytes) -> Body:
     if not isinstance(content, str):
         _refuse("'content' is missing or not text")
     kind, channel = outer.get("type", "task"), outer.get("to")
-    if not isinstance(kind, str) or not isinstance(channel, str):
-        _refuse("'type' or 'to' is not text")
+    if not isinstance(kind, str):
+        _refuse("'type' is not text")
+    try:
+        channel = check_channel(channel)
+    except InvalidRequest as error:
+        _refuse(f"'to' is wrong: {error}")
     reply_to = outer.get("reply_to") or ""
     if not isinstance(reply_to, str):
         _refuse("'reply_to' is not text")
@@ -253,7 +266,7 @@ def load_body(data: bytes) -> Body:
         deadline=_take(ours, "deadline", int, 0),
         max_attempts=_take(ours, "max_attempts", int, None),
         backoff_s=_take(ours, "backoff_s", (int, float), None),
-        requires=tuple(sorted(requires)),
+        requires=tuple(sorted({name.lower() for name in requires})),
         key=_take(ours, "key", str, ""),
         retry_of=_take(ours, "retry_of", str, ""),
         extra=ours or NOTHING,
@@ -341,7 +354,10 @@ def policy_from(values: dict[str, Any], base: Policy | None = None) -> Policy:
             msg = f"{name!r} is not a channel setting"
             raise InvalidRequest(msg, hint="known settings: " + ", ".join(made))
         kind = type(made[name])
-        fits = isinstance(value, str) if kind is str else type(value) in (int, kind) and 0 <= value < 10**9
+        if kind is str:
+            fits = isinstance(value, str) and len(value) <= MAX_POLICY_TEXT
+        else:
+            fits = type(value) in (int, kind) and 0 <= value < 10**9
         if not fits or (name in ("max_attempts", "lease_s", "max_lease_s") and not value):
             msg = f"{value!r} is not a value for the channel setting {name!r}"
             raise InvalidRequest(msg, hint=f"it is a {kind.__name__}, for example {made[name]!r}")

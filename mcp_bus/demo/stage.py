@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 # No answer of an agent may take longer.
 ANSWER_S = 30.0
-_CLAIMED = re.compile(r"^task (?P<task>\w+) token (?P<token>\w+) on (?P<channel>\S+), attempt (?P<attempt>\d+)", re.M)
+_CLAIMED = re.compile(r"^task (?P<task>\w+) token (?P<token>\w+) on \S+, attempt (?P<attempt>\d+)", re.MULTILINE)
 _POSTED = re.compile(r"^posted (?P<task>\w+) on ")
 
 

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 _SECTION = re.compile(r'\s*\[\s*(?P<name>[A-Za-z0-9.-]+)(?:\s+"(?P<sub>(?:[^"\\]|\\.)*)")?\s*\]')
 _URL = re.compile(r"\s*url\s*=\s*(?P<url>.*?)\s*\Z", re.IGNORECASE)
@@ -43,7 +46,7 @@ def find(start: Path) -> Checkout | None:
             dot = top / ".git"
             if dot.exists():
                 return _read(top, dot)
-    except OSError:
+    except (OSError, RuntimeError, ValueError):  # A loop of symlinks and a NUL in a path have errors of their own.
         return None
     return None
 

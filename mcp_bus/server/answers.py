@@ -27,10 +27,25 @@ MAX_LINES = 22
 
 def quoted(text: str, mark: str, *, limit: int = BODY, offset: int = 0, more: str = "") -> str:
     """Return untrusted text between two marked lines, one part of it if it is long."""
-    part = clean(text[offset : offset + limit], multiline=True)[: limit + limit // 4]
-    end = offset + limit
+    part, end = _fitting(text, offset, limit)
     rest = f"\n({len(text) - end} more characters{more.format(end=end)})" if end < len(text) else ""
     return f"--- text of another agent, until {mark} ---\n{part}\n--- {mark} ---{rest}"
+
+
+def _fitting(text: str, offset: int, limit: int) -> tuple[str, int]:
+    """Return what fits, made harmless, and where it ends: what stands for a character can be longer than it."""
+    part = text[offset : offset + limit]
+    shown = clean(part, multiline=True)
+    if len(shown) <= limit:
+        return shown, offset + len(part)
+    pieces, room = list[str](), limit
+    for char in part:
+        piece = clean(char, multiline=True)
+        room -= len(piece)
+        if room < 0:
+            break
+        pieces.append(piece)
+    return "".join(pieces), offset + len(pieces)
 
 
 def line(task: Task) -> str:
@@ -94,41 +109,49 @@ def claimed(bus: Bus, task: Task, others: Sequence[Task]) -> str:
     )
     lines.append(f"from {cut(clean(body.sender.agent), 120)}, posted {seconds(now - body.created)} ago")
     if body.type != "task":
-        lines.append(f"type {clean(body.type)}")
+        lines.append(f"type {cut(clean(body.type), 60)}")
     if body.title:
         lines.append(f"title: {cut(clean(body.title), 200)}")
     if body.thread or body.reply_to:
         lines.append(f"thread {cut(clean(body.thread), 80)!r} reply to {cut(clean(body.reply_to), 80)!r}")
     full = bus.store.get(task.id) if slot.attempt > 1 or slot.releases or slot.budget else None
     lines += [f"before: {entry}" for entry in history(full)] if full else []
-    lines.append(quoted(body.content, task.lease.token, more=f'; get_task(task="{short(task.id)}", offset={{end}})'))
+    more = f'; get_task(task="{short(task.id)}", offset={{end}})'
+    lines.append(quoted(body.content, task.lease.token, limit=min(BODY, _room(lines)), more=more))
     lines.append(f'next: do it, then submit_result(task="{short(task.id)}", token="{task.lease.token}", result="…")')
     return "\n".join(lines)
 
 
+def _room(lines: Sequence[str]) -> int:
+    """Return how much of others' text an answer can still take; some is kept for marks and for what comes last."""
+    return max(1000, MAX_ANSWER - 700 - sum(len(item) + 1 for item in lines))
+
+
 def held(bus: Bus, tasks: Sequence[Task]) -> list[str]:
     """Return a line for each task the session holds already."""
-    return [
+    lines = [
         f"you already hold {short(task.id)} token {task.lease.token} on {task.channel} "
         f"(attempt {task.slot.attempt}, lease {seconds(task.lease.expires - bus.source.now())}); get_task shows it"
         for task in tasks[:5]
     ]
+    return [*lines, f"and you hold {len(tasks) - 5} more"] if len(tasks) > 5 else lines
 
 
-def empty(bus: Bus, channels: Sequence[str], waited_s: float, others: Sequence[Task]) -> str:
+def empty(
+    bus: Bus, channels: Sequence[str], capabilities: Sequence[str], waited_s: float, others: Sequence[Task]
+) -> str:
     """Answer `claim_next` without a task: say why."""
     lines = held(bus, others)
     known = bus.store.channels()
     looked = [name for name in channels if name in known] if channels else known
     counts = [bus.store.count(name) for name in looked]
     ready, later, out = (sum(c[s] for c in counts) for s in (State.READY, State.SCHEDULED, State.LEASED))
-    why = f"nothing to do on {', '.join(channels) if channels else 'any channel'}"
+    why = f"nothing to do on {cut(', '.join(channels), 300) if channels else 'any channel'}"
     if ready:
-        why = (
-            f"{ready} ready, but none this worker is able to do (capabilities: {', '.join(bus.capabilities) or 'none'})"
-        )
+        able = cut(", ".join(capabilities), 300) or "none"
+        why = f"{ready} ready, but none this worker is able to do (capabilities: {able})"
     unknown = [name for name in channels if name not in known]
-    missing = f"; no such channel yet: {', '.join(unknown)}" if unknown else ""
+    missing = f"; no such channel yet: {cut(', '.join(unknown), 300)}" if unknown else ""
     lines.append(f"empty: {why}{missing}; {later} scheduled, {out} with other workers; waited {waited_s:.0f} s")
     again = "submit what you hold first" if others else "call claim_next again to go on waiting, or stop"
     return "\n".join([*lines, f"next: {again}"])
@@ -140,11 +163,17 @@ def awaited(endings: Sequence[Ending], mark: str, waited_s: float) -> str:
     rest = [item for item in endings if not item.is_over]
     lines = [f"{len(over)} of {len(endings)} ended, waited {waited_s:.0f} s"]
     room = max(200, (MAX_ANSWER - 1500) // max(1, len(over)))
-    lines += [_ended(item, mark, room) for item in over]
-    lines += [_open(item) for item in rest]
-    text = cut("\n".join(lines), MAX_ANSWER - 300)
+    brief = [_brief(item) for item in (*over, *rest)]
+    full = [*(_ended(item, mark, room) for item in over), *(_open(item) for item in rest)]
+    # What is cut off would leave its text without an end mark: an ending is told whole, or briefly.
+    left = MAX_ANSWER - 1000 - sum(len(item) + 1 for item in brief)
+    for long, little in zip(full, brief, strict=True):
+        fits = len(long) - len(little) <= left
+        lines.append(long if fits else little)
+        left -= len(long) - len(little) if fits else 0
+    text = "\n".join(lines)
     if rest:
-        names = ", ".join(f'"{short(item.task.id) if item.task else clean(item.asked)}"' for item in rest[:10])
+        names = ", ".join(f'"{short(item.task.id if item.task else item.asked)}"' for item in rest)
         return f"{text}\nnext: await_results(tasks=[{names}]) for the rest"
     stuck = [item for item in over if item.task and item.task.state is State.DEAD]
     if stuck and stuck[0].task:
@@ -152,6 +181,12 @@ def awaited(endings: Sequence[Ending], mark: str, waited_s: float) -> str:
             f'{text}\nnext: control_task(task="{short(stuck[0].task.id)}", action="retry", note or body) or "discard"'
         )
     return f"{text}\nnext: use the results"
+
+
+def _brief(item: Ending) -> str:
+    if item.task is None:
+        return f"{short(item.asked)}: {cut(clean(item.error), 60)}"
+    return f"{short(item.task.id)} {item.task.state}; get_task shows it"
 
 
 def _ended(item: Ending, mark: str, room: int) -> str:
@@ -179,24 +214,25 @@ def shown(bus: Bus, task: Task, mark: str, offset: int) -> str:
     body, slot = task.body, task.slot
     lines = [line(task), f"id {task.id}, priority {slot.priority}, attempts {slot.attempt}"]
     lines.append(f"from {cut(clean(body.sender.agent), 120)}, posted {seconds(bus.source.now() - body.created)} ago")
-    mine = next((held for held in bus.held() if held.id == task.id), None)
-    if mine is not None:
-        lines.append(f"you hold it: token {mine.lease.token}")
+    # What was cancelled or taken away is not held, whatever the session remembers.
+    is_mine = task.state is State.LEASED and any(held.ticket == task.ticket for held in bus.held())
+    if is_mine:
+        lines.append(f"you hold it: token {task.lease.token}")
     if body.requires:
-        lines.append(f"requires {', '.join(clean(word) for word in body.requires)}")
+        lines.append(f"requires {cut(', '.join(clean(word) for word in body.requires), 500)}")
     if body.retry_of:
         lines.append(f"replaces {short(body.retry_of)}")
     lines += history(task, 8)
-    long = len(body.content) + (len(task.result.content) if task.result else 0) > BODY
-    room = BODY // 2 if long and task.result and not offset else BODY
+    room = _room(lines)
+    wanted = len(task.result.content) if task.result is not None and not offset else 0
     more = f'; get_task(task="{short(task.id)}", offset={{end}})'
-    text = body.content + (f"\n\n=== result ===\n{task.result.content}" if task.result and offset else "")
-    lines.append(quoted(text, mark, limit=room, offset=offset, more=more))
+    text = body.content + (f"\n\n=== result {mark} ===\n{task.result.content}" if task.result and offset else "")
+    lines.append(quoted(text, mark, limit=room - min(wanted, room // 2), offset=offset, more=more))
     if task.result is not None and not offset:
         lines.append(f"result, {clean(task.result.status)} by {cut(clean(task.result.sender.agent), 80)}:")
         more = f'; get_task(task="{short(task.id)}", offset={len(body.content)})'
-        lines.append(quoted(task.result.content, mark, limit=room, more=more))
-    return "\n".join([*lines, f"next: {_after(task, is_mine=mine is not None)}"])
+        lines.append(quoted(task.result.content, mark, limit=_room(lines), more=more))
+    return "\n".join([*lines, f"next: {_after(task, is_mine=is_mine)}"])
 
 
 def _after(task: Task, *, is_mine: bool) -> str:
@@ -233,4 +269,3 @@ def found(tasks: Sequence[Task], limit: int) -> str:
     text = cut("\n".join(line(task) for task in tasks), MAX_ANSWER - 200)
     following = f'find_tasks(…, after="{tasks[-1].id}") for more' if len(tasks) == limit else "get_task for one of them"
     return f"{text}\nnext: {following}"
-

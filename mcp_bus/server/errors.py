@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from pydantic import BaseModel
+
+from mcp_bus.errors import InvalidRequest
 from mcp_bus.plain import clean, cut
 
 if TYPE_CHECKING:
@@ -18,7 +21,13 @@ MAX_ERROR = 600
 def of_bus(error: BusError) -> str:
     """Return an error of the bus as one text, with its next step."""
     text = cut(clean(str(error)), MAX_ERROR)
-    return f"{text}\nnext: {clean(error.hint)}" if error.hint else text
+    return f"{text}\nnext: {cut(clean(error.hint), MAX_ERROR) or _otherwise(error)}"
+
+
+def _otherwise(error: BusError) -> str:
+    if isinstance(error, InvalidRequest):
+        return "correct that and call it again"
+    return "repeat the call" if error.retryable else "ask a person to look at the bus"
 
 
 def of_arguments(tool: str, model: type[Args], error: ValidationError) -> str:
@@ -28,7 +37,7 @@ def of_arguments(tool: str, model: type[Args], error: ValidationError) -> str:
     for fault in error.errors(include_url=False, include_context=False)[:3]:
         name = ".".join(str(part) for part in fault["loc"])
         if fault["type"] == "extra_forbidden":
-            nearest = _nearest(str(fault["loc"][-1]), known)
+            nearest = _nearest(str(fault["loc"][-1]), _places(model))
             lines.append(
                 f"unknown argument {cut(clean(name), 60)!r}" + (f", did you mean {nearest!r}?" if nearest else "")
             )
@@ -40,14 +49,25 @@ def of_arguments(tool: str, model: type[Args], error: ValidationError) -> str:
     return f"{tool}: " + "; ".join(lines) + f"\nnext: call it again; arguments: {', '.join(known) or 'none'}"
 
 
+def _places(model: type[BaseModel]) -> dict[str, str]:
+    """Return where each argument belongs, by its name: `priority` belongs at `options.priority`."""
+    made: dict[str, str] = {}
+    for name, field in model.model_fields.items():
+        inner = field.annotation
+        if isinstance(inner, type) and issubclass(inner, BaseModel):
+            made |= {key: f"{name}.{key}" for key in inner.model_fields}
+        made[name] = name
+    return made
+
+
 def unknown_tool(name: str, known: list[str]) -> str:
     """Return that there is no such tool, with the nearest one."""
-    nearest = _nearest(name, known)
+    nearest = _nearest(name, dict(zip(known, known, strict=True)))
     hint = f"did you mean {nearest!r}?" if nearest else "tools: " + ", ".join(known)
     return f"there is no tool {cut(clean(name), 60)!r}\nnext: {hint}"
 
 
-def _nearest(name: str, known: list[str]) -> str:
+def _nearest(name: str, known: dict[str, str]) -> str:
     from difflib import get_close_matches  # noqa: PLC0415  only after a mistake
 
-    return next(iter(get_close_matches(name[:100], known, n=1, cutoff=0.5)), "")
+    return known.get(next(iter(get_close_matches(name[:100], known, n=1, cutoff=0.5)), ""), "")

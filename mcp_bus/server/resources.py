@@ -12,6 +12,7 @@ from mcp_bus import find, wire
 from mcp_bus.errors import NotFound
 from mcp_bus.model import OPEN, State, Task
 from mcp_bus.names import check_channel
+from mcp_bus.plain import clean
 
 if TYPE_CHECKING:
     from mcp_bus.bus import Bus
@@ -65,7 +66,15 @@ def read(bus: Bus, uri: str) -> str:
 
 
 def _dump(value: object) -> str:
-    return json.dumps(value, ensure_ascii=False, indent=1)
+    text = json.dumps(value, ensure_ascii=False, indent=1)
+    # Nothing in it may act on a reader; such characters stand inside strings only.
+    return text if clean(text, multiline=True) == text else "".join(map(_harmless, text))
+
+
+def _harmless(char: str) -> str:
+    if clean(char, multiline=True) == char:
+        return char
+    return json.dumps(char)[1:-1] if not char.isascii() else f"\\u{ord(char):04x}"
 
 
 def _channel(view: find.ChannelView) -> dict[str, Any]:

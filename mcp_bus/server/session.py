@@ -12,9 +12,11 @@ from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
 import anyio
+from mcp.shared.dispatcher import coerce_request_id
 
 from mcp_bus import config as settings
 from mcp_bus.errors import BusError, Conflict, LeaseLost, NotFound, StoreUnavailable
+from mcp_bus.model import State
 from mcp_bus.recovery import Tender
 from mcp_bus.server.waker import Waker
 
@@ -44,6 +46,9 @@ class Session:
         self._spoken: dict[str, float] = {}
         self._answered: dict[str | int, str] = {}
         self._tender = Tender()
+        self._place: tuple[int, int] | None = None
+        self._ended = anyio.Event()
+        self._claimed = anyio.Event()
 
     def bus(self, client: str = "") -> Bus:
         """Return the bus, opening it if need be.
@@ -54,10 +59,23 @@ class Session:
         Raises:
             BusError: it cannot be opened; the next call tries again.
         """
+        if self._bus is not None and self._inode() not in (None, self._place):
+            self._close()  # Another directory has its name now.
         if self._bus is None:
-            self._bus = settings.open_from(self.config, client=client, create=not self._was_open)
-            self._was_open = True
+            try:
+                self._bus = settings.open_from(self.config, client=client, create=not self._was_open)
+            except OSError as error:
+                msg = f"the bus {str(self.config.path)!r} cannot be reached: {error.strerror or error}"
+                raise StoreUnavailable(msg, hint="check its owner and mode, or use another --bus") from error
+            self._was_open, self._place = True, self._inode()
         return self._bus
+
+    def _inode(self) -> tuple[int, int] | None:
+        try:
+            about = self.config.path.stat()
+        except OSError:
+            return None
+        return about.st_dev, about.st_ino
 
     def dropped(self, error: BusError) -> None:
         """Close the bus after an error of the medium, so that the next call opens it anew."""
@@ -66,11 +84,15 @@ class Session:
             and self._bus is not None
             and not (self.config.path / "bus.json").exists()
         ):
-            bus, self._bus = self._bus, None
-            try:
+            self._close()
+
+    def _close(self) -> None:
+        bus, self._bus = self._bus, None
+        try:
+            if bus is not None:
                 bus.close()
-            except BusError:
-                logger.debug("closing a lost bus", exc_info=True)
+        except BusError:
+            logger.debug("closing a lost bus", exc_info=True)
 
     # --- what the model holds -----------------------------------------------------------------
 
@@ -79,17 +101,23 @@ class Session:
         self._spoken[task_id] = anyio.current_time()
         self._answered = {request: held for request, held in self._answered.items() if held != task_id}
 
+    def holding(self) -> list[Task]:
+        """Return what the model holds in truth: what was cancelled or taken away meanwhile is left out."""
+        bus = self._bus
+        return [now for task in bus.held() if (now := _still(bus, task)) is not None] if bus is not None else []
+
     def claimed(self, task: Task, request_id: str | int | None) -> None:
         """Note which request a task was handed out in, in case its answer never arrives."""
         self._spoken[task.id] = anyio.current_time()
+        self._claimed.set()
         if request_id is not None:
-            self._answered[request_id] = task.id
+            self._answered[coerce_request_id(request_id)] = task.id
             while len(self._answered) > 256:
                 del self._answered[next(iter(self._answered))]
 
     def unclaim(self, request_id: str | int) -> None:
         """Give back what a request handed out, because its sender had given it up."""
-        task_id = self._answered.pop(request_id, None)
+        task_id = self._answered.pop(coerce_request_id(request_id), None)
         if self._bus is None or task_id is None:
             return
         for task in self._bus.held():
@@ -101,7 +129,9 @@ class Session:
         try:
             if self._bus is not None:
                 self._bus.release(task.ticket, why)
-        except (LeaseLost, Conflict, NotFound, StoreUnavailable):
+        except LeaseLost:
+            logger.debug("%s was given back already", task.id)
+        except (Conflict, NotFound, StoreUnavailable):
             logger.warning("could not give back %s", task.id, exc_info=True)
 
     # --- life ---------------------------------------------------------------------------------
@@ -132,18 +162,21 @@ class Session:
 
     async def _renewing(self) -> None:
         while True:
-            await anyio.sleep(max(0.2, self.renew() - anyio.current_time()))
+            # A new claim may be due earlier than all before.
+            self._claimed = anyio.Event()
+            with anyio.move_on_after(max(0.2, self.renew() - anyio.current_time())):
+                await self._claimed.wait()
 
     def renew(self) -> float:
         """Renew what is due; return when to do so next, by the event loop's clock."""
         now, upcoming = anyio.current_time(), anyio.current_time() + TEND_S
-        bus = self._bus
-        for task in bus.held() if bus is not None else ():
+        held = self._bus.held() if self._bus is not None else []
+        self._spoken = {task.id: self._spoken.get(task.id, now) for task in held}
+        for task in held:
             try:
                 upcoming = min(upcoming, self._renew(task, now))
             except (LeaseLost, NotFound) as error:
                 logger.info("lost %s: %s", task.id, error)
-                self._spoken.pop(task.id, None)
             except BusError:
                 logger.warning("could not renew %s", task.id, exc_info=True)
         return upcoming
@@ -162,11 +195,23 @@ class Session:
 
     async def _tending(self) -> None:
         while True:
-            await anyio.sleep(TEND_S)
-            if self._bus is None:
-                continue
-            try:
+            with anyio.move_on_after(TEND_S):
+                await self._ended.wait()
+            self.tend()
+
+    def tend(self) -> None:
+        """Sweep the bus, if it is open."""
+        try:
+            if self._bus is not None:
                 self._tender(self._bus)
-            except BusError as error:
-                logger.warning("the sweep failed: %s", error)
-                self.dropped(error)
+        except BusError as error:
+            logger.warning("the sweep failed: %s", error)
+            self.dropped(error)
+
+
+def _still(bus: Bus, task: Task) -> Task | None:
+    try:
+        now = bus.get(task.id)
+    except NotFound:
+        return None
+    return now if now.state is State.LEASED and now.ticket == task.ticket else None

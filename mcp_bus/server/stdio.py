@@ -46,7 +46,7 @@ if TYPE_CHECKING:
     from mcp.server.models import InitializationOptions
 
     OnSignal = Callable[[signal.Signals], None] | None
-    OnClose = Callable[[], Awaitable[None]] | None
+    OnClose = Callable[[], Awaitable[None]]
 
 __all__ = ["MAX_LINE", "leave", "run_stdio", "serve_stdio"]
 
@@ -279,7 +279,7 @@ async def serve_stdio(
     options: InitializationOptions,
     *,
     on_signal: OnSignal = None,
-    on_close: OnClose = None,
+    on_close: OnClose = anyio.lowlevel.checkpoint,
     max_line: int = MAX_LINE,
 ) -> None:
     """Serve one connection over this process's stdin and stdout; return when it is over.
@@ -292,9 +292,8 @@ async def serve_stdio(
         try:
             await server.run(inbox, outbox, options)
         finally:
-            if on_close is not None:
-                with anyio.CancelScope(shield=True):
-                    await on_close()
+            with anyio.CancelScope(shield=True):
+                await on_close()
 
 
 @contextlib.asynccontextmanager
@@ -360,7 +359,7 @@ def run_stdio(
     *,
     options: Callable[[Server[Any]], InitializationOptions] | None = None,
     on_signal: OnSignal = None,
-    on_close: OnClose = None,
+    on_close: OnClose = anyio.lowlevel.checkpoint,
     max_line: int = MAX_LINE,
 ) -> int:
     """Serve until the connection is over and return the exit code: 0 for any stop, 1 for a failure.
@@ -371,8 +370,7 @@ def run_stdio(
 
     async def close() -> None:
         try:
-            if on_close is not None:
-                await on_close()
+            await on_close()
         finally:
             if sys.platform != "win32":
                 signal.pthread_sigmask(signal.SIG_BLOCK, _STOP_SIGNALS)

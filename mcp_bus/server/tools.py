@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, cast
 import anyio
 
 from mcp_bus import find
-from mcp_bus.errors import InvalidRequest
+from mcp_bus.errors import BusError, InvalidRequest, StoreUnavailable
 from mcp_bus.model import OPEN, Ticket
 from mcp_bus.server import answers, args
 
@@ -73,7 +73,6 @@ async def claim_next(call: Call, given: args.ClaimNext) -> str:
     bus, config = call.bus, call.session.config
     channels = given.channels or list(config["channels"])
     capabilities = given.capabilities or config["capabilities"]
-    others = bus.held()
     start, wait_s = anyio.current_time(), call.wait_s(given.wait_s)
 
     async def progress(waited: float) -> None:
@@ -83,14 +82,15 @@ async def claim_next(call: Call, given: args.ClaimNext) -> str:
         bus, lambda: bus.claim(channels, capabilities=capabilities), channels=channels, wait_s=wait_s, progress=progress
     )
     if task is None:
-        return answers.empty(bus, channels, anyio.current_time() - start, others)
+        waited_s = anyio.current_time() - start
+        return answers.empty(bus, channels, capabilities, waited_s, call.session.holding())
     call.session.claimed(task, call.request_id)
     try:
         await anyio.lowlevel.checkpoint()
     except anyio.get_cancelled_exc_class():
         call.session.give_back(task, "its claim was cancelled")
         raise
-    return answers.claimed(bus, task, others)
+    return answers.claimed(bus, task, [held for held in call.session.holding() if held.id != task.id])
 
 
 async def heartbeat(call: Call, given: args.Heartbeat) -> str:
@@ -135,17 +135,27 @@ async def await_results(call: Call, given: args.AwaitResults) -> str:
     latest: list[find.Ending] = []
 
     def look() -> bool | None:
-        latest[:] = [find.safe_ending(bus, name) for name in names]
-        bus.tend()
+        call.session.tend()
+        latest[:] = [_ending(bus, name) for name in names]
         return True if all(item.is_over for item in latest) else None
 
     async def progress(waited: float) -> None:
         over = sum(item.is_over for item in latest)
         await call.progress(waited, wait_s, f"{over} of {len(latest)} ended")
 
-    channels = sorted({task.channel for item in (find.safe_ending(bus, name) for name in names) if (task := item.task)})
+    channels = sorted({task.channel for item in (_ending(bus, name) for name in names) if (task := item.task)})
     await call.session.waker.wait_for(bus, look, channels=channels, wait_s=wait_s, progress=progress)
     return answers.awaited(latest, bus.source.token(6), anyio.current_time() - start)
+
+
+def _ending(bus: Bus, task_id: str) -> find.Ending:
+    """Return how a task stands; that the medium failed is no ending."""
+    try:
+        return find.ending(bus, task_id)
+    except StoreUnavailable:
+        raise
+    except BusError:
+        return find.safe_ending(bus, task_id)
 
 
 async def list_channels(call: Call, given: args.ListChannels) -> str:

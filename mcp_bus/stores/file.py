@@ -15,7 +15,7 @@ from mcp_bus.model import ARCHIVED, Attempt, Outcome, Result, Slot, State, Task
 from mcp_bus.stores import mend, publish
 from mcp_bus.stores.fsops import Fs
 from mcp_bus.stores.journal import Journal
-from mcp_bus.stores.layout import check_format
+from mcp_bus.stores.layout import check_format, once
 from mcp_bus.stores.probe import boot_id
 from mcp_bus.stores.reader import Reader
 from mcp_bus.stores.tree import Tree
@@ -73,6 +73,7 @@ class FileStore:
         """See `Store.add`.  Durable when it returns: fsync file, link, rename, fsync folder."""
         slot = lifecycle.first(body)
         data = wire.dump_body(body)
+        began = self._source.now()
         with self.tree.words():
             target = names.place(slot)
             there = self._folder(slot.channel, target.folder)
@@ -88,7 +89,7 @@ class FileStore:
                 pass  # A sweep saw a draft with two names and finished the post for us.
             if self.durable:
                 self.fs.fsync(tasks)
-        self._journal.move("post", None, slot)
+        self._journal.move("post", None, slot, began)
         return body
 
     def _name(self, body: Body, draft: str) -> bool:
@@ -117,8 +118,7 @@ class FileStore:
         kept = wire.load_body(found.data)
         mend.drafts(self.tree, self._source.now(), only=found.inode)
         identity = kept.id + ".json"
-        if self.fs.stat(identity, self.tree.fd("tasks")) is None:
-            self.fs.link(body.key + ".json", self.tree.fd("keys"), identity, self.tree.fd("tasks"))
+        mend.identify(self.tree, kept)
         if self.durable:
             self.fs.sync_name(identity, self.tree.fd("tasks"))
             self.fs.fsync(self.tree.fd("tasks"))
@@ -169,14 +169,15 @@ class FileStore:
 
     def swap(self, old: Slot, new: Slot | None, entry: Attempt | Result | None = None) -> None:
         """See `Store.swap`.  One rename decides; what goes with it is written before."""
+        began = self._source.now()
         with self.tree.words():
             if new is None:
-                self._forget(old)
+                mend.prune(self.tree, old, sync=self.durable)
             elif isinstance(entry, Result):
                 self._finish(old, new, entry)
             else:
                 self._move(old, new, entry)
-        self._journal.move(entry.outcome if isinstance(entry, Attempt) else "move", old, new)
+        self._journal.move(entry.outcome if isinstance(entry, Attempt) else "move", old, new, began)
 
     def changes(self, channels: Sequence[str]) -> object:
         """See `Store.changes`: the times at which the folders' entries last changed."""
@@ -238,7 +239,10 @@ class FileStore:
             draft = f"channel.{self._source.token(6)}"
             data = wire.dumps(wire.policy_fields(policy or wire.policy_from({})))
             self.fs.create(draft, tmp, data, sync=self.durable)
-            self.fs.rename(draft, tmp, "channel.json", at)
+            if policy is None:  # Never over a policy that someone sets at the same time.
+                once(self.tree, draft, "channel.json", at)
+            else:
+                self.fs.rename(draft, tmp, "channel.json", at)
             if self.durable:
                 self.fs.fsync(at)
         self._policies.pop(channel, None)
@@ -267,11 +271,22 @@ class FileStore:
         with self.tree.words():
             publish.settle(self.tree, self._published, sync=self.durable)
             done = mend.after_boot(self.tree, boot_id()) + mend.everything(self.tree, now, sync=self.durable)
-            for slot, why in list(self._suspects.items()):
-                del self._suspects[slot]
-                if mend.suspect(self.tree, slot, why, now):
+            for slot in list(self._suspects):
+                why = self._still_wrong(slot)
+                if why and mend.suspect(self.tree, slot, why, now):
                     done.append(f"quarantined {slot.id}: {why}")
             return done
+
+    def _still_wrong(self, slot: Slot) -> str:
+        """Look again at a suspect: whoever was writing it may have come to the end meanwhile."""
+        del self._suspects[slot]
+        try:
+            self._reader.read_at(slot)
+        except CorruptRecord as error:
+            return str(error)
+        except Conflict:
+            return ""
+        return ""
 
     def write_manifest(self, data: bytes) -> None:
         """Replace `manifest.json`, a derived index for people; never read back."""
@@ -365,21 +380,6 @@ class FileStore:
         self.fs.create(draft, tmp, wire.dumps(page), sync=self.durable)
         self.fs.rename(draft, tmp, slot.id + names.REASON, at)
 
-    def _forget(self, old: Slot) -> None:
-        """Prune: tombstone first, then identity, then the rest, so that a crash leaves no zombie."""
-        body = self._reader.identity(old.id)
-        mend.bury(self.tree, old, sync=self.durable)
-        self._unlink("tasks", old.id + ".json")
-        if body is not None and body.key:
-            self._unlink("keys", body.key + ".json")
-        base = f"channels/{old.channel}/"
-        self._unlink(base + "responses", old.id + ".json")
-        for name in self.tree.names(f"{base}attempts/{old.id}"):
-            self._unlink(f"{base}attempts/{old.id}", name)
-        mend.remove_folder(self.tree, f"{base}attempts", old.id)
-        place = names.place(old)
-        self._unlink(base + place.folder, place.name)
-
     def _unlink(self, folder: str, name: str) -> None:
         at = self.tree.live(folder)
         if at is None:
@@ -391,9 +391,11 @@ class FileStore:
 
 
 def _in_order(state: State, listed: list[str]) -> list[str]:
-    """Sort a listing: claim order for ready tasks, by name (id or due time) otherwise."""
+    """Sort a listing: claim order for ready tasks, by due time for scheduled ones, by id otherwise."""
     files = [name for name in listed if name.endswith(".json") and name[0] != "."]
     files.sort()
+    if state is State.SCHEDULED:  # By number, not by its first digit.
+        files.sort(key=lambda name: len(name.partition(".")[0]))
     if state is State.READY and any(".p" in name for name in files):
         files.sort(key=names.name_priority, reverse=True)
     return files

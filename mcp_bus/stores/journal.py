@@ -25,9 +25,13 @@ class Journal:
         self._open = (-1.0, -1)
         self._host = "".join(c for c in socket.gethostname() if c.isalnum() or c in "-_") or "host"
 
-    def move(self, what: str, old: Slot | None, new: Slot | None) -> None:
-        """Write down that a task moved from `old` to `new`; None stands for not being on the bus."""
-        slot, now = new or old, self._source.now()
+    def move(self, what: str, old: Slot | None, new: Slot | None, now: int) -> None:
+        """Write down that a task moved from `old` to `new`; None stands for not being on the bus.
+
+        Args:
+            now: when the move began: sorted by it, what led to a move comes before it.
+        """
+        slot = new or old
         if slot is None:
             return
         came, went = (old.state if old else ""), (new.state if new else "pruned")

@@ -101,10 +101,16 @@ def _make_root(root: Path, fs: Fs) -> None:
 
 def _once(tree: Tree, name: str, data: bytes, source: Source) -> None:
     """Write a file that must not change once it is there, whole or not at all."""
-    draft, tmp = f"{name}.{source.token(4)}", tree.fd("tmp")
-    tree.fs.create(draft, tmp, data, sync=True)
+    draft = f"{name}.{source.token(4)}"
+    tree.fs.create(draft, tree.fd("tmp"), data, sync=True)
+    once(tree, draft, name, tree.fd())
+
+
+def once(tree: Tree, draft: str, name: str, at: int) -> None:
+    """Give a draft in `tmp/` its name, unless the name is taken: then it stays as it is."""
+    tmp = tree.fd("tmp")
     try:
-        tree.fs.link(draft, tmp, name, tree.fd())
+        tree.fs.link(draft, tmp, name, at)
     except FileExistsError:
         pass
     tree.fs.unlink(draft, tmp)

@@ -12,7 +12,7 @@ import secrets
 from typing import TYPE_CHECKING
 
 from mcp_bus import lifecycle, names, wire
-from mcp_bus.errors import CorruptRecord
+from mcp_bus.errors import Conflict, CorruptRecord
 from mcp_bus.model import State, day_of
 from mcp_bus.stores import publish
 
@@ -27,6 +27,8 @@ PATIENCE = 5_000
 # Foreign bytes may still be being written for this long after their last change.
 SETTLE = 5_000
 SETTLE_OTHER = 60_000
+# Menders of one task who meet; each round is a few calls.
+STEPS_BACK = 1000
 TOMBSTONES = "tombstones"
 QUARANTINE = "quarantine"
 
@@ -112,22 +114,40 @@ def _own_names(tree: Tree, body: Body, inode: int) -> int:
 def place_again(tree: Tree, task_id: str) -> bool:
     """Put a task whose state name vanished (a crash, a hand) back into its first slot.
 
-    It may have been worked on before: delivery is at least once.
+    It may have been worked on before: delivery is at least once.  Two menders that meet both step
+    back, so each looks again: whoever is the last to step back finds it still without a place.
     """
     identity = task_id + ".json"
-    about = tree.fs.stat(identity, tree.fd("tasks"))
-    if about is None or about.st_nlink > 2 or tombstone(tree, task_id) is not None:
-        return False
-    try:
-        body = wire.load_body(tree.fs.read(identity, tree.fd("tasks"), wire.MAX_FILE).data)
-        names.check_channel(body.channel)
-        if about.st_nlink != _own_names(tree, body, about.st_ino):
+    for _ in range(STEPS_BACK):
+        about = tree.fs.stat(identity, tree.fd("tasks"))
+        if about is None or about.st_nlink > 2 or tombstone(tree, task_id) is not None:
             return False
-        draft = f"{task_id}.{secrets.token_hex(6)}"
-        tree.fs.link(identity, tree.fd("tasks"), draft, tree.fd("tmp", make=True))
-    except (CorruptRecord, FileNotFoundError):
-        return False
-    return _place(tree, draft, body)
+        try:
+            body = wire.load_body(tree.fs.read(identity, tree.fd("tasks"), wire.MAX_FILE).data)
+            if about.st_nlink != _own_names(tree, body, about.st_ino):
+                return False
+            draft = f"{task_id}.{secrets.token_hex(6)}"
+            tree.fs.link(identity, tree.fd("tasks"), draft, tree.fd("tmp", make=True))
+        except (CorruptRecord, FileNotFoundError):
+            return False
+        if _place(tree, draft, body):
+            return True
+    return False
+
+
+def identify(tree: Tree, body: Body) -> None:
+    """Give a task that is known by its key alone, because its poster died there, its identity."""
+    identity, key = body.id + ".json", body.key + ".json"
+    if tree.fs.stat(identity, tree.fd("tasks")) is not None:
+        return
+    if tombstone(tree, body.id) is not None:
+        _drop(tree, "keys", key)
+        msg = f"{body.id!r} was pruned just now"
+        raise Conflict(msg, hint="repeat the call")
+    try:
+        tree.fs.link(key, tree.fd("keys"), identity, tree.fd("tasks"))
+    except FileExistsError:
+        return  # Another poster of that key was faster.
 
 
 def restore(tree: Tree) -> list[str]:
@@ -173,22 +193,29 @@ def staged_results(tree: Tree, now: int, *, sync: bool) -> list[str]:
             publish.reject(tree, name)
             done.append(f"put aside the result {name}: there is no such task")
             continue
+        if not publish.is_published(tree, body.channel, name, slot.id):
+            done.append(_carry(tree, body.channel, name, now, sync=sync))
         if publish.is_published(tree, body.channel, name, slot.id):
             published.setdefault(body.channel, []).append(name)
-            continue
-        done.append(_carry(tree, body.channel, name, now))
     publish.settle(tree, published, sync=sync)
     return done
 
 
-def _carry(tree: Tree, channel: str, name: str, now: int) -> str:
+def _carry(tree: Tree, channel: str, name: str, now: int, *, sync: bool) -> str:
     staged = names.parse_staged(name, channel)
     assert staged is not None
+    try:
+        wire.load_result(tree.fs.read(name, tree.fd(publish.STAGED), wire.MAX_FILE).data)
+    except FileNotFoundError:
+        return f"left the result of {staged.id}: someone else carried it on"
+    except CorruptRecord as error:
+        publish.reject(tree, name)
+        return f"put aside the result {name}: {error}"
     lease = _standing(tree, channel, name)
     if lease is not None:
-        publish.fence(tree, lease, lifecycle.ack(lease, now=now))
-    committed = publish.committed_place(tree, lifecycle.ack(staged, now=now))
-    if committed is None or not publish.publish(tree, channel, name, staged.id):
+        publish.fence(tree, lease, lifecycle.ack(lease, now=now), sync=False)
+    committed = publish.is_committed(tree, lifecycle.ack(staged, now=now), sync=sync)
+    if not committed or not publish.publish(tree, channel, name, staged.id):
         publish.reject(tree, name)
         return f"put aside the late result {name}"
     return f"published the result of {staged.id}"
@@ -239,13 +266,20 @@ def _stranger(tree: Tree, folder: str, name: str, now: int) -> list[str]:
 
 
 def _adopt(tree: Tree, folder: str, name: str, links: int) -> bool:
-    """Give a valid message under a strange name its own; links say that nobody else has it."""
-    if links != 1:
+    """Give a valid message under a strange name its own; a second link may be of an adopter who died."""
+    if links > 2:
         return False
     at = tree.fd(folder)
     try:
-        body = wire.load_body(tree.fs.read(name, at, wire.MAX_FILE).data)
-        tree.fs.link(name, at, body.id + ".json", tree.fd("tasks", make=True))
+        found = tree.fs.read(name, at, wire.MAX_FILE)
+        body = wire.load_body(found.data)
+        if folder != f"channels/{body.channel}/requests":
+            return False
+        if links == 1:
+            tree.fs.link(name, at, body.id + ".json", tree.fd("tasks", make=True))
+        own = tree.fs.stat(body.id + ".json", tree.fd("tasks"))
+        if own is None or own.st_ino != found.inode:
+            return False
         tree.fs.rename(name, at, body.id + ".json", at)
     except (CorruptRecord, OSError):
         return False
@@ -289,7 +323,10 @@ def bury(tree: Tree, slot: Slot, *, sync: bool) -> None:
     """Write down that a task ended and is about to be pruned."""
     if tombstone(tree, slot.id) is None:
         line = f"{slot.id} {slot.state} {slot.day}\n".encode()
-        tree.fs.append(_grave(slot.id), tree.fd(TOMBSTONES, make=True), line, sync=sync)
+        at = tree.fd(TOMBSTONES, make=True)
+        tree.fs.append(_grave(slot.id), at, line, sync=sync)
+        if sync:
+            tree.fs.fsync(at)
 
 
 def tombstone(tree: Tree, task_id: str) -> str | None:
@@ -301,11 +338,40 @@ def tombstone(tree: Tree, task_id: str) -> str | None:
         data = tree.fs.read(_grave(task_id), at, 256 * 1024 * 1024).data
     except (CorruptRecord, FileNotFoundError):
         return None
-    start = data.find(task_id.encode() + b" ")
+    start = data.rfind(task_id.encode() + b" ")  # The last: an earlier line may have been cut off.
     if start < 0:
         return None
     _, state, day = (data[start:].split(b"\n", 1)[0].decode("ascii", "replace").split(" ") + ["", ""])[:3]
     return f"{state} on {day}" if state in list(State) else None
+
+
+def prune(tree: Tree, old: Slot, *, sync: bool) -> None:
+    """Forget an ended task: tombstone first, its place last, so that a crash leaves no zombie and no leftover.
+
+    Raises:
+        Conflict: it is not there any more, or what is there is not the task of that id.
+    """
+    place, base = names.place(old), f"channels/{old.channel}/"
+    at, identity, key = tree.live(base + place.folder), old.id + ".json", ""
+    about = None if at is None else tree.fs.stat(place.name, at)
+    own = tree.fs.stat(identity, tree.fd("tasks"))
+    if at is None or about is None or (own is not None and own.st_ino != about.st_ino):
+        msg = f"{old.id!r} is not {old.state} any more"
+        raise Conflict(msg)
+    try:
+        key = wire.load_body(tree.fs.read(place.name, at, wire.MAX_FILE).data).key
+    except (CorruptRecord, FileNotFoundError):
+        pass  # The rest can be forgotten without it.
+    bury(tree, old, sync=sync)
+    taken = tree.fs.stat(key + ".json", tree.fd("keys", make=True)) if key else None
+    if taken is not None and taken.st_ino == about.st_ino:
+        _drop(tree, "keys", key + ".json")  # Before the identity, or a post of the key would make a new one.
+    _drop(tree, "tasks", identity)
+    _drop(tree, base + "responses", old.id + ".json")
+    for name in tree.names(f"{base}attempts/{old.id}"):
+        _drop(tree, f"{base}attempts/{old.id}", name)
+    remove_folder(tree, f"{base}attempts", old.id)
+    _drop(tree, base + place.folder, place.name)
 
 
 def remove_folder(tree: Tree, parent: str, name: str) -> None:

@@ -1,7 +1,7 @@
 """Stage, fence, publish: how a result comes to be final, exactly once decided.
 
     stage    staged/<lease>.json    written and made durable, name and content
-    fence    processing/<lease>.<expires>.json -> archive/<day>/<lease>_request.json
+    fence    processing/<lease>.<expires>.json -> archive/<day>/<lease>_request.json, made durable
     publish  responses/<id>.json    a second name of the staged file
 
 The fence is one rename and the commit point: it fails when the lease was taken away.  From then on
@@ -12,6 +12,7 @@ always has at least one durable name.
 
 from __future__ import annotations
 
+import secrets
 from typing import TYPE_CHECKING
 
 from mcp_bus import names, wire
@@ -31,22 +32,26 @@ def responses(channel: str) -> str:
 
 
 def stage(tree: Tree, old: Slot, result: Result, *, sync: bool) -> str:
-    """Write a result where nobody takes it for one yet; return its name."""
-    name, at = names.staged(old), tree.fd(STAGED, make=True)
-    try:
-        tree.fs.create(name, at, wire.dump_result(result), sync=sync)
-    except FileExistsError:
-        # The same lease staged before and was cut off.  Its lease decides what becomes of both;
-        # the newer words win as long as the fence is still ahead.
-        tree.fs.unlink(name, at)
-        tree.fs.create(name, at, wire.dump_result(result), sync=sync)
+    """Write a result where nobody takes it for one yet; return its name.
+
+    Whole under that name or not at all, for a sweep may carry on whatever it finds there.  If the
+    same lease staged before and was cut off, the newer words win while the fence is still ahead.
+    """
+    name, at, tmp = names.staged(old), tree.fd(STAGED, make=True), tree.fd("tmp", make=True)
+    draft = f"result.{secrets.token_hex(8)}"
+    tree.fs.create(draft, tmp, wire.dump_result(result), sync=sync)
+    tree.fs.rename(draft, tmp, name, at)
     if sync:
         tree.fs.fsync(at)
     return name
 
 
-def fence(tree: Tree, old: Slot, new: Slot) -> bool:
-    """Take the lease's name away for good; False when it was gone already."""
+def fence(tree: Tree, old: Slot, new: Slot, *, sync: bool) -> bool:
+    """Take the lease's name away for good; False when it was gone already.
+
+    Made durable before the result is shown: a power cut that took the claim back as well would
+    leave a staged result of a lease nobody remembers.
+    """
     source, target = names.place(old), names.place(new)
     base = f"channels/{old.channel}/"
     at = tree.fd(base + target.folder, make=True)
@@ -54,6 +59,8 @@ def fence(tree: Tree, old: Slot, new: Slot) -> bool:
         tree.fs.rename(source.name, tree.fd(base + source.folder), target.name, at)
     except FileNotFoundError:
         return False
+    if sync:
+        tree.fs.fsync(at)
     return True
 
 
@@ -109,9 +116,8 @@ def finish(tree: Tree, old: Slot, new: Slot, result: Result, *, sync: bool) -> s
         Conflict: the lease was gone; the result is in `rejected/`.
     """
     staged = stage(tree, old, result, sync=sync)
-    committed = fence(tree, old, new)
     # A sweep that saw the staged file may have carried it the rest of the way for us.
-    if not committed and not _carried(tree, old, new, staged):
+    if not fence(tree, old, new, sync=sync) and not _carried(tree, old, new, staged, sync=sync):
         reject(tree, staged)
         msg = f"{old.id!r} moved on before its result was in"
         raise Conflict(msg)
@@ -122,14 +128,12 @@ def finish(tree: Tree, old: Slot, new: Slot, result: Result, *, sync: bool) -> s
     return staged
 
 
-def _carried(tree: Tree, old: Slot, new: Slot, staged: str) -> bool:
-    if is_published(tree, old.channel, staged, old.id):
-        return True
-    return committed_place(tree, new) is not None
+def _carried(tree: Tree, old: Slot, new: Slot, staged: str, *, sync: bool) -> bool:
+    return is_published(tree, old.channel, staged, old.id) or is_committed(tree, new, sync=sync)
 
 
-def committed_place(tree: Tree, new: Slot) -> str | None:
-    """Return the archive folder that shows a lease's task as done under that very token, if any.
+def is_committed(tree: Tree, new: Slot, *, sync: bool) -> bool:
+    """Tell whether the archive shows a lease's task as done under that very token, durable if `sync`.
 
     Looks in the newest days first; a commit is at most as old as the file system's last crash.
     """
@@ -138,5 +142,18 @@ def committed_place(tree: Tree, new: Slot) -> str | None:
     for day in sorted(tree.names(base + "archive"), reverse=True):
         at = tree.live(f"{base}archive/{day}")
         if at is not None and tree.fs.stat(name, at) is not None:
-            return day
-    return None
+            if sync:
+                tree.fs.fsync(at)
+            return True
+    return False
+
+
+def carry(tree: Tree, done: Slot) -> bool:
+    """Publish the result of a task that is done already; for a reader who comes before its worker.
+
+    Returns:
+        Whether its result is published now.
+    """
+    if done.lease is None or not done.lease.token or not is_committed(tree, done, sync=True):
+        return False
+    return publish(tree, done.channel, names.staged(done), done.id)

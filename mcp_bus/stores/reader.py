@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from mcp_bus import lifecycle, names, wire
 from mcp_bus.errors import Conflict, CorruptRecord, Gone
 from mcp_bus.model import Attempt, Lease, Result, Slot, State
-from mcp_bus.stores import mend
+from mcp_bus.stores import mend, publish
 
 if TYPE_CHECKING:
     from mcp_bus.clock import Source
@@ -59,6 +59,9 @@ class Reader:
         if body.id != slot.id:
             what = f"{place.name!r} holds {body.id!r}"
             raise CorruptRecord(what)
+        if body.channel != slot.channel:
+            what = f"{slot.id!r} is addressed to {body.channel!r}, not to {slot.channel!r}"
+            raise CorruptRecord(what)
         tasks, identity = self._tree.fd("tasks"), slot.id + ".json"
         if found.links == 1:
             try:
@@ -79,7 +82,6 @@ class Reader:
     def locate(self, body: Body) -> Slot:
         """Find where a task is by its exact names first, then by listing; it may move meanwhile."""
         channel, start = body.channel, lifecycle.first(body)
-        names.check_channel(channel)
         for _ in range(LOOKS):
             if self._is_at(start):
                 return start
@@ -122,16 +124,18 @@ class Reader:
         about = None if at is None else self._tree.fs.stat(name, at)
         since = int(about.st_ctime * 1000) if about else self._source.now()
         lease = Lease("abq", "", since + FOREIGN_LEASE)
-        return Slot(slot.id, slot.channel, slot.state, slot.priority, slot.attempt, lease=lease)
+        return slot._replace(lease=lease)
 
     def result(self, slot: Slot) -> Result | None:
-        at = self._tree.live(f"channels/{slot.channel}/responses")
-        try:
-            return (
-                None if at is None else wire.load_result(self._tree.fs.read(f"{slot.id}.json", at, wire.MAX_FILE).data)
-            )
-        except FileNotFoundError:
-            return None
+        for _ in range(2):
+            try:
+                at = self._tree.fd(publish.responses(slot.channel))
+                return wire.load_result(self._tree.fs.read(f"{slot.id}.json", at, wire.MAX_FILE).data)
+            except FileNotFoundError:
+                # Done, and not published yet: its worker is about to do it, or died.
+                if not publish.carry(self._tree, slot):
+                    return None
+        return None
 
     def history(self, slot: Slot) -> tuple[Attempt, ...]:
         folder, lines = f"channels/{slot.channel}/attempts/{slot.id}", []

@@ -134,7 +134,7 @@ class Tree:
     def reopen(self) -> bool:
         """Open the root again if another directory has its name now; tell whether that was so."""
         try:
-            there = os.stat(self.root)
+            there = self.root.stat()
         except OSError:
             return False
         here = os.fstat(self._root)
@@ -146,7 +146,7 @@ class Tree:
 
     def _gone(self) -> bool:
         try:
-            return self._root < 0 or not os.fstat(self._root).st_nlink or not os.path.exists(self.root)
+            return self._root < 0 or not os.fstat(self._root).st_nlink or not self.root.exists()
         except OSError:
             return True
 

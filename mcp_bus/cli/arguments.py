@@ -1,0 +1,165 @@
+"""What the verbs share on the way in: one parser each, common options, words turned into values."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
+
+from mcp_bus.errors import InvalidRequest
+from mcp_bus.model import MAX_CONTENT
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from mcp_bus.bus import Bus
+    from mcp_bus.cli.output import Out
+    from mcp_bus.config import Config
+
+UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
+HELP_COLUMNS = 100
+BODY_HELP = "text, - for stdin, or @FILE (@@ for text that starts with @)"
+
+
+class Call(NamedTuple):
+    """One use of a verb: what was asked, the settings, and where the answer goes."""
+
+    args: argparse.Namespace
+    config: Config
+    out: Out
+
+    def bus(self, *, create: bool = False) -> Bus:
+        """Open the bus, and say which one it is and why that one."""
+        from mcp_bus.config import open_from
+
+        self.out.note(f"bus: {self.place()}")
+        return open_from(self.config, create=create)
+
+    def place(self) -> str:
+        """Return the bus directory and where it was set."""
+        from mcp_bus.plain import clean
+
+        origin = self.config.origins["bus"]
+        return f"{clean(str(self.config.path))} ({'--bus' if origin == 'flag' else clean(origin)})"
+
+    def again(self) -> str:
+        """Return how a command starts that speaks to the same bus under the same name."""
+        words = ["mcp-bus"]
+        for name in ("bus", "agent"):
+            if self.config.origins[name] == "flag":
+                words += [f"--{name}", shell(self.config[name])]
+        return " ".join(words)
+
+
+class Verb(NamedTuple):
+    """A verb: how its options are declared, what it does, and an example for its help."""
+
+    declare: Callable[[Parser], None]
+    run: Callable[[Call], int]
+    example: str
+
+
+class _Format(argparse.RawDescriptionHelpFormatter):
+    """Never asks how wide the terminal is: that costs every verb an import."""
+
+    def __init__(self, prog: str) -> None:
+        super().__init__(prog, max_help_position=28, width=HELP_COLUMNS)
+
+
+class Parser(argparse.ArgumentParser):
+    """A verb's parser; what it does not understand is an `InvalidRequest`."""
+
+    def __init__(self, verb: str, about: str, example: str) -> None:
+        """Begin with the options that every verb has."""
+        super().__init__(
+            f"mcp-bus {verb}",
+            description=about,
+            epilog="example:\n  " + example.replace("\n", "\n  "),
+            formatter_class=_Format,
+            allow_abbrev=False,
+        )
+        common = self.add_argument_group("for every verb")
+        common.add_argument("--bus", metavar="DIR", type=word, help="the bus directory")
+        common.add_argument("--agent", metavar="NAME", type=word, help="who speaks")
+        common.add_argument("--json", action="store_true", help="answer with one JSON document")
+        common.add_argument("-q", "--quiet", action="store_true", help="do not say which bus is used")
+
+    def error(self, message: str) -> NoReturn:
+        """Refuse the command line.
+
+        Raises:
+            InvalidRequest: always.
+        """
+        raise InvalidRequest(message, hint=f"{self.prog} --help")
+
+
+def word(text: str) -> str:
+    """Return a text that is not empty, as `--bus "$UNSET"` would give."""
+    if text:
+        return text
+    msg = "it is empty"
+    raise argparse.ArgumentTypeError(msg)
+
+
+def words(text: str) -> list[str]:
+    """Return the words of a list, `a,b` or `a b`."""
+    return text.replace(",", " ").split()
+
+
+def seconds(text: str) -> float:
+    """Return a time span in seconds: 90, 90s, 5m, 2h, 3d."""
+    number, unit = (text[:-1], text[-1]) if text[-1:] in UNITS else (text, "s")
+    # float() alone would take 1e3, nan and 1_0 too.
+    if number.replace(".", "", 1).isdecimal() and number.isascii():
+        return float(number) * UNITS[unit]
+    msg = f"{text[:40]!r} is not a time span, such as 90, 90s, 5m, 2h or 3d"
+    raise argparse.ArgumentTypeError(msg)
+
+
+def content(text: str) -> str:
+    """Return a body or result: the word itself, all of stdin for `-`, a file for `@name`.
+
+    Raises:
+        InvalidRequest: it cannot be read, is no UTF-8, or is longer than a body may be.
+    """
+    if text.startswith("@@"):
+        return text[1:]
+    if text != "-" and not text.startswith("@"):
+        return text
+    try:
+        data = _read(text)
+    except OSError as error:
+        msg = f"cannot read {text[1:] or 'stdin'!r}: {error.strerror}"
+        raise InvalidRequest(msg, hint="@@ begins a text that starts with @") from None
+    if len(data) > MAX_CONTENT:
+        msg = f"{text[1:] or 'stdin'!r} has more than {MAX_CONTENT} bytes, which is the limit"
+        raise InvalidRequest(msg, hint="keep large data in a file and send its path")
+    try:
+        return data.decode()
+    except UnicodeDecodeError:
+        msg = f"{text[1:] or 'stdin'!r} is not UTF-8 text"
+        raise InvalidRequest(msg, hint="keep binary data in a file and send its path") from None
+
+
+def _read(text: str) -> bytes:
+    if text != "-":
+        with open(text[1:], "rb") as file:  # noqa: PTH123  a Path is made for nothing
+            return file.read(MAX_CONTENT + 1)
+    if sys.stdin is None:
+        msg = "stdin is closed, there is nothing to read"
+        raise InvalidRequest(msg)
+    return sys.stdin.buffer.read(MAX_CONTENT + 1)
+
+
+def shell(text: str) -> str:
+    """Return a word as a shell needs it."""
+    if text.isascii() and text.replace("/", "").replace("-", "").replace(".", "").replace("_", "").isalnum():
+        return text
+    import shlex
+
+    return shlex.quote(text)
+
+
+def given(**options: Any) -> dict[str, Any]:  # noqa: ANN401  options have several types
+    """Return the options that were given."""
+    return {name: value for name, value in options.items() if value is not None}

@@ -1,0 +1,92 @@
+"""Tasks as JSON data: what `--json` shows, with full ids and RFC 3339 times."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from mcp_bus import wire
+from mcp_bus.find import short
+from mcp_bus.model import Outcome, State
+
+if TYPE_CHECKING:
+    from mcp_bus.model import Attempt, Result, Sender, Task
+
+
+def stamp(ms: int) -> str | None:
+    """Return a time, or None for never."""
+    return wire.stamp(ms) if ms else None
+
+
+def sender(who: Sender) -> dict[str, Any]:
+    """Return who wrote something."""
+    return {"agent": who.agent, "pid": who.pid, "pwd": who.pwd}
+
+
+def is_blocked(task: Task) -> bool:
+    """Tell whether a dead task waits for a person's answer; its last line of history is the question."""
+    said = [line for line in task.history if line.outcome is not Outcome.PROGRESS]
+    return task.state is State.DEAD and bool(said) and said[-1].outcome is Outcome.BLOCKED
+
+
+def state(task: Task) -> str:
+    """Return a task's state, with `blocked` told from `dead`."""
+    return "blocked" if is_blocked(task) else str(task.state)
+
+
+def summary(task: Task) -> dict[str, Any]:
+    """Return a task without body, result and history."""
+    body, slot = task.body, task.slot
+    lease = slot.lease if task.state is State.LEASED else None
+    return {
+        "id": task.id,
+        "short": short(task.id),
+        "channel": task.channel,
+        "state": str(task.state),
+        "blocked": is_blocked(task),
+        "title": body.title,
+        "type": body.type,
+        "priority": slot.priority,
+        "from": sender(body.sender),
+        "thread": body.thread,
+        "reply_to": body.reply_to,
+        "requires": list(body.requires),
+        "retry_of": body.retry_of or None,
+        "created": stamp(body.created),
+        "not_before": stamp(slot.not_before),
+        "deadline": stamp(slot.deadline),
+        "attempt": slot.attempt,
+        "releases": slot.releases,
+        "lease": {"holder": lease.holder, "token": lease.token, "expires": stamp(lease.expires)} if lease else None,
+    }
+
+
+def full(task: Task) -> dict[str, Any]:
+    """Return all of a task."""
+    return summary(task) | {
+        "body": task.body.content,
+        "result": result(task.result) if task.result else None,
+        "history": [attempt(line) for line in task.history],
+    }
+
+
+def claimed(task: Task) -> dict[str, Any]:
+    """Return a task its reader holds: `ticket` is what its other verbs need."""
+    return full(task) | {"ticket": {"id": task.id, "token": task.lease.token}}
+
+
+def result(found: Result) -> dict[str, Any]:
+    """Return what a worker answered."""
+    return {
+        "status": found.status,
+        "content": found.content,
+        "error": found.error or None,
+        "from": sender(found.sender),
+        "at": stamp(found.at),
+        "attempt": found.attempt,
+    }
+
+
+def attempt(line: Attempt) -> dict[str, Any]:
+    """Return a line of history."""
+    made: dict[str, Any] = wire.attempt_fields(line)
+    return made

@@ -1,0 +1,218 @@
+"""The entry: finds the verb, loads only what it needs, and turns errors into exit codes."""
+
+from __future__ import annotations
+
+import sys
+from io import TextIOWrapper
+from typing import TYPE_CHECKING, NoReturn
+
+from mcp_bus.cli.codes import ERROR, INTERRUPTED, OK, PIPE_BROKEN, USAGE, code_of, problem
+from mcp_bus.cli.output import Out, Unwritten, clean
+from mcp_bus.errors import BusError, InvalidRequest
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from mcp_bus.config import Config
+
+# Verb: the module that has it, and what it does.
+GROUPS: dict[str, dict[str, tuple[str, str]]] = {
+    "work": {
+        "post": ("tasks", "hand a task to whoever can do it"),
+        "claim": ("tasks", "take the next task, and show what it asks for"),
+        "heartbeat": ("tasks", "keep a task that takes longer"),
+        "submit": ("tasks", "finish a task, or say why not"),
+        "wait": ("tasks", "wait until tasks have ended, and show their results"),
+    },
+    "look": {
+        "show": ("look", "one task, with its body, result and history"),
+        "find": ("look", "search tasks by words, state and channel"),
+        "ls": ("look", "channels with their counts, or the tasks of one"),
+        "status": ("look", "the bus at a glance: who works, what needs a person"),
+    },
+    "fix": {
+        "retry": ("fix", "bring dead, cancelled or expired tasks back"),
+        "requeue": ("fix", "make leased or scheduled tasks ready now"),
+        "discard": ("fix", "take dead tasks out of the dead letter"),
+        "undo": ("fix", "take back a cancel or a discard"),
+        "cancel": ("fix", "end tasks that are not wanted any more"),
+        "sweep": ("fix", "bring back lapsed leases and due tasks, tidy up"),
+    },
+    "set up": {
+        "init": ("setup", "make a bus"),
+        "demo": ("serve", "see a bus work, from an empty folder to an answer"),
+        "serve": ("serve", "speak MCP over stdin and stdout, for an agent"),
+        "config": ("setup", "settings, and where each was set"),
+        "channel": ("setup", "make channels and set their rules"),
+        "version": ("setup", "what is installed"),
+    },
+}
+VERBS = {name: about for group in GROUPS.values() for name, about in group.items()}
+
+CODES = """\
+exit codes:
+  0  done
+  1  an error: the bus, the disk, or a waited-for task was cancelled, expired or answered with an error
+  2  usage: the command, a value or the task's state does not allow it
+  3  no such task, channel or file; or it was pruned
+  4  nothing to claim, or not ended in time
+  5  conflict: someone else was first, or the lease is lost
+  6  a person is needed: a waited-for task is dead or asks a question
+  With several ids, the highest counts.  130: interrupted; 141: nobody reads the output."""
+EXAMPLES = """\
+examples:
+  mcp-bus init
+  mcp-bus post review "look at src/app.py" --title "review app"
+  mcp-bus claim review --wait 30s
+  mcp-bus submit 1f3a90c2 --token 5b0c… --done "looks good"
+  mcp-bus wait 1f3a90c2 --timeout 60s"""
+# Options that may stand before the verb, and whether a value follows.
+LEADING = {"--bus": True, "--agent": True, "--json": False, "-q": False, "--quiet": False}
+
+
+def run() -> NoReturn:
+    """Be the console command `mcp-bus`."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+    sys.exit(main(sys.argv[1:]))
+
+
+def main(argv: Sequence[str]) -> int:
+    """Do what a command line says; return the exit code."""
+    words = list(argv)
+    before = words[: words.index("--")] if "--" in words else words
+    out = Out(as_json="--json" in before, quiet="-q" in before or "--quiet" in before)
+    try:
+        code = _guarded(words, out)
+        out.flush()
+    except BrokenPipeError:
+        out.abandon()
+        return PIPE_BROKEN
+    except KeyboardInterrupt as signal:
+        out.abandon()
+        return 128 + signal.args[0] if signal.args else INTERRUPTED
+    except BusError as error:
+        out.abandon()
+        _say(error, out)
+        return ERROR
+    return code
+
+
+def _guarded(words: list[str], out: Out) -> int:
+    config: list[Config] = []
+    try:
+        return _dispatch(words, out, config)
+    except Unwritten:
+        raise
+    except BusError as error:
+        return report(error, out)
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        where = f": {error.filename!r}" if error.filename else ""
+        return report(BusError(f"{error.strerror or error}{where}"), out)
+    except Exception as error:  # noqa: BLE001  a person gets one line, whatever it is
+        if config and config[0]["log_level"] == "debug":
+            import traceback
+
+            out.warn(clean(traceback.format_exc(), multiline=True))
+        text = f"{type(error).__name__}: {error}; this is a bug"
+        return report(BusError(text, hint="report it with what MCP_BUS_LOG_LEVEL=debug shows"), out)
+
+
+def _dispatch(words: list[str], out: Out, config: list[Config]) -> int:
+    leading, verb, rest = _split(words)
+    if not verb:
+        return _without_verb(leading, out)
+    if verb not in VERBS:
+        near = [name for name in VERBS if name.startswith(verb[:2])]
+        msg = f"there is no verb {verb[:40]!r}"
+        raise InvalidRequest(msg, hint=f"{' or '.join(near)}?" if near else "mcp-bus --help lists them")
+    from importlib import import_module
+
+    from mcp_bus.cli.arguments import Call, Parser
+
+    module, about = VERBS[verb]
+    found = import_module(f"mcp_bus.cli.{module}").VERBS[verb]
+    parser = Parser(verb, f"{about[0].upper()}{about[1:]}.", found.example)
+    found.declare(parser)
+    try:
+        args = parser.parse_intermixed_args(leading + rest)
+    except SystemExit:
+        return OK  # --help was answered.
+    settings = load(args)
+    config.append(settings)
+    # A terminal that asks for no colour is heard through the settings; without that one, no colour.
+    out.has_colour = settings.values.get("no_color") == "" and out.columns() > 0
+    code: int = found.run(Call(args, settings, out))
+    return code
+
+
+def load(args: object) -> Config:
+    """Gather the settings; options of the verb that are named like one win."""
+    from mcp_bus import config
+
+    flags = {name: value for name, value in vars(args).items() if name in config.SETTINGS}
+    return config.load({name: value for name, value in flags.items() if value is not None})
+
+
+def _split(words: list[str]) -> tuple[list[str], str, list[str]]:
+    """Tell options before the verb, the verb, and what follows it."""
+    at = 0
+    while at < len(words) and words[at].startswith("-"):
+        name, _, value = words[at].partition("=")
+        if name not in LEADING:
+            return words[at:], "", []
+        at += 2 if LEADING[name] and not value else 1
+    return words[:at], words[at] if at < len(words) else "", words[at + 1 :]
+
+
+def _without_verb(words: list[str], out: Out) -> int:
+    first = words[0] if words else ""
+    if first in ("-h", "--help"):
+        out.line(usage())
+        return OK
+    if first == "--version":
+        from mcp_bus.cli.setup import installed
+
+        version = installed()
+        out.json({"version": version}) if out.as_json else out.line(f"mcp-bus {version}")
+        return OK
+    if first and first.partition("=")[0] not in LEADING:
+        msg = f"{first[:40]!r} is not an option"
+        raise InvalidRequest(msg, hint="options of a verb follow it; mcp-bus --help")
+    if out.as_json:
+        msg = "there is no verb"
+        raise InvalidRequest(msg, hint="mcp-bus --help lists them")
+    out.warn(usage())
+    return USAGE
+
+
+def usage() -> str:
+    """Return the help of the whole command."""
+    lines = ["usage: mcp-bus [--bus DIR] [--agent NAME] [--json] [-q] VERB …", ""]
+    lines += ["A durable queue of tasks that coding agents share, in plain files.", ""]
+    for group, verbs in GROUPS.items():
+        lines += [f"{group}:", *(f"  {name:<11}{about}" for name, (_, about) in verbs.items()), ""]
+    lines += [
+        "`mcp-bus VERB --help` says more, with an example.  Ids may be shortened to any unique beginning or end.",
+        "",
+    ]
+    lines += ["The bus is --bus, MCP_BUS_DIR, .mcp-bus next to the repository's git directory, or ~/.mcp-bus.", ""]
+    return "\n".join([*lines, CODES, "", EXAMPLES])
+
+
+def report(error: BusError, out: Out) -> int:
+    """Tell people, and programs that asked for JSON, what went wrong; return the exit code."""
+    if out.as_json:
+        out.forget()
+        out.json({"error": problem(error)})
+    _say(error, out)
+    return code_of(error)
+
+
+def _say(error: BusError, out: Out) -> None:
+    out.warn(f"mcp-bus: {clean(str(error))}")
+    if error.hint:
+        out.warn(f"  next: {clean(error.hint)}")

@@ -1,0 +1,201 @@
+"""What people and programs see: tables, colour, ages, and no text that acts on a terminal."""
+
+from __future__ import annotations
+
+import os
+import sys
+from contextlib import suppress
+from typing import TYPE_CHECKING
+
+from mcp_bus.errors import BusError
+from mcp_bus.plain import clean, cut
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+    from typing import TextIO
+
+__all__ = ["Out", "Unwritten", "ago", "clean", "cut", "duration", "fit", "one_line", "quote", "width"]
+
+MINUTE = 60_000
+HOUR = 60 * MINUTE
+DAY = 24 * HOUR
+STYLES = {"bold": "1", "dim": "2", "red": "31", "green": "32", "yellow": "33", "blue": "34"}
+# Columns narrower than this say nothing.
+NARROW = 8
+
+
+class Unwritten(BusError):
+    """The answer could not be written to stdout."""
+
+    code = "unwritten"
+    retryable = True
+
+
+class Out:
+    """Where a verb's answer goes: data to stdout, all at once, and words for people to stderr."""
+
+    def __init__(self, *, as_json: bool = False, quiet: bool = False) -> None:
+        """Start with nothing to say and no colour."""
+        self.as_json = as_json
+        self.quiet = quiet
+        self.has_colour = False
+        # Whether anything was written to stdout.
+        self.is_told = False
+        self._lines: list[str] = []
+
+    def line(self, text: str = "") -> None:
+        """Add a line to the answer.  Untrusted parts of it were cleaned by the caller."""
+        self._lines.append(text)
+
+    def json(self, value: object) -> None:
+        """Make a value the answer, as one JSON document."""
+        import json
+
+        text = json.dumps(value, indent=2 if _is_terminal(sys.stdout) else None)
+        # The one control character JSON leaves as it is.
+        self._lines.append(text.replace("\x7f", "\\u007f"))
+
+    def forget(self) -> None:
+        """Take back what was not written yet."""
+        self._lines = []
+
+    def table(self, head: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
+        """Add a table; its last column gives way when the terminal is too narrow.
+
+        Cells may be painted: only the first paint of a cell counts, and cells are cleaned by the caller.
+        """
+        lines = [head, *rows]
+        widths = [max(width(row[column]) for row in lines) for column in range(len(head))]
+        room = self.columns()
+        if room:
+            widths[-1] = max(NARROW, min(widths[-1], room - sum(widths[:-1]) - 2 * (len(head) - 1)))
+        for number, row in enumerate(lines):
+            cells = [fit(cell, size) for cell, size in zip(row, widths, strict=True)]
+            text = "  ".join(cells).rstrip()
+            self.line(self.paint(text, "dim") if number == 0 else self._states(text, row))
+
+    def _states(self, text: str, row: Sequence[str]) -> str:
+        """Colour the first cell of a row that names a state."""
+        for cell in row:
+            if self.has_colour and cell in STATE_STYLES:
+                return text.replace(cell, self.paint(cell, STATE_STYLES[cell]), 1)
+        return text
+
+    def state(self, word: str) -> str:
+        """Return a state in its colour."""
+        return self.paint(word, STATE_STYLES.get(word, ""))
+
+    def paint(self, text: str, style: str) -> str:
+        """Return a text in a colour of `STYLES`, if there are colours."""
+        return f"\x1b[{STYLES[style]}m{text}\x1b[0m" if self.has_colour and style else text
+
+    def columns(self) -> int:
+        """Return how wide the terminal is; 0 when stdout is none, and nothing needs to be cut."""
+        if not _is_terminal(sys.stdout):
+            return 0
+        try:
+            return os.get_terminal_size(sys.stdout.fileno()).columns
+        except OSError:
+            return 80
+
+    def note(self, text: str) -> None:
+        """Tell people something they may want to know, unless they asked for quiet."""
+        if not self.quiet:
+            self.warn(text)
+
+    def warn(self, text: str) -> None:
+        """Tell people something they must know."""
+        if sys.stderr is not None:
+            print(text, file=sys.stderr)
+
+    def flush(self) -> None:
+        """Write the answer so far.
+
+        Raises:
+            BrokenPipeError: nobody reads it.
+            Unwritten: it could not be written for another reason.
+        """
+        if not self._lines:
+            return
+        text, self._lines = "\n".join(self._lines) + "\n", []
+        if sys.stdout is None:
+            msg = "the answer could not be written: stdout is closed"
+            raise Unwritten(msg)
+        try:
+            sys.stdout.write(text)
+            sys.stdout.flush()
+            self.is_told = True
+        except BrokenPipeError:
+            raise
+        except OSError as error:
+            msg = f"the answer could not be written: {error.strerror}"
+            raise Unwritten(msg, hint="look at where stdout goes") from error
+
+    def abandon(self) -> None:
+        """Let what is left in stdout's buffer go nowhere, or Python complains about it when it ends."""
+        self._lines = []
+        with suppress(OSError, ValueError, AttributeError):
+            nowhere = os.open(os.devnull, os.O_WRONLY)
+            os.dup2(nowhere, sys.stdout.fileno())
+
+
+STATE_STYLES = {
+    "ready": "blue",
+    "leased": "yellow",
+    "scheduled": "dim",
+    "done": "green",
+    "dead": "red",
+    "blocked": "red",
+    "cancelled": "dim",
+    "expired": "dim",
+}
+
+
+def _is_terminal(stream: TextIO | None) -> bool:
+    try:
+        return stream is not None and stream.isatty()
+    except ValueError:  # It was closed.
+        return False
+
+
+def width(text: str) -> int:
+    """Return how many columns a text takes."""
+    if text.isascii():
+        return len(text)
+    import unicodedata
+
+    return sum(
+        0 if unicodedata.combining(char) else 2 if unicodedata.east_asian_width(char) in "WF" else 1 for char in text
+    )
+
+
+def fit(text: str, size: int) -> str:
+    """Return a text that takes exactly `size` columns, cut with an ellipsis or filled up."""
+    while width(text) > size:
+        text = cut(text, len(text) - max(1, (width(text) - size) // 2)) if len(text) > 1 else ""
+    return text + " " * (size - width(text))
+
+
+def one_line(text: str, limit: int = 200) -> str:
+    """Return untrusted text as one harmless line; only the beginning of a long one."""
+    return cut(clean(text[: limit + 1]), limit)
+
+
+def quote(text: str) -> list[str]:
+    """Return untrusted text as harmless lines that cannot be taken for lines of ours."""
+    return ["  | " + line for line in clean(text, multiline=True).split("\n")]
+
+
+def duration(ms: int) -> str:
+    """Return a time span for people: `40 s`, `12 m`, `3 h`, `2 d`."""
+    for size, unit in ((DAY, "d"), (HOUR, "h"), (MINUTE, "m")):
+        if ms >= 2 * size or (unit != "m" and ms >= size and ms % size == 0):
+            return f"{ms // size} {unit}"
+    return f"{max(0, ms) // 1000} s"
+
+
+def ago(then: int, now: int) -> str:
+    """Return a time as people say it: `3 m ago`, `in 5 m`; empty for never."""
+    if not then:
+        return ""
+    return f"in {duration(then - now)}" if then > now else f"{duration(now - then)} ago"

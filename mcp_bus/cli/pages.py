@@ -1,0 +1,140 @@
+"""Tasks as people read them.  Everything others wrote is made harmless here."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from mcp_bus.cli import fields
+from mcp_bus.cli.output import ago, duration, one_line, quote
+from mcp_bus.errors import BusError
+from mcp_bus.find import short
+from mcp_bus.model import State
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from mcp_bus.bus import Bus
+    from mcp_bus.cli.output import Out
+    from mcp_bus.model import Attempt, Task
+
+
+def holder(task: Task) -> str:
+    """Return who holds a task, or nothing."""
+    lease = task.slot.lease
+    return one_line(lease.holder, 80) if lease and task.state is State.LEASED else ""
+
+
+def budget(bus: Bus, task: Task) -> int:
+    """Return how many attempts a task may have."""
+    slot = task.slot
+    return slot.budget or task.body.max_attempts or bus.store.policy(task.channel).max_attempts
+
+
+def event(line: Attempt, now: int) -> str:
+    """Return a line of history."""
+    note = f": {one_line(line.note)}" if line.note else ""
+    became = f" (lives on as {short(line.successor)})" if line.successor else ""
+    return f"{ago(line.at, now):>9}  attempt {line.attempt} {line.outcome} by {one_line(line.by, 80)}{note}{became}"
+
+
+def before(bus: Bus, task: Task) -> tuple[Attempt, ...]:
+    """Return what became of earlier attempts at a claimed task, also at the one it replaces."""
+    slot = task.slot
+    lines: list[Attempt] = []
+    olds = [task.body.retry_of] if task.body.retry_of else []
+    if slot.attempt > 1 or slot.releases or slot.budget:
+        olds.append(task.id)
+    for old in olds:
+        try:
+            lines += bus.get(old).history
+        except BusError:
+            continue  # Pruned, or unreadable: the task itself is here.
+    return tuple(lines)
+
+
+def claimed(out: Out, bus: Bus, task: Task, again: str) -> None:
+    """Show a task to whoever is to do it, and how to go on."""
+    now, lease, name = bus.source.now(), task.lease, short(task.id)
+    head = f"task {name}  token {lease.token}  on {task.channel}"
+    out.line(f"{out.paint(head, 'bold')}  attempt {task.slot.attempt} of {budget(bus, task)}")
+    out.line(f"lease   {duration(lease.expires - now)}, until {fields.stamp(lease.expires)}")
+    for line in _about(task, now):
+        out.line(line)
+    for entry in task.history:
+        out.line(f"before  {event(entry, now).strip()}")
+    out.line()
+    for line in quote(task.body.content):
+        out.line(line)
+    out.line()
+    ticket = f"{name} --token {lease.token}"
+    for rest, why in (
+        (f'submit {ticket} --done "RESULT"', "or --failed, --release, --blocked"),
+        (f"heartbeat {ticket}", "if it takes longer"),
+    ):
+        out.line(f"next    {again} {rest}   # {why}")
+
+
+def _about(task: Task, now: int) -> Iterator[str]:
+    body = task.body
+    yield f"from    {one_line(body.sender.agent, 160)}, {ago(body.created, now)}"
+    if body.title:
+        yield f"title   {one_line(body.title)}"
+    if body.type != "task":
+        yield f"type    {one_line(body.type)}"
+    if body.thread:
+        yield f"thread  {one_line(body.thread)}"
+    if body.reply_to:
+        yield f"reply   to {one_line(body.reply_to)}"
+    if body.requires:
+        yield f"needs   {one_line(', '.join(body.requires))}"
+    if body.retry_of:
+        yield f"instead of {one_line(body.retry_of)}"
+
+
+def shown(out: Out, bus: Bus, task: Task) -> None:
+    """Show all of a task."""
+    now, slot, state = bus.source.now(), task.slot, fields.state(task)
+    head = f"task {short(task.id)}  on {task.channel}"
+    out.line(f"{out.paint(head, 'bold')}  {out.state(state)}")
+    out.line(f"id      {task.id}")
+    priority = f", priority {slot.priority}" if slot.priority else ""
+    out.line(f"attempt {slot.attempt} of {budget(bus, task)}{priority}")
+    if holder(task):
+        out.line(f"holder  {holder(task)}, lease ends {_end(task.lease.expires, now)}")
+    if slot.not_before:
+        out.line(f"ready   {ago(slot.not_before, now)}")
+    if slot.deadline:
+        out.line(f"expires {ago(slot.deadline, now)}, if nobody takes it before")
+    for line in _about(task, now):
+        out.line(line)
+    for line in ("", "body", *quote(task.body.content)):
+        out.line(line)
+    if task.history:
+        out.line()
+        out.line("history")
+    for entry in task.history:
+        out.line("  " + event(entry, now))
+    if task.result is not None:
+        out.line()
+        result(out, task, now)
+
+
+def _end(expires: int, now: int) -> str:
+    return ago(expires, now) if expires > now else f"overdue since {duration(now - expires)}"
+
+
+def result(out: Out, task: Task, now: int) -> None:
+    """Show what a worker answered."""
+    found = task.result
+    if found is None:
+        return
+    out.line(f"result  {one_line(found.status)} by {one_line(found.sender.agent, 160)}, {ago(found.at, now)}")
+    if found.error:
+        out.line(f"error   {one_line(found.error, 1000)}")
+    for line in quote(found.content):
+        out.line(line)
+
+
+def last_word(task: Task) -> str:
+    """Return why a task is where it is: the note of its last line of history."""
+    return one_line(task.history[-1].note) if task.history else ""

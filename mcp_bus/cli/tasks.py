@@ -1,0 +1,317 @@
+"""post, claim, heartbeat, submit, wait: what those who hand out and do work need."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from mcp_bus.cli import fields, pages
+from mcp_bus.cli.arguments import BODY_HELP, Verb, content, given, seconds, word, words
+from mcp_bus.cli.codes import ERROR, NOT_FOUND, NOTHING, OK, PERSON, code_of, problem
+from mcp_bus.cli.output import duration, one_line
+from mcp_bus.errors import BusError
+from mcp_bus.find import Ending, resolve, safe_ending, short
+from mcp_bus.model import State, Ticket
+
+if TYPE_CHECKING:
+    from mcp_bus.bus import Bus
+    from mcp_bus.cli.arguments import Call, Parser
+    from mcp_bus.cli.interrupts import Interrupts
+    from mcp_bus.cli.output import Out
+    from mcp_bus.model import Posted, Task
+
+# As long as a wait without --timeout lasts: longer than any machine is up.
+FOR_EVER = 3e9
+
+
+# --- post -----------------------------------------------------------------------------------------
+
+
+def declare_post(parser: Parser) -> None:
+    """Declare the options of `post`."""
+    parser.add_argument("channel", metavar="CHANNEL", help="where to; made if it is new")
+    parser.add_argument("body", metavar="BODY", help=BODY_HELP)
+    parser.add_argument("--title", metavar="TEXT", help="one line for lists")
+    parser.add_argument("--priority", type=int, metavar="N", help="-9 to 9; higher goes first")
+    parser.add_argument("--delay", type=seconds, metavar="TIME", help="not before this has passed: 90, 5m, 2h")
+    parser.add_argument("--ttl", type=seconds, metavar="TIME", help="expires when nobody took it for so long")
+    parser.add_argument("--key", metavar="KEY", help="the same key again posts nothing a second time")
+    parser.add_argument("--requires", type=words, metavar="A,B", help="what a worker must be able to do")
+    parser.add_argument("--max-attempts", type=int, metavar="N", help="tries before it is dead")
+    parser.add_argument("--backoff", type=seconds, metavar="TIME", help="pause after the first failure")
+    parser.add_argument("--thread", metavar="TEXT", help="what it belongs to")
+    parser.add_argument("--reply-to", metavar="TEXT", help="where an answer should go")
+    parser.add_argument("--type", metavar="TYPE", help="task unless told")
+
+
+def post(call: Call) -> int:
+    """Hand out a task; on disk for good when this returns."""
+    args = call.args
+    body = content(args.body)
+    options = given(
+        title=args.title, priority=args.priority, delay_s=args.delay, ttl_s=args.ttl, key=args.key,
+        requires=args.requires, max_attempts=args.max_attempts, backoff_s=args.backoff, thread=args.thread,
+        reply_to=args.reply_to, type=args.type,
+    )  # fmt: skip
+    with call.bus(create=True) as bus:
+        posted = bus.post(args.channel, body, **options)
+        others = near(posted.channel, bus.store.channels()) if posted.new_channel else []
+    if posted.new_channel:
+        meant = f"; did you mean {' or '.join(others)}?" if others else ""
+        call.out.warn(f"mcp-bus: this made the channel {posted.channel}{meant}")
+    _posted(call, posted)
+    return OK
+
+
+def _posted(call: Call, posted: Posted) -> None:
+    if call.out.as_json:
+        call.out.json(posted._asdict() | {"short": short(posted.id)})
+        return
+    call.out.line(f"{short(posted.id)} {posted.channel}")
+    if not posted.created:
+        call.out.note("posted before under that key; nothing new")
+
+
+def near(name: str, others: list[str]) -> list[str]:
+    """Return the names that one may have meant by `name`: two slips apart, or one begins the other."""
+    close = [
+        other
+        for other in others
+        if other != name and (other.startswith(name) or name.startswith(other) or slips(name, other) <= 2)
+    ]
+    return sorted(close, key=lambda other: slips(name, other))[:3]
+
+
+def slips(one: str, two: str) -> int:
+    """Return how many characters must be changed, added or left out to make one text of the other."""
+    row = list(range(len(two) + 1))
+    for number, char in enumerate(one, 1):
+        left, row[0] = row[0], number
+        for at, other in enumerate(two, 1):
+            left, row[at] = row[at], min(row[at] + 1, row[at - 1] + 1, left + (char != other))
+    return row[-1]
+
+
+# --- claim ----------------------------------------------------------------------------------------
+
+
+def declare_claim(parser: Parser) -> None:
+    """Declare the options of `claim`."""
+    parser.add_argument("channels", nargs="*", metavar="CHANNEL", help="where to look; everywhere if none is named")
+    parser.add_argument("--capability", type=words, metavar="X,Y", help="what you are able to do")
+    parser.add_argument("--lease", type=seconds, metavar="TIME", help="how long to keep it: 90, 10m")
+    parser.add_argument("--wait", type=seconds, metavar="TIME", default=0.0, help="wait so long for a task")
+
+
+def claim(call: Call) -> int:
+    """Take the next task; given back when its taker cannot learn of it."""
+    from mcp_bus.cli.interrupts import Interrupts
+    from mcp_bus.watch import wait_for
+
+    args = call.args
+    channels = args.channels or list(call.config["channels"])
+
+    def look() -> Task | None:
+        with interrupts.held_back():
+            return bus.claim(channels, capabilities=args.capability, lease_s=args.lease)
+
+    with call.bus() as bus, Interrupts() as interrupts:
+        try:
+            task = wait_for(bus, look, channels=channels, timeout_s=args.wait)
+            if task is not None:
+                _claimed(call, bus, task)
+            call.out.flush()
+        except BaseException:
+            _give_back(bus, call.out, interrupts)
+            raise
+    if task is not None:
+        return OK
+    call.out.note(f"nothing to do on {', '.join(channels) or 'any channel'}")
+    if call.out.as_json:
+        call.out.json(None)
+    return NOTHING
+
+
+def _give_back(bus: Bus, out: Out, interrupts: Interrupts) -> None:
+    """Release what was claimed, unless the taker was told: then it is theirs, whatever came after."""
+    if not out.is_told:
+        with interrupts.held_back():
+            bus.release_all("whoever claimed it could not be told")
+
+
+def _claimed(call: Call, bus: Bus, task: Task) -> None:
+    from dataclasses import replace
+
+    task = replace(task, history=pages.before(bus, task))
+    if call.out.as_json:
+        call.out.json(fields.claimed(task))
+    else:
+        pages.claimed(call.out, bus, task, call.again())
+
+
+# --- heartbeat, submit ----------------------------------------------------------------------------
+
+
+def _declare_ticket(parser: Parser) -> None:
+    parser.add_argument("id", metavar="ID", help="the task")
+    parser.add_argument("--token", required=True, type=word, metavar="T", help="the token that claim showed")
+
+
+def declare_heartbeat(parser: Parser) -> None:
+    """Declare the options of `heartbeat`."""
+    _declare_ticket(parser)
+    parser.add_argument("--lease", type=seconds, metavar="TIME", help="how long to keep it from now")
+    parser.add_argument("--progress", default="", metavar="TEXT", help="a word for those who wait")
+
+
+def heartbeat(call: Call) -> int:
+    """Keep a task for longer."""
+    args = call.args
+    with call.bus() as bus:
+        task = bus.renew(Ticket(args.id, args.token), lease_s=args.lease, progress=args.progress)
+        left = task.lease.expires - bus.source.now()
+    if call.out.as_json:
+        call.out.json(fields.claimed(task))
+    else:
+        call.out.line(f"{short(task.id)} is yours for {duration(left)}, until {fields.stamp(task.lease.expires)}")
+    return OK
+
+
+def declare_submit(parser: Parser) -> None:
+    """Declare the options of `submit`."""
+    _declare_ticket(parser)
+    how = parser.add_mutually_exclusive_group(required=True)
+    how.add_argument("--done", nargs="?", const="", metavar="RESULT", help=f"finished: {BODY_HELP}")
+    how.add_argument("--failed", metavar="REASON", help="tried again after a pause, or dead if it was the last try")
+    how.add_argument("--release", nargs="?", const="", metavar="REASON", help="given back untouched")
+    how.add_argument("--blocked", metavar="QUESTION", help="a person must answer first")
+    parser.add_argument("--retry-in", type=seconds, metavar="TIME", help="the pause after --failed")
+
+
+def submit(call: Call) -> int:
+    """Finish a task, or say why not."""
+    args, done = call.args, None if call.args.done is None else content(call.args.done)
+    with call.bus() as bus:
+        ticket = Ticket(resolve(bus.store, args.id), args.token)
+        if done is not None:
+            bus.ack(ticket, done)
+        elif args.failed is not None:
+            bus.nack(ticket, args.failed, retry_in_s=args.retry_in)
+        elif args.release is not None:
+            bus.release(ticket, args.release)
+        else:
+            bus.block(ticket, args.blocked)
+        task = bus.get(ticket.id)
+        now = bus.source.now()
+    if call.out.as_json:
+        call.out.json(fields.full(task))
+    else:
+        later = f", again in {duration(task.slot.not_before - now)}" if task.state is State.SCHEDULED else ""
+        call.out.line(f"{short(task.id)} {call.out.state(fields.state(task))}{later}")
+    return OK
+
+
+# --- wait -----------------------------------------------------------------------------------------
+
+
+def declare_wait(parser: Parser) -> None:
+    """Declare the options of `wait`."""
+    parser.add_argument("ids", nargs="+", metavar="ID", help="tasks")
+    parser.add_argument("--timeout", type=seconds, metavar="TIME", help="at most so long; for ever unless told")
+
+
+def wait(call: Call) -> int:
+    """Wait until tasks have ended; shows each result as it comes."""
+    limit = FOR_EVER if call.args.timeout is None else call.args.timeout
+    with call.bus() as bus:
+        waiting = Waiting(call, bus)
+        waiting.wait(limit)
+    return waiting.told()
+
+
+class Waiting:
+    """Tasks that are waited for: those that are open, and how the others ended."""
+
+    def __init__(self, call: Call, bus: Bus) -> None:
+        """Find the tasks; what is wrong with an id is told at once, and the others are waited for."""
+        self.call = call
+        self.bus = bus
+        self.code = OK
+        self.open: dict[str, str] = {}
+        self.made: list[dict[str, object]] = []
+        for asked in dict.fromkeys(call.args.ids):
+            try:
+                self.open[bus.get(asked).id] = asked
+            except BusError as error:
+                self._failed(asked, error)
+
+    def _failed(self, asked: str, error: BusError) -> None:
+        self.code = max(self.code, code_of(error))
+        self.made.append({"asked": asked, "over": True, "task": None, "error": problem(error)})
+        self.call.out.warn(f"mcp-bus: {one_line(str(error))}")
+
+    def wait(self, timeout_s: float) -> None:
+        """Wait until all have ended or time is up."""
+        from mcp_bus.watch import wait_for
+
+        channels = sorted({self.bus.get(task_id).channel for task_id in self.open})
+        if self.open:
+            wait_for(self.bus, self._look, channels=channels, timeout_s=timeout_s)
+
+    def _look(self) -> bool | None:
+        self.bus.tend()
+        for task_id in list(self.open):
+            found = safe_ending(self.bus, task_id)
+            if found.is_over:
+                self._ended(self.open.pop(task_id), found)
+        if not self.call.out.as_json:
+            self.call.out.flush()
+        return None if self.open else True
+
+    def _ended(self, asked: str, found: Ending) -> None:
+        task = found.task
+        self.code = max(self.code, _verdict(task))
+        error = {"code": "error", "message": found.error} if found.error else None
+        self.made.append({"asked": asked, "over": True, "task": fields.full(task) if task else None, "error": error})
+        out = self.call.out
+        if out.as_json:
+            return
+        if task is None:
+            out.warn(f"mcp-bus: {one_line(found.error)}")
+            return
+        why = pages.last_word(task) if task.result is None else ""
+        out.line(f"{short(task.id)} {out.state(fields.state(task))}{': ' if why else ''}{why}")
+        pages.result(out, task, self.bus.source.now())
+
+    def told(self) -> int:
+        """Tell what is still open; return the exit code."""
+        out = self.call.out
+        if self.open:
+            self.code = max(self.code, NOTHING)
+            out.warn(f"mcp-bus: not ended yet: {', '.join(short(task_id) for task_id in self.open)}")
+        if out.as_json:
+            rest = [{"asked": asked, "over": False, "task": None, "error": None} for asked in self.open.values()]
+            out.json({"tasks": self.made + rest, "timed_out": bool(self.open)})
+        return self.code
+
+
+def _verdict(task: Task | None) -> int:
+    if task is None:
+        return NOT_FOUND
+    if task.state is State.DEAD:
+        return PERSON
+    good = task.state is State.DONE and (task.result is None or task.result.status == "success")
+    return OK if good else ERROR
+
+
+VERBS = {
+    "post": Verb(declare_post, post, 'mcp-bus post review "look at src/app.py" --title "review app" --priority 3'),
+    "claim": Verb(declare_claim, claim, "mcp-bus claim review docs --capability python --wait 30s"),
+    "heartbeat": Verb(declare_heartbeat, heartbeat, "mcp-bus heartbeat 1f3a90c2 --token 5b0c93aa10de --lease 10m"),
+    "submit": Verb(
+        declare_submit,
+        submit,
+        'mcp-bus submit 1f3a90c2 --token 5b0c93aa10de --done "looks good"\n'
+        'mcp-bus submit 1f3a90c2 --token 5b0c93aa10de --failed "tests do not start" --retry-in 5m',
+    ),
+    "wait": Verb(declare_wait, wait, "mcp-bus wait 1f3a90c2 77e0b1d4 --timeout 60s"),
+}

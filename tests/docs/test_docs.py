@@ -1,0 +1,33 @@
+"""Every example in the docs runs, prints what the page says, and every relative link leads somewhere."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.docs.executed import ROOT, links, problems
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+PAGES = sorted({*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), *ROOT.glob("examples/**/*.md")})
+
+
+def _named(page: Path) -> str:
+    return str(page.relative_to(ROOT))
+
+
+@pytest.mark.timeout(600)  # Each command has its own limit.
+@pytest.mark.parametrize("page", PAGES, ids=_named)
+def test_the_examples_of_a_page_do_what_it_says(page: Path) -> None:
+    assert not (found := problems(page)), "\n\n".join(found)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=_named)
+def test_the_links_of_a_page_lead_somewhere(page: Path) -> None:
+    assert not (gone := list(links(page))), f"{_named(page)} links to what is not there: {', '.join(gone)}"
+
+
+def test_the_pages_a_reader_starts_with_are_among_them() -> None:
+    assert {"README.md", "ARCHITECTURE.md", "CONTRIBUTING.md"} <= {_named(page) for page in PAGES}
