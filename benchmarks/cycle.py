@@ -93,6 +93,7 @@ class Runner:
     claimed: list[int] = field(default_factory=list)
     posted: int = 0
     burst: int = 1
+    left: int = 0
 
     def calibrate(self, seconds: float) -> None:
         """Warm up, and find out how many cycles make a burst."""
@@ -135,9 +136,14 @@ class Runner:
         for verb, took in zip(VERBS, (posted - begun, claimed - posted, ended - taken), strict=True):
             self.times[verb].append(took * 1e6)
 
+    def close(self) -> None:
+        """Count what is left, and close the queue."""
+        self.left = self.queue.waiting()
+        self.queue.close()
+
     def lost(self) -> int:
         """Count tasks that were posted, not claimed, and do not wait either."""
-        return self.posted - len(set(self.claimed)) - self.queue.waiting()
+        return self.posted - len(set(self.claimed)) - self.left
 
     def twice(self) -> int:
         """Count tasks that were handed out more than once."""
@@ -188,13 +194,14 @@ def alone(root: Path, sizes: Iterable[int], *, rounds: int, tapes: dict[bool, Ta
                 runners.append(runner)
                 progress(f"{each.name}: {size} waiting after {time.monotonic() - start:.1f} s")
             else:
+                each.close()
                 progress(f"{each.name}: {size} waiting were not to be had in {FILL_S:.0f} s, left out")
         for _ in range(rounds):
             for runner in chance.sample(runners, len(runners)):
                 runner.run()
+        for runner in runners:
+            runner.close()
         done.append((size, runners))
-        for each in made:
-            each.close()
     return done
 
 

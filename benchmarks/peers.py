@@ -205,7 +205,10 @@ class SQLiteAck(Queue):
 
     def waiting(self) -> int:
         """Count rows."""
-        return int(self._queue.ready_count())
+        again = import_module(self.module).SQLiteAckQueue(str(self.root / "queue"), auto_resume=False)
+        count = int(again.size)
+        again.close()
+        return count
 
     def close(self) -> None:
         """Close the database."""

@@ -138,7 +138,9 @@ def _dispatch(words: list[str], out: Out, config: list[Config]) -> int:
     parser = Parser(verb, f"{about[0].upper()}{about[1:]}.", found.example)
     found.declare(parser)
     try:
-        args = parser.parse_intermixed_args(leading + rest)
+        # The first lets options stand between words, but loses what follows `--`.
+        parse = parser.parse_args if "--" in rest else parser.parse_intermixed_args
+        args = parse(leading + rest)
     except SystemExit:
         return OK  # --help was answered.
     settings = load(args)

@@ -73,6 +73,8 @@ def _root(call: Call) -> tuple[Path, Checkout | None]:
 
 def _made(call: Call, root: Path, verdict: Verdict, *, is_new: bool) -> None:
     call.out.line(clean(str(root)))
+    why = "PATH" if call.args.path else "--here" if call.args.here else ""
+    call.out.note(f"bus: {clean(str(root))} ({why})" if why else f"bus: {call.place()}")
     call.out.note(f"{'made a bus' if is_new else 'there was a bus already'}; the file system is {verdict.kind}")
     if root != call.config.path:
         call.out.note(f"used from here is {call.place()}; set MCP_BUS_DIR or pass --bus for the new one")

@@ -115,6 +115,8 @@ def claim(call: Call) -> int:
             return bus.claim(channels, capabilities=args.capability, lease_s=args.lease)
 
     with call.bus() as bus, Interrupts() as interrupts:
+        if args.wait:
+            call.out.note(f"waiting up to {duration(int(args.wait * 1000))} for a task")
         try:
             task = wait_for(bus, look, channels=channels, timeout_s=args.wait)
             if task is not None:
@@ -255,6 +257,7 @@ class Waiting:
 
         channels = sorted({self.bus.get(task_id).channel for task_id in self.open})
         if self.open:
+            self.call.out.note(f"waiting for {len(self.open)} to end; Ctrl-C stops only the waiting")
             wait_for(self.bus, self._look, channels=channels, timeout_s=timeout_s)
 
     def _look(self) -> bool | None:

@@ -59,4 +59,4 @@ async def serve(bus: str, name: str, era: str) -> None:
 
 
 if __name__ == "__main__":
-    anyio.run(serve, *sys.argv[1:4])
+    anyio.run(serve, sys.argv[1], sys.argv[2], sys.argv[3])

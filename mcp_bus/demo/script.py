@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import json
-import shutil
 import tempfile
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mcp_bus import State, open_bus
-from mcp_bus.demo.stage import Actor, DemoError, Story, check, tree
+from mcp_bus.demo.stage import Actor, DemoError, Story, Troupe, check, tree
 from mcp_bus.errors import BusError
 
 if TYPE_CHECKING:
@@ -27,26 +27,23 @@ def main(*, as_json: bool = False, keep: bool = False) -> int:
         as_json: print one JSON document instead of a story.
         keep: leave the bus there to look at.
     """
-    root = Path(tempfile.mkdtemp(prefix="mcp-bus-demo-")) / "bus"
-    story, actors = Story(as_json), list[Actor]()
-    try:
-        with open_bus(root, agent="demo") as bus:
-            _play(bus, root, story, actors)
-    except (DemoError, BusError, OSError, AssertionError) as error:
-        story.failed(error)
-    finally:
-        for actor in actors:
-            actor.stop()
-    ok = all(step["ok"] for step in story.steps)
-    if not keep and ok:
-        shutil.rmtree(root.parent, ignore_errors=True)
-    elif not as_json:
-        print(f"\nthe bus is kept at {root}")  # noqa: T201  this is its output
-    story.finish(bus=str(root), kept=keep or not ok)
-    return 0 if ok else 1
+    story = Story(as_json)
+    with ExitStack() as stack:
+        if keep:
+            place = tempfile.mkdtemp(prefix="mcp-bus-demo-")
+        else:
+            place = stack.enter_context(tempfile.TemporaryDirectory(prefix="mcp-bus-demo-"))
+        root = Path(place) / "bus"
+        try:
+            actors = stack.enter_context(Troupe())
+            _play(stack.enter_context(open_bus(root, agent="demo")), root, story, actors)
+        except (DemoError, BusError, OSError) as error:
+            story.failed(error)
+    story.finish(bus=str(root), kept=keep)
+    return 0 if story.ok else 1
 
 
-def _play(bus: Bus, root: Path, story: Story, actors: list[Actor]) -> None:
+def _play(bus: Bus, root: Path, story: Story, actors: Troupe) -> None:
     bus.create_channel("build", lease_s=LEASE_S, backoff_s=0.1)
     bus.create_channel("review", lease_s=60)
     story.step("a bus is a directory", [f"ls {root}", *tree(root)], bus=str(root))
@@ -59,7 +56,7 @@ def _play(bus: Bus, root: Path, story: Story, actors: list[Actor]) -> None:
     _timeline(root, story)
 
 
-def _enter(root: Path, story: Story, actors: list[Actor]) -> tuple[Actor, Actor]:
+def _enter(root: Path, story: Story, actors: Troupe) -> tuple[Actor, Actor]:
     cast = (("planner", "legacy"), ("builder", "modern"), ("unlucky", "modern"))
     actors += [Actor(root, name, era) for name, era in cast]
     with ThreadPoolExecutor(len(actors)) as pool:
@@ -106,7 +103,7 @@ def _result_of(actor: Actor, task: str) -> str:
     return parts[1].rpartition("\n---")[0] if len(parts) > 1 else text
 
 
-def _kill(bus: Bus, story: Story, actors: list[Actor], planner: Actor, builder: Actor) -> None:
+def _kill(bus: Bus, story: Story, actors: Troupe, planner: Actor, builder: Actor) -> None:
     unlucky = actors[2]
     task = planner.post("build", "a long job", title="long")
     first = unlucky.claim("build")
@@ -166,7 +163,7 @@ def _delay(story: Story, planner: Actor, builder: Actor) -> None:
     )
 
 
-def _leave(bus: Bus, story: Story, actors: list[Actor]) -> None:
+def _leave(bus: Bus, story: Story, actors: Troupe) -> None:
     planner, builder = actors[:2]
     left = planner.post("build", "nobody will do this today")
     check(builder.claim("build").task == left, "the builder took one more")

@@ -12,7 +12,7 @@ import time
 from dataclasses import dataclass, field
 from queue import Empty, Queue
 from threading import Thread
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -130,6 +130,19 @@ class Actor:
         return said
 
 
+class Troupe(list[Actor]):
+    """All actors; whoever still runs at the end is stopped."""
+
+    def __enter__(self) -> Self:
+        """Begin."""
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Stop them."""
+        for actor in self:
+            actor.stop()
+
+
 def _match(pattern: re.Pattern[str], text: str) -> re.Match[str]:
     found = pattern.search(text)
     if found is None:
@@ -157,20 +170,28 @@ class Story:
         at = round(time.monotonic() - self._start, 2)
         self.steps.append({"step": title, "ok": True, "at_s": at, **facts})
         if not self.as_json:
-            print(f"\n[{at:5.1f} s] {len(self.steps)}. {title}")  # noqa: T201  this is its output
+            print(f"\n[{at:5.1f} s] {len(self.steps)}. {title}")
             for line in lines:
-                print(f"    {line}")  # noqa: T201  this is its output
+                print(f"    {line}")
 
     def failed(self, error: Exception) -> None:
         """Note the step that did not hold."""
         self.steps.append({"step": "failed", "ok": False, "error": f"{type(error).__name__}: {error}"})
-        print(f"\nDEMO FAILED after step {len(self.steps) - 1}: {error}", file=sys.stderr)  # noqa: T201
+        print(f"\nDEMO FAILED after step {len(self.steps) - 1}: {error}", file=sys.stderr)
 
-    def finish(self, **facts: object) -> None:
-        """Print the JSON document, if that is wanted."""
+    @property
+    def ok(self) -> bool:
+        """Whether every step held."""
+        return all(step["ok"] for step in self.steps)
+
+    def finish(self, *, bus: str, kept: bool) -> None:
+        """Print the end of the story, or the JSON document."""
         if self.as_json:
-            ok = all(step["ok"] for step in self.steps)
-            print(json.dumps({"ok": ok, "steps": self.steps, **facts}, indent=2))  # noqa: T201
+            print(json.dumps({"ok": self.ok, "bus": bus, "kept": kept, "steps": self.steps}, indent=2))
+        elif kept:
+            print(f"\nThe bus is kept at {bus}; look at it with: mcp-bus --bus {bus} status")
+        elif self.ok:
+            print(f"\nAll {len(self.steps)} steps held. Run it with --keep to look at the files.")
 
 
 def tree(root: Path, below: str = "") -> Iterator[str]:

@@ -91,7 +91,7 @@ def _place(tree: Tree, name: str, body: Body) -> bool:
     about = tree.fs.stat(name, tree.fd("tmp"))
     if about is None:
         return False
-    if about.st_nlink != _own_names(tree, body, about.st_ino) + 1:
+    if about.st_nlink != own_names(tree, body, about.st_ino) + 1:
         _drop(tree, "tmp", name)
         return False
     target = names.place(lifecycle.first(body))
@@ -103,7 +103,7 @@ def _place(tree: Tree, name: str, body: Body) -> bool:
     return True
 
 
-def _own_names(tree: Tree, body: Body, inode: int) -> int:
+def own_names(tree: Tree, body: Body, inode: int) -> int:
     """Count the names a task has besides its place: identity, and key if it has one."""
     if not body.key:
         return 1
@@ -124,7 +124,7 @@ def place_again(tree: Tree, task_id: str) -> bool:
             return False
         try:
             body = wire.load_body(tree.fs.read(identity, tree.fd("tasks"), wire.MAX_FILE).data)
-            if about.st_nlink != _own_names(tree, body, about.st_ino):
+            if about.st_nlink != own_names(tree, body, about.st_ino):
                 return False
             draft = f"{task_id}.{secrets.token_hex(6)}"
             tree.fs.link(identity, tree.fd("tasks"), draft, tree.fd("tmp", make=True))

@@ -63,7 +63,9 @@ class Reader:
             what = f"{slot.id!r} is addressed to {body.channel!r}, not to {slot.channel!r}"
             raise CorruptRecord(what)
         tasks, identity = self._tree.fd("tasks"), slot.id + ".json"
-        if found.links == 1:
+        own = self._tree.fs.stat(identity, tasks)
+        # No other name than its place, and perhaps its key: nobody gave it an identity yet.
+        if own is None and found.links == mend.own_names(self._tree, body, found.inode):
             try:
                 self._tree.fs.link(
                     place.name, self._tree.fd(f"channels/{slot.channel}/{place.folder}"), identity, tasks
@@ -73,7 +75,7 @@ class Reader:
                 raise Conflict(msg) from None
             except FileExistsError:
                 pass
-        own = self._tree.fs.stat(identity, tasks)
+            own = self._tree.fs.stat(identity, tasks)
         if own is None or own.st_ino != found.inode:
             what = f"{place.name!r} is not the file that was posted as {slot.id!r}"
             raise CorruptRecord(what)

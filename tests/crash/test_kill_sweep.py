@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import shutil
 from typing import TYPE_CHECKING, NamedTuple
 
 import pytest
 
-from mcp_bus.errors import Gone
+from mcp_bus.errors import Conflict, Gone
 from mcp_bus.recovery import sweep
 from mcp_bus.stores import layout
 from tests.crash import auditor
@@ -102,6 +103,12 @@ def swept(root: Path, fs: Fs | None = None) -> None:
         sweep(bus)
 
 
+def swept_beside_others(root: Path) -> None:
+    """Sweep; by a clock that is days ahead the drafts of other sweeps look abandoned, and are lost to them."""
+    with contextlib.suppress(Conflict):
+        swept(root)
+
+
 def check(broken: Wreck, root: Path, said: str) -> None:
     """The last sweep was not cut off: everything is where it should be."""
     swept(root)
@@ -164,7 +171,7 @@ def test_a_sweep_killed_three_times_over_is_finished_by_the_next(disk: Path, bro
 def test_sweeps_at_once_mend_everything_once(disk: Path, broken: Wreck) -> None:
     for round_ in range(6):
         root = copy(broken.root, disk / f"round-{round_}")
-        pids = [fork(lambda root=root: swept(root)) for _ in range(4)]  # type: ignore[misc]  # a default argument in a lambda
+        pids = [fork(lambda root=root: swept_beside_others(root)) for _ in range(4)]  # type: ignore[misc]  # as above
         assert [ended(pid) for pid in pids] == [0] * 4
         check(broken, root, f"four sweeps at once, round {round_}")
         shutil.rmtree(root)
@@ -172,7 +179,8 @@ def test_sweeps_at_once_mend_everything_once(disk: Path, broken: Wreck) -> None:
 
 def restored(root: Path, fs: Fs | None = None) -> None:
     """Sweep as the first one does after the machine started."""
-    swept(root, fs)
+    with open_at(root, fs, agent="sweeper", offset=10_000) as bus:
+        sweep(bus)
 
 
 @pytest.mark.parametrize("late", [False, True], ids=["before", "after"])
@@ -180,7 +188,7 @@ def test_the_restore_after_a_start_killed_at_any_step_is_finished_by_the_next(di
     root = forgetful(disk / "bus", lambda path: shutil.rmtree(path / "boots", ignore_errors=True))
     for said, crashed in Points(root, disk, restored, late=late):
         restored(crashed)
-        assert auditor.settled(crashed).count() == {"ready": 3, "scheduled": 1}, said
+        assert auditor.sound(crashed).count() == {"ready": 3, "scheduled": 1}, said
         drained(crashed, offset=6 * HOUR)
         assert auditor.settled(crashed).count() == {"done": 4}, said
 
@@ -200,8 +208,8 @@ def forgetful(root: Path, boot: Callable[[Path], object], *, tasks: int = 3) -> 
     layout.create(root, fs=Steps())
     with open_at(root) as bus:
         for number in range(tasks):
-            bus.post(CHANNEL, "x", key="k" if number % 3 == 0 else "")
-        bus.post(CHANNEL, "later", delay_s=30 * 24 * 3600)
+            bus.post(CHANNEL, "x", key=f"k{number}" if number % 3 == 0 else "")
+        bus.post(CHANNEL, "later", delay_s=3600)
     for part in ("requests", "delayed"):
         for path in (root / "channels" / CHANNEL / part).iterdir():
             path.unlink()

@@ -55,10 +55,17 @@ class Steps(Fs):
     def after(self, number: int, op: Op) -> None:
         """Called when it has happened."""
 
+    def refused(self, number: int, op: Op) -> None:
+        """Called when the file system refused it."""
+
     def do(self, op: Op, call: Callable[[], T]) -> T:
         number, self.count = self.count, self.count + 1
         self.before(number, op)
-        made = call()
+        try:
+            made = call()
+        except OSError:
+            self.refused(number, op)
+            raise
         self.after(number, op)
         return made
 
@@ -143,6 +150,8 @@ class Signal(Steps):
     def after(self, number: int, op: Op) -> None:
         if number == self._step and self._late:
             self._send(op)
+
+    refused = after
 
 
 class Faulty(Steps):

@@ -1,0 +1,84 @@
+"""What each verb loads: a command line that starts fast is one that imports little."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from typing import TYPE_CHECKING
+
+import pytest
+
+from mcp_bus.cli.main import VERBS
+
+if TYPE_CHECKING:
+    from tests.cli.conftest import Cli
+
+# Each costs milliseconds, and belongs to the server or to nothing a verb does.
+HEAVY = frozenset(
+    "anyio asyncio concurrent ctypes difflib email http importlib.metadata inspect_ ipaddress_ logging mcp mcp_types"
+    " multiprocessing platform pydantic pydantic_core shutil ssl subprocess tempfile threading_ tomllib traceback"
+    " unittest uuid zipfile".split()
+) - {"inspect_", "ipaddress_", "threading_"}
+# Verb: how it is called, and which of the heavy ones it may load all the same.
+CALLS: dict[str, tuple[list[str], set[str]]] = {
+    "post": (["work", "x"], set()),
+    "claim": (["work"], {"ctypes"}),  # inotify is reached through it
+    "heartbeat": (["deadbeef", "--token", "abcdef"], set()),
+    "submit": (["deadbeef", "--token", "abcdef", "--done", "x"], set()),
+    "wait": (["TASK", "--timeout", "0"], {"ctypes"}),
+    "show": (["TASK"], set()),
+    "find": (["words"], set()),
+    "ls": ([], set()),
+    "status": ([], set()),
+    "retry": (["deadbeef"], set()),
+    "requeue": (["deadbeef"], set()),
+    "discard": (["deadbeef"], set()),
+    "undo": (["deadbeef"], set()),
+    "cancel": (["deadbeef"], set()),
+    "sweep": ([], set()),
+    "init": ([], set()),
+    "config": ([], set()),
+    "channel": (["list"], set()),
+    "version": ([], {"email", "importlib.metadata", "platform", "subprocess", "threading", "zipfile", "shutil"}),
+    "serve": (["--help"], set()),
+    "demo": (["--help"], set()),
+}
+# Modules of ours that belong to other verbs.
+OWN = {
+    "tasks": {"post", "claim", "heartbeat", "submit", "wait"},
+    "look": {"show", "find", "ls", "status"},
+    "fix": {"retry", "requeue", "discard", "undo", "cancel", "sweep"},
+    "setup": {"init", "config", "channel", "version"},
+    "serve": {"serve", "demo"},
+}
+SPY = """
+import json, sys
+from mcp_bus.cli.main import main
+code = main(sys.argv[1:])
+print(json.dumps(sorted(sys.modules)), file=sys.stderr)
+"""
+
+
+def loaded(cli: Cli, verb: str) -> set[str]:
+    """Return the modules a process has loaded after a verb."""
+    words = [cli.post() if word == "TASK" else word for word in CALLS[verb][0]]
+    done = subprocess.run(
+        [sys.executable, "-c", SPY, "--quiet", verb, *words],
+        env=cli.env, cwd=cli.home, capture_output=True, text=True, timeout=30, check=True,
+    )  # fmt: skip
+    return set(json.loads(done.stderr.splitlines()[-1]))
+
+
+def test_every_verb_is_looked_at() -> None:
+    assert CALLS.keys() == VERBS.keys()
+
+
+@pytest.mark.parametrize("verb", CALLS)
+def test_a_verb_loads_nothing_heavy_and_no_other_verbs(cli: Cli, verb: str) -> None:
+    modules = loaded(cli, verb)
+    tops = modules | {name.partition(".")[0] for name in modules}
+    assert (tops & HEAVY) - CALLS[verb][1] == set()
+    ours = {name.rpartition(".")[2] for name in modules if name.startswith("mcp_bus.cli.")}
+    assert {module for module, verbs in OWN.items() if module in ours and verb not in verbs} == set()
+    assert not any(name.startswith(("mcp_bus.server", "mcp_bus.demo")) for name in modules)

@@ -1,0 +1,354 @@
+"""post, claim, heartbeat, submit, wait."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING
+
+import pytest
+
+from mcp_bus.cli.tasks import near, slips
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from tests.cli.conftest import Cli
+
+
+def test_post_prints_short_id_and_channel_and_the_task_is_on_disk(cli: Cli) -> None:
+    done = cli.run("post", "review", "look at it", "--title", "app")
+    assert done.returncode == 0
+    short, channel = done.stdout.split()
+    assert channel == "review"
+    assert done.stderr.splitlines()[0] == f"bus: {cli.bus} (MCP_BUS_DIR)"
+    ready = [name for name in cli.files() if name.startswith("channels/review/requests/")]
+    assert len(ready) == 1
+    assert ready[0].endswith(f"{short}.json")
+
+
+def test_post_keeps_every_option(cli: Cli) -> None:
+    task_id = cli.post(
+        "work", "body", "--title", "t", "--priority", "-3", "--ttl", "2h", "--requires", "b,a", "--max-attempts", "7",
+        "--backoff", "1m", "--thread", "th", "--reply-to", "me", "--type", "note",
+    )  # fmt: skip
+    task = cli.json("show", task_id)
+    assert {name: task[name] for name in ("title", "priority", "requires", "thread", "reply_to", "type")} == {
+        "title": "t", "priority": -3, "requires": ["a", "b"], "thread": "th", "reply_to": "me", "type": "note",
+    }  # fmt: skip
+    assert task["deadline"]
+    assert task["from"]["agent"] == "tester"
+
+
+def test_a_delayed_task_is_scheduled_and_cannot_be_claimed_yet(cli: Cli) -> None:
+    task_id = cli.post("work", "later", "--delay", "2h")
+    assert cli.state(task_id) == "scheduled"
+    assert cli.main("claim")[0] == 4
+
+
+@pytest.mark.parametrize(
+    ("word", "stdin", "body"),
+    [
+        ("-", "from stdin\n", "from stdin\n"),
+        ("@note.txt", None, "from a file"),
+        ("@@alice: look", None, "@alice: look"),
+        ("- one\n- two", None, "- one\n- two"),
+        ("--flag", None, "--flag"),
+        ("", None, ""),
+    ],
+)
+def test_a_body_comes_from_the_word_stdin_or_a_file(cli: Cli, word: str, stdin: str | None, body: str) -> None:
+    (cli.home / "note.txt").write_text("from a file")
+    done = cli.run("post", "--json", "--", "work", word, text=stdin)
+    assert done.returncode == 0, done.stderr
+    assert cli.json("show", json.loads(done.stdout)["id"])["body"] == body
+
+
+def test_a_new_channel_is_told_with_the_ones_it_resembles(cli: Cli) -> None:
+    cli.post("review", "x")
+    _, _, err = cli.main("post", "reviw", "x", "--quiet")
+    assert "made the channel reviw; did you mean review?" in err
+    _, _, err = cli.main("post", "reviw", "x", "--quiet")
+    assert err == ""
+
+
+def test_channels_are_close_when_two_slips_apart_or_one_begins_the_other() -> None:
+    assert near("review", ["reviews", "reveiw", "deploy", "review"]) == ["reviews", "reveiw"]
+    assert [slips("abc", "abc"), slips("", "abc"), slips("abc", "axcd")] == [0, 3, 2]
+
+
+def test_the_same_key_posts_once(cli: Cli) -> None:
+    assert cli.post("work", "x", "--key", "k") == cli.post("work", "x", "--key", "k")
+    code, _, err = cli.main("post", "work", "other", "--key", "k")
+    assert code == 5
+    assert "was used for" in err
+    assert sum(name.startswith("channels/work/requests/") for name in cli.files()) == 1
+
+
+@pytest.mark.parametrize("name", ["../x", "", "a" * 300, "UP", "a\nb", "\x1b[2J", "con", "a/b", ".hidden"])
+def test_an_illegal_channel_name_is_a_usage_error_everywhere(cli: Cli, name: str) -> None:
+    before = cli.files()
+    for words in (["post", name, "x"], ["claim", "--", name], ["channel", "create", name]):
+        code, out, err = cli.main(*words)
+        assert (code, out) == (2, ""), (words, out, err)
+        assert "is not a channel name" in err
+        assert "\x1b" not in err
+    assert cli.files() == before
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        ["--priority", "10"], ["--priority", "x"], ["--delay", "soon"], ["--delay", "-1"], ["--ttl", "nan"],
+        ["--ttl", "1e3"], ["--delay", "9999d"], ["--max-attempts", "0"], ["--requires", "a b!"], ["--type", "zzz"],
+        ["--title", "t" * 300], ["--unknown", "1"],
+    ],
+)  # fmt: skip
+def test_a_bad_option_posts_nothing(cli: Cli, options: list[str]) -> None:
+    code, out, err = cli.main("post", "work", "x", *options)
+    assert (code, out) == (2, "")
+    assert err.startswith(("mcp-bus: ", "bus: "))
+    assert not any("requests/" in name for name in cli.files())
+
+
+def test_an_oversized_body_is_refused_from_a_file_and_from_stdin(cli: Cli, tmp_path: Path) -> None:
+    big = tmp_path / "big"
+    big.write_bytes(b"x" * (256 * 1024 + 1))
+    assert cli.main("post", "work", f"@{big}")[0] == 2
+    done = cli.run("post", "work", "-", text=big.read_text())
+    assert done.returncode == 2
+    assert "262144" in done.stderr
+    big.write_bytes(b"x" * (256 * 1024))
+    assert cli.main("post", "work", f"@{big}")[0] == 0
+
+
+def test_a_body_that_cannot_be_read_or_is_no_text_is_refused(cli: Cli, tmp_path: Path) -> None:
+    (tmp_path / "binary").write_bytes(b"\xff\x00")
+    for word, what in (("@missing", "No such file"), ("@binary", "is not UTF-8"), (f"@{tmp_path}", "Is a directory")):
+        code, _, err = cli.main("post", "work", word)
+        assert code == 2
+        assert what in err
+
+
+def test_claim_shows_what_a_worker_needs_to_go_on(cli: Cli) -> None:
+    task_id = cli.post("work", "line one\nline two", "--title", "the title")
+    done = cli.run("claim", "work", "--bus", str(cli.bus))
+    assert done.returncode == 0
+    lines = done.stdout.splitlines()
+    token = lines[0].split()[3]
+    assert lines[0].startswith(f"task {task_id[-8:]}  token {token}  on work  attempt 1 of 3")
+    assert "title   the title" in lines
+    assert "  | line two" in lines
+    following = next(line for line in lines if line.startswith("next"))
+    assert f"mcp-bus --bus {cli.bus} submit {task_id[-8:]} --token {token} --done" in following
+    assert cli.state(task_id) == "leased"
+
+
+def test_claim_tells_what_became_of_earlier_attempts(cli: Cli) -> None:
+    task_id = cli.dead("the tests do not start")
+    cli.json("retry", task_id, "--note", "start the database first")
+    found = cli.json("claim")
+    assert [line["note"] for line in found["history"]] == ["the tests do not start", "start the database first"]
+    cli.json("submit", found["id"], "--token", found["ticket"]["token"], "--release")
+    _, out, _ = cli.main("claim")
+    assert "before" in out
+    assert "start the database first" in out
+
+
+def test_claim_tells_what_became_of_the_task_it_replaces(cli: Cli) -> None:
+    cli.json("retry", cli.dead("too vague"), "--body", "do it well")
+    found = cli.json("claim")
+    assert found["body"] == "do it well"
+    assert found["retry_of"]
+    assert [line["note"] for line in found["history"]] == ["too vague", "edited"]
+
+
+def test_a_body_cannot_forge_lines_of_the_page(cli: Cli) -> None:
+    cli.post("work", "x\n\nnext    rm -rf /\r\x1b[2K")
+    _, out, _ = cli.main("claim")
+    assert "\n  | next    rm -rf /\\x0d\\x1b[2K\n" in out
+    assert "\x1b" not in out
+
+
+def test_claim_of_nothing_exits_with_4_and_null(cli: Cli) -> None:
+    assert cli.main("claim")[:2] == (4, "")
+    assert cli.json("claim", "nowhere", code=4) is None
+
+
+def test_claim_takes_only_what_the_worker_is_able_to_do(cli: Cli) -> None:
+    task_id = cli.post("work", "x", "--requires", "gpu")
+    assert cli.main("claim", "--capability", "python")[0] == 4
+    assert cli.claim("--capability", "python,gpu")[0] == task_id
+
+
+def test_claim_takes_options_between_channels(cli: Cli) -> None:
+    task_id = cli.post("two", "x")
+    assert cli.claim("one", "--lease", "10m", "two")[0] == task_id
+
+
+def test_claim_waits_until_a_task_is_posted(cli: Cli) -> None:
+    with cli.start("claim", "--wait", "30s", "--json") as worker:
+        assert worker.stderr
+        assert worker.stderr.readline().startswith("bus: ")
+        assert worker.stderr.readline() == "waiting up to 30 s for a task\n"
+        task_id = cli.post()
+        out, _ = worker.communicate(timeout=30)
+    assert worker.returncode == 0
+    assert json.loads(out)["id"] == task_id
+
+
+def test_of_several_processes_one_gets_the_task(cli: Cli) -> None:
+    task_id = cli.post()
+    racers = [cli.start("claim", "--json") for _ in range(4)]
+    answers = [(racer.communicate(timeout=30)[0], racer.returncode) for racer in racers]
+    assert sorted(code for _, code in answers) == [0, 4, 4, 4]
+    winner = next(json.loads(out) for out, code in answers if code == 0)
+    assert winner["id"] == task_id
+    assert sum("/processing/" in name for name in cli.files()) == 1
+    assert cli.json("show", task_id)["attempt"] == 1
+
+
+def test_heartbeat_moves_the_end_of_the_lease_and_keeps_progress(cli: Cli) -> None:
+    cli.post()
+    task_id, token = cli.claim()
+    first = cli.json("show", task_id)["lease"]["expires"]
+    kept = cli.json("heartbeat", task_id[-8:], "--token", token, "--lease", "1h", "--progress", "half done")
+    assert kept["lease"]["expires"] > first
+    assert kept["ticket"] == {"id": task_id, "token": token}
+    assert [line["note"] for line in cli.json("show", task_id)["history"]] == ["half done"]
+
+
+def test_done_publishes_the_result(cli: Cli) -> None:
+    cli.post()
+    task_id, token = cli.claim()
+    code, out, _ = cli.main("submit", task_id, "--token", token, "--done", "looks good")
+    assert (code, out) == (0, f"{task_id[-8:]} done\n")
+    result = json.loads((cli.bus / "channels/work/responses" / f"{task_id}.json").read_text())
+    assert result["result"] == "looks good"
+    assert cli.json("show", task_id)["result"]["content"] == "looks good"
+
+
+def test_done_takes_its_result_from_stdin(cli: Cli) -> None:
+    cli.post()
+    task_id, token = cli.claim()
+    assert cli.run("submit", task_id, "--token", token, "--done", "-", text="long\nanswer").returncode == 0
+    assert cli.json("show", task_id)["result"]["content"] == "long\nanswer"
+
+
+@pytest.mark.parametrize(
+    ("how", "state", "blocked"),
+    [
+        (["--failed", "broke", "--retry-in", "1h"], "scheduled", False),
+        (["--failed", "broke", "--retry-in", "0"], "ready", False),
+        (["--release"], "ready", False),
+        (["--release", "not mine"], "ready", False),
+        (["--blocked", "which one?"], "dead", True),
+        (["--done"], "done", False),
+    ],
+)
+def test_every_way_to_submit_ends_the_lease(cli: Cli, how: list[str], state: str, blocked: bool) -> None:  # noqa: FBT001  a column of the table
+    cli.post()
+    task_id, token = cli.claim()
+    made = cli.json("submit", task_id, "--token", token, *how)
+    assert (made["state"], made["blocked"], made["lease"]) == (state, blocked, None)
+    assert cli.state(task_id) == state
+
+
+def test_submit_needs_to_hear_how_it_went(cli: Cli) -> None:
+    cli.post()
+    task_id, token = cli.claim()
+    assert cli.main("submit", task_id, "--token", token)[0] == 2
+    assert cli.main("submit", task_id, "--token", token, "--done", "x", "--failed", "y")[0] == 2
+    assert cli.main("submit", task_id, "--done", "x")[0] == 2
+    assert cli.state(task_id) == "leased"
+
+
+@pytest.mark.parametrize(
+    "verb", [["heartbeat"], ["submit", "--done=x"], ["submit", "--failed=x"], ["submit", "--release"]]
+)
+def test_a_stale_token_is_a_conflict_and_changes_nothing(cli: Cli, verb: list[str]) -> None:
+    cli.post()
+    task_id, token = cli.claim()
+    cli.json("requeue", task_id)
+    error = cli.json(verb[0], task_id, "--token", token, *verb[1:], code=5)["error"]
+    assert (error["code"], error["retryable"]) == ("lease_lost", False)
+    assert error["hint"]
+    assert cli.state(task_id) == "ready"
+
+
+def test_a_token_of_the_wrong_form_is_a_usage_error(cli: Cli) -> None:
+    cli.post()
+    task_id, _ = cli.claim()
+    for token in ("nonsense!", "", "zz" * 200, "\x1b[2J"):
+        code, _, err = cli.main("submit", task_id, "--token", token, "--done", "x")
+        assert code == 2
+        assert "\x1b" not in err
+
+
+def test_a_finished_task_stays_as_it_is(cli: Cli) -> None:
+    cli.post()
+    task_id, token = cli.claim()
+    cli.json("submit", task_id, "--token", token, "--done", "first")
+    assert cli.main("submit", task_id, "--token", "ab" * 6, "--done", "second")[0] == 5
+    assert cli.main("submit", task_id, "--token", token, "--done", "first")[0] == 0
+    assert cli.json("show", task_id)["result"]["content"] == "first"
+
+
+def test_wait_shows_results_as_they_come_and_exits_with_0(cli: Cli) -> None:
+    first, second = cli.post(), cli.post()
+    with cli.start("wait", first, second[-8:], "--timeout", "60s") as waiter:
+        assert waiter.stderr
+        assert waiter.stdout
+        assert [waiter.stderr.readline()[:5], waiter.stderr.readline()[:7]] == ["bus: ", "waiting"]
+        for answer in ("one", "two"):
+            task_id, token = cli.claim()
+            cli.json("submit", task_id, "--token", token, "--done", answer)
+            assert waiter.stdout.readline() == f"{task_id[-8:]} done\n"
+            assert waiter.stdout.readline().startswith("result  success by tester")
+            assert waiter.stdout.readline() == f"  | {answer}\n"
+        waiter.communicate(timeout=30)
+    assert waiter.returncode == 0
+
+
+def test_wait_exits_with_4_when_time_is_up(cli: Cli) -> None:
+    task_id = cli.post()
+    made = cli.json("wait", task_id, "--timeout", "0", code=4)
+    assert made["timed_out"] is True
+    assert made["tasks"][0]["over"] is False
+    assert "not ended yet" in cli.main("wait", task_id, "--timeout", "0")[2]
+
+
+def test_wait_exits_with_6_for_dead_and_blocked_tasks(cli: Cli) -> None:
+    dead = cli.dead("out of ideas")
+    cli.post()
+    task_id, token = cli.claim()
+    cli.json("submit", task_id, "--token", token, "--blocked", "which one?")
+    for name, word in ((dead, "dead: out of ideas"), (task_id, "blocked: which one?")):
+        code, out, _ = cli.main("wait", name)
+        assert code == 6
+        assert word in out
+
+
+def test_wait_exits_with_1_for_a_cancelled_task(cli: Cli) -> None:
+    task_id = cli.post()
+    cli.json("cancel", task_id)
+    assert cli.json("wait", task_id, code=1)["tasks"][0]["task"]["state"] == "cancelled"
+
+
+def test_wait_follows_a_task_that_was_edited_and_retried(cli: Cli) -> None:
+    old = cli.dead()
+    cli.json("retry", old, "--body", "better")
+    task_id, token = cli.claim()
+    cli.json("submit", task_id, "--token", token, "--done", "at last")
+    found = cli.json("wait", old)["tasks"][0]
+    assert (found["task"]["id"], found["task"]["result"]["content"]) == (task_id, "at last")
+
+
+def test_wait_waits_for_the_good_ids_and_reports_the_bad_ones(cli: Cli) -> None:
+    dead = cli.dead()
+    made = cli.json("wait", "deadbeef", "!!", dead, code=6)
+    assert [item["error"] and item["error"]["code"] for item in made["tasks"]] == [
+        "not_found",
+        "invalid_request",
+        None,
+    ]
+    assert cli.main("wait", "deadbeef")[0] == 3

@@ -1,0 +1,39 @@
+"""The backend, the eras and a place for a bus, for all tests of the server."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.server.support import ERAS, open_bus
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from mcp_bus.bus import Bus
+
+
+@pytest.fixture
+def anyio_backend() -> str:
+    return "asyncio"
+
+
+@pytest.fixture(params=ERAS)
+def era(request: pytest.FixtureRequest) -> str:
+    """The protocol: of 2026, and the one with a handshake before it."""
+    return str(request.param)
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Path:
+    """A folder; its `bus` is made by whoever comes first."""
+    return tmp_path
+
+
+@pytest.fixture
+def bob(place: Path) -> Iterator[Bus]:
+    """Another agent on the same bus, beside every server."""
+    with open_bus(place) as bus:
+        yield bus
