@@ -7,7 +7,9 @@ at the beginning.
 
 from __future__ import annotations
 
+import fcntl
 import multiprocessing
+import os
 import random
 import sys
 import threading
@@ -16,8 +18,9 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from benchmarks import peers, table
-from benchmarks.floor import CHANNEL, VERBS, DurableFloor, Floor, record
+from benchmarks.floor import CHANNEL, VERBS, DurableFloor, Floor
 from mcp_bus import State, open_bus
+from mcp_bus.stores.file import BATCH
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -32,7 +35,9 @@ BURST_S = 0.25
 FILL_S = 20.0
 MAX_BURST = 1920
 # Tapes are this long, and repeat.
-WHOLE = 64
+WHOLE = BATCH
+# FS_IOC_GETFLAGS, FS_IOC_SETFLAGS, FS_TOPDIR_FL of Linux.
+_GET_FLAGS, _SET_FLAGS, _TOP = 0x80086601, 0x40086602, 0x20000
 
 
 class Ours(peers.Queue):
@@ -162,7 +167,7 @@ class Runner:
 
 def _fill(runner: Runner) -> bool:
     """Fill to the mark; a peer that takes too long is left out."""
-    end = time.monotonic() + (FILL_S if isinstance(runner.queue, peers.Queue) and runner.queue.module else 600)
+    end = time.monotonic() + (FILL_S if runner.queue.module else 600)
     while runner.posted < runner.waiting:
         if time.monotonic() > end:
             return False
@@ -177,7 +182,7 @@ def alone(root: Path, sizes: Iterable[int], *, rounds: int, tapes: dict[bool, Ta
     done = []
     chance = random.Random(7)
     for size in sizes:
-        folder = root / f"waiting-{size}"
+        folder = apart(root / f"waiting-{size}")
         made: list[peers.Queue] = [
             Ours(folder / "ours"),
             OursDurable(folder / "durable"),
@@ -242,11 +247,32 @@ def _goals(size: int, runner: Runner, runners: list[Runner], floors: dict[bool, 
     rivals = [r for r in runners if r.queue.module and r.queue.is_durable is durable]
     if rivals:
         best = max(rivals, key=lambda rival: table.median(rival.rates))
-        yield table.Goal(f"cycle of {best.queue.name}, {what}, {size:,} waiting", 1, _share(runner, best), at_least=True)
+        yield table.Goal(
+            f"cycle of {best.queue.name}, {what}, {size:,} waiting", 1, _share(runner, best), at_least=True
+        )
 
 
 def _share(runner: Runner, other: Runner) -> float:
     return table.ratio(runner.rates, other.rates)
+
+
+def apart(folder: Path) -> Path:
+    """Make a folder whose own folders ext4 puts far from one another.
+
+    Where much was removed a short while ago, ext4 is slow to find a free inode; without this, each
+    contender would pay for what its neighbours remove.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    at = os.open(folder, os.O_RDONLY)
+    try:
+        flags = bytearray(4)
+        fcntl.ioctl(at, _GET_FLAGS, flags)
+        fcntl.ioctl(at, _SET_FLAGS, (int.from_bytes(flags, sys.byteorder) | _TOP).to_bytes(4, sys.byteorder))
+    except OSError:
+        pass  # Another file system, which has no need of it.
+    finally:
+        os.close(at)
+    return folder
 
 
 def progress(line: str) -> None:
@@ -264,11 +290,39 @@ def crowd(root: Path, tasks: dict[bool, int], *, rounds: int) -> dict[type[peers
     shared: list[type[peers.Queue]] = [Ours, OursDurable, *(peer for peer in peers.installed() if peer.is_shared)]
     done: dict[type[peers.Queue], list[tuple[float, int, int]]] = {kind: [] for kind in shared}
     context = multiprocessing.get_context("spawn")
+    folder = apart(root / "crowd")
     for turn in range(rounds):
         for at, kind in enumerate(shared):
-            done[kind].append(_crowd_once(context, kind, root / f"crowd-{turn}-{at}", tasks[kind.is_durable]))
+            done[kind].append(_crowd_once(context, kind, folder / f"{turn}-{at}", tasks[kind.is_durable]))
         progress(f"4 x 4: round {turn + 1} of {rounds}")
     return done
+
+
+def crowded(done: dict[type[peers.Queue], list[tuple[float, int, int]]]) -> tuple[table.Table, list[table.Goal]]:
+    """Turn what the crowd did into a table and goals."""
+    rates = {kind: [rate for rate, _, _ in rounds] for kind, rounds in done.items()}
+    lost = {kind: sum(gone for _, gone, _ in rounds) for kind, rounds in done.items()}
+    twice = {kind: sum(again for _, _, again in rounds) for kind, rounds in done.items()}
+    own = rates[Ours]
+    rows = [
+        (
+            kind.name,
+            table.number(table.median(seen)),
+            table.spread(seen),
+            table.number(table.ratio(seen, own)),
+            str(lost[kind]),
+            str(twice[kind]),
+        )
+        for kind, seen in rates.items()
+    ]
+    goals = [
+        table.Goal(f"4 x 4, of {kind.name}", 1, table.ratio(own, rates[kind]), at_least=True)
+        for kind in done
+        if kind.module
+    ]
+    goals.append(table.Goal("4 x 4, lost or twice", 0, sum(lost[k] + twice[k] for k in (Ours, OursDurable))))
+    head = ("", "cycles/s", "of rounds", f"of {Ours.name}", "lost", "twice")
+    return table.Table(f"{CROWD} producers and {CROWD} consumers, a process each", head, rows), goals
 
 
 def _crowd_once(context: SpawnContext, kind: type[peers.Queue], root: Path, tasks: int) -> tuple[float, int, int]:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import os
 import re
 from functools import partial
-from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
+from typing import TYPE_CHECKING, ClassVar, NamedTuple
 
 from benchmarks.peers import RESULT, Queue, text
 from mcp_bus import Bus, open_bus
@@ -94,7 +94,9 @@ class Recorder(Fs):
             self._note("fsync", (), (fd,))
         self._real.fsync(fd)
 
-    def _note(self, what: str, names: tuple[str, ...], at: tuple[int, ...], data: bytes = b"", *, sync: bool = False) -> None:
+    def _note(
+        self, what: str, names: tuple[str, ...], at: tuple[int, ...], data: bytes = b"", *, sync: bool = False
+    ) -> None:
         if all(_OURS.match(name) for name in names):
             self.calls.append(Call(what, names, tuple(self._folders[fd] for fd in at), data, sync))
 
@@ -211,23 +213,18 @@ class Floor(Queue):
     def _bound(self, call: Call, base: int) -> Callable[[], object]:
         names = [re.sub(r"\{([+-]\d+)\}", lambda m: f"req_{max(base + int(m[1]), 0):032x}", n) for n in call.names]
         at = [self._at[folder] for folder in call.folders]
-        match call.what:
-            case "create":
-                return partial(_create, names[0], at[0], call.data, call.sync)
-            case "read":
-                return partial(_read, names[0], at[0])
-            case "stat":
-                return partial(os.stat, names[0], dir_fd=at[0], follow_symlinks=False)
-            case "fsync":
-                return partial(os.fsync, at[0])
-            case "unlink":
-                return partial(os.unlink, names[0], dir_fd=at[0])
-            case "link":
-                return partial(os.link, *names, src_dir_fd=at[0], dst_dir_fd=at[1], follow_symlinks=False)
-            case _:
-                return partial(os.rename, *names, src_dir_fd=at[0], dst_dir_fd=at[1])
+        makers: dict[str, Callable[[], Callable[[], object]]] = {
+            "create": lambda: partial(_create, names[0], at[0], call.data, call.sync),
+            "read": lambda: partial(_read, names[0], at[0]),
+            "stat": lambda: partial(os.stat, names[0], dir_fd=at[0], follow_symlinks=False),
+            "fsync": lambda: partial(os.fsync, at[0]),
+            "unlink": lambda: partial(os.unlink, names[0], dir_fd=at[0]),
+            "link": lambda: partial(os.link, *names, src_dir_fd=at[0], dst_dir_fd=at[1], follow_symlinks=False),
+            "rename": lambda: partial(os.rename, *names, src_dir_fd=at[0], dst_dir_fd=at[1]),
+        }
+        return makers[call.what]()
 
-    def post(self, number: int) -> None:
+    def post(self, number: int) -> None:  # noqa: ARG002  a tape has its own
         """Play the calls of a post."""
         self._now = self._ready.pop()
         for call in self._now[0]:
@@ -240,7 +237,7 @@ class Floor(Queue):
             call()
         return self._next["claim"], 0
 
-    def ack(self, handle: int) -> None:
+    def ack(self, handle: int) -> None:  # noqa: ARG002  a tape has its own
         """Play the calls of an ack."""
         for call in self._now[2]:
             call()

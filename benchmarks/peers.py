@@ -82,7 +82,6 @@ class Dirq(Queue):
         """Open it."""
         super().__init__(root)
         self._queue = import_module(self.module).QueueSimple(str(root / "queue"))
-        self._names: Any = iter(())
 
     def post(self, number: int) -> None:
         """Write a file."""
@@ -90,11 +89,11 @@ class Dirq(Queue):
 
     def claim(self) -> tuple[int, str] | None:
         """Lock the next of a listing, listing again when it is used up."""
-        for _ in range(2):
-            for name in self._names:
-                if self._queue.lock(name):
-                    return number_of(self._queue.get(name)), name
-            self._names = self._queue.names()
+        name = self._queue.next() or self._queue.first()
+        while name:
+            if self._queue.lock(name):
+                return number_of(self._queue.get(name)), name
+            name = self._queue.next()
         return None
 
     def ack(self, handle: str) -> None:

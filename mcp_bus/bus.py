@@ -311,7 +311,7 @@ class Bus(Operator):
             except Conflict:
                 task = self.get(ticket.id)
                 continue
-            return replace(task, slot=new)
+            return Task(task.body, new, task.result, task.history)
         msg = f"{ticket.id!r} is being written by others all the time"
         raise Conflict(msg, hint="repeat the call")
 

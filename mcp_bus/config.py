@@ -189,7 +189,7 @@ def open_from(config: Config, *, client: str = "", create: bool = False) -> Bus:
 
     Args:
         client: the program that speaks, part of the agent's name.
-        create: make the bus if there is none.
+        create: make the bus if there is none; never with `read_only`, which does not tend it either.
 
     Raises:
         StoreUnavailable: there is no bus, or its file system cannot carry one.
@@ -199,7 +199,7 @@ def open_from(config: Config, *, client: str = "", create: bool = False) -> Bus:
     place = path if path.exists() else path.parent
     verdict = probe.judge(probe.kind_of(place))
     verdict.check(path)
-    if create and not (path / "bus.json").exists():
+    if create and not config["read_only"] and not (path / "bus.json").exists():
         verdict = layout.create(path)
         print(f"mcp-bus: made a new bus at {path}", file=sys.stderr)  # noqa: T201  people must know
     if verdict.warning:
@@ -213,7 +213,7 @@ def open_from(config: Config, *, client: str = "", create: bool = False) -> Bus:
         pid=os.getpid(),
     )
     store = FileStore(path, source=source, durable=config["durability"] == "full", who=who.holder)
-    bus = Bus(store, who, source, tend=Tender())
+    bus = Bus(store, who, source, tend=None if config["read_only"] else Tender())
     bus.capabilities = config["capabilities"]
     return bus
 

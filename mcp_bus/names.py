@@ -102,6 +102,8 @@ def place(slot: Slot) -> Place:
 
 
 def _slot(match: re.Match[str], channel: str, state: State) -> Slot:
+    if match.lastindex == 1:  # The id and no mark: the name of most waiting tasks.
+        return Slot(match[1], channel, state)
     found = match.groupdict()
 
     def number(key: str) -> int:

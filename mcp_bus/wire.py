@@ -244,7 +244,10 @@ def load_body(data: bytes) -> Body:
     reply_to = outer.get("reply_to") or ""
     if not isinstance(reply_to, str):
         _refuse("'reply_to' is not text")
+    sender, created = _sender(outer.get("from")), unstamp(outer.get("timestamp"))
     ours = _ours(outer)
+    if not ours:  # Most messages say nothing there, and each claim reads one.
+        return Body(task_id, channel, content, sender, created, kind, reply_to)
     requires = _take(ours, "requires", list, [])
     if not all(isinstance(name, str) for name in requires):
         _refuse("bus.requires is not a list of words")
@@ -255,8 +258,8 @@ def load_body(data: bytes) -> Body:
         id=task_id,
         channel=channel,
         content=content,
-        sender=_sender(outer.get("from")),
-        created=unstamp(outer.get("timestamp")),
+        sender=sender,
+        created=created,
         type=kind,
         reply_to=reply_to,
         title=_take(ours, "title", str, ""),

@@ -234,7 +234,7 @@ def _page(out: Out, made: dict[str, Any], now: int) -> None:
         out.line(f"{'working' if not number else '':<10}{one_line(name, 80)} has {held}")
     if made["overdue"]:
         names = ", ".join(short(name) for name in made["overdue"][:FEW])
-        out.line(f"overdue   {len(made['overdue'])} leases ran out: {names}; the next claim or sweep brings them back")
+        out.line(f"overdue   the lease of {names} ran out; the next claim or sweep brings them back")
     from mcp_bus.wire import unstamp
 
     last = made["last_sweep"]
@@ -242,7 +242,8 @@ def _page(out: Out, made: dict[str, Any], now: int) -> None:
     if not counts[State.DEAD]:
         return
     out.line()
-    out.line(out.paint(f"{counts[State.DEAD]} need a person: `mcp-bus show ID`, then retry or discard", "bold"))
+    many = "task needs" if counts[State.DEAD] == 1 else "tasks need"
+    out.line(out.paint(f"{counts[State.DEAD]} {many} a person: `mcp-bus show ID`, then retry or discard", "bold"))
     out.table(
         ("ID", "CHANNEL", "STATE", "TITLE", "WHY"),
         [

@@ -129,6 +129,8 @@ def _dispatch(words: list[str], out: Out, config: list[Config]) -> int:
         near = [name for name in VERBS if name.startswith(verb[:2])]
         msg = f"there is no verb {verb[:40]!r}"
         raise InvalidRequest(msg, hint=f"{' or '.join(near)}?" if near else "mcp-bus --help lists them")
+    # stdout is the protocol's there, and no answer may get into it.
+    out.as_json = out.as_json and verb != "serve"
     from importlib import import_module
 
     from mcp_bus.cli.arguments import Call, Parser

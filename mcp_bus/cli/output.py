@@ -132,11 +132,21 @@ class Out:
             raise Unwritten(msg, hint="look at where stdout goes") from error
 
     def abandon(self) -> None:
-        """Let what is left in stdout's buffer go nowhere, or Python complains about it when it ends."""
+        """Let what is left in the buffers go nowhere, or Python complains about it when it ends."""
         self._lines = []
-        with suppress(OSError, ValueError, AttributeError):
-            nowhere = os.open(os.devnull, os.O_WRONLY)
-            os.dup2(nowhere, sys.stdout.fileno())
+        for stream in (sys.stdout, sys.stderr):
+            try:
+                stream.flush()
+            except OSError:
+                _to_nowhere(stream)
+            except (AttributeError, ValueError):
+                continue  # It was closed from the start.
+
+
+def _to_nowhere(stream: TextIO) -> None:
+    with suppress(OSError, ValueError):
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, stream.fileno())
 
 
 STATE_STYLES = {

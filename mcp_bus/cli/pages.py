@@ -67,11 +67,9 @@ def claimed(out: Out, bus: Bus, task: Task, again: str) -> None:
         out.line(line)
     out.line()
     ticket = f"{name} --token {lease.token}"
-    for rest, why in (
-        (f'submit {ticket} --done "RESULT"', "or --failed, --release, --blocked"),
-        (f"heartbeat {ticket}", "if it takes longer"),
-    ):
-        out.line(f"next    {again} {rest}   # {why}")
+    out.line(f'next    {again} submit {ticket} --done "RESULT"')
+    out.line('        or --failed "REASON", --release, --blocked "QUESTION" in place of --done')
+    out.line(f"next    {again} heartbeat {ticket}   # if it takes longer")
 
 
 def _about(task: Task, now: int) -> Iterator[str]:

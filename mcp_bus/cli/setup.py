@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from typing import TYPE_CHECKING, Any
 
 from mcp_bus.cli.arguments import Verb, seconds
@@ -253,11 +254,10 @@ def installed() -> str:
 
 def version(call: Call) -> int:
     """Say what is installed."""
-    import platform
-
     from mcp_bus import wire
 
-    made = {"version": installed(), "format": wire.FORMAT, "python": platform.python_version()}
+    python = ".".join(map(str, sys.version_info[:3]))
+    made = {"version": installed(), "format": wire.FORMAT, "python": python}
     if call.out.as_json:
         call.out.json(made)
     else:

@@ -8,7 +8,7 @@ from mcp_bus.cli import fields, pages
 from mcp_bus.cli.arguments import BODY_HELP, Verb, content, given, seconds, word, words
 from mcp_bus.cli.codes import ERROR, NOT_FOUND, NOTHING, OK, PERSON, code_of, problem
 from mcp_bus.cli.output import duration, one_line
-from mcp_bus.errors import BusError
+from mcp_bus.errors import BusError, Conflict
 from mcp_bus.find import Ending, resolve, safe_ending, short
 from mcp_bus.model import State, Ticket
 
@@ -112,7 +112,12 @@ def claim(call: Call) -> int:
 
     def look() -> Task | None:
         with interrupts.held_back():
-            return bus.claim(channels, capabilities=args.capability, lease_s=args.lease)
+            try:
+                return bus.claim(channels, capabilities=args.capability, lease_s=args.lease)
+            except Conflict:
+                if not args.wait:
+                    raise
+                return None  # Something moved; there is time to look again.
 
     with call.bus() as bus, Interrupts() as interrupts:
         if args.wait:

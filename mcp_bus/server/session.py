@@ -17,7 +17,6 @@ from mcp.shared.dispatcher import coerce_request_id
 from mcp_bus import config as settings
 from mcp_bus.errors import BusError, Conflict, LeaseLost, NotFound, StoreUnavailable
 from mcp_bus.model import State
-from mcp_bus.recovery import Tender
 from mcp_bus.server.waker import Waker
 
 if TYPE_CHECKING:
@@ -45,7 +44,6 @@ class Session:
         self._was_open = False
         self._spoken: dict[str, float] = {}
         self._answered: dict[str | int, str] = {}
-        self._tender = Tender()
         self._place: tuple[int, int] | None = None
         self._ended = anyio.Event()
         self._claimed = anyio.Event()
@@ -203,7 +201,7 @@ class Session:
         """Sweep the bus, if it is open."""
         try:
             if self._bus is not None:
-                self._tender(self._bus)
+                self._bus.tend()
         except BusError as error:
             logger.warning("the sweep failed: %s", error)
             self.dropped(error)

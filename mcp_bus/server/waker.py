@@ -17,6 +17,9 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 # Between two progress notes; the shortest tool time-out known that progress resets is 60 s.
 PROGRESS_S = 5.0
+# When we were told and found nothing, what was on its way may come where nobody watches yet: in the
+# folder of a channel that is being made.
+SOON_S = 0.1
 
 
 class Waker:
@@ -26,7 +29,7 @@ class Waker:
         """Watch nothing yet."""
         self._hint: Hint | None = None
         self._changed = anyio.Event()
-        self._waiting = 0
+        self._told = 0
         self._listening = False
 
     def close(self) -> None:
@@ -51,20 +54,23 @@ class Waker:
             progress: told the seconds waited, every few seconds.
         """
         start = anyio.current_time()
-        told = start
+        reported = start
+        was_told = False
         while True:
             # Watch before looking: what changes after the look then wakes us.
-            changed = self._changed
+            changed, told = self._changed, self._told
             if wait_s > 0:
                 self._watch(bus, channels)
             found = look()
             now = anyio.current_time()
             if found is not None or now - start >= wait_s:
                 return found
-            if now - told >= PROGRESS_S:
-                told = now
+            if now - reported >= PROGRESS_S:
+                reported = now
                 await progress(now - start)
-            await self._sleep(changed, min(start + wait_s, told + PROGRESS_S) - now)
+            left = min(start + wait_s, reported + PROGRESS_S) - now
+            await self._sleep(changed, min(left, SOON_S) if was_told else left)
+            was_told = self._told != told
 
     def _watch(self, bus: Bus, channels: Sequence[str]) -> None:
         if self._hint is None:
@@ -82,6 +88,7 @@ class Waker:
             self._listening = True
             try:
                 await anyio.wait_readable(hint.fileno())
+                self._told += 1
             finally:
                 self._listening = False
                 self._changed.set()

@@ -116,10 +116,11 @@ class Fs:
         return os.open(name, _APPEND, FILE_MODE, dir_fd=at)
 
     def append(self, name: str, at: int, data: bytes, *, sync: bool = False) -> None:
-        """Add one line to a shared file."""
+        """Add one line to a shared file; a line that does not fit whole is an error."""
         fd = self.open_append(name, at)
         try:
-            self.write(fd, data)
+            if self.write(fd, data) < len(data):
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), name)
             if sync:
                 self.fsync(fd)
         finally:

@@ -83,7 +83,7 @@ class Cli:
 
     def dead(self, note: str = "it broke") -> str:
         """Post a task and let it die; return its id."""
-        self.post("work", "do it", "--max-attempts", "1")
+        self.post("work", "do it", "--max-attempts", "1", "--priority", "9")
         task_id, token = self.claim()
         self.json("submit", task_id, "--token", token, "--failed", note)
         return task_id

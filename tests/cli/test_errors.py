@@ -136,6 +136,12 @@ def test_a_reader_that_left_is_no_traceback(cli: Cli, words: list[str]) -> None:
     assert "Exception ignored" not in done.stderr
 
 
+def test_people_who_left_too_are_no_trouble(cli: Cli) -> None:
+    end = closed_pipe()
+    assert cli.run("ls", stderr=end).returncode == 141
+    os.close(end)
+
+
 def test_a_claim_nobody_can_read_is_given_back(cli: Cli) -> None:
     task_id = cli.post()
     end = closed_pipe()
@@ -209,7 +215,8 @@ def test_a_bus_that_is_deleted_under_a_waiting_claim_is_an_error(cli: Cli) -> No
     with cli.start("claim", "--wait", "60s") as worker:
         assert worker.stderr
         assert [worker.stderr.readline()[:4], worker.stderr.readline()[:7]] == ["bus:", "waiting"]
-        shutil.rmtree(cli.bus)
+        while cli.bus.exists():  # A sweep that sees half of the bus may still write into it.
+            shutil.rmtree(cli.bus, ignore_errors=True)
         _, err = worker.communicate(timeout=30)
     assert worker.returncode == 1
     assert "there is no bus at" in err
@@ -281,23 +288,17 @@ def as_nobody(*words: str) -> tuple[int, str, str]:
 def test_a_read_only_bus_can_be_read_and_refuses_the_rest(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
     task_id = cli.post("work", "the body")
     dead = cli.dead()
+    reading = (["show", task_id], ["find"], ["ls"], ["ls", "work"], ["status"], ["wait", dead, "--timeout", "0"])
+    for words in reading:
+        cli.main(*words)  # What is imported now needs not be found by another user.
     with tempfile.TemporaryDirectory() as place:
-        bus = Path(place) / "bus"
-        shutil.copytree(cli.bus, bus, copy_function=os.link)
+        bus = cli.bus.rename(Path(place) / "bus")
         for path in (Path(place), bus, *bus.rglob("*")):
             os.chown(path, NOBODY, NOBODY)
             path.chmod(0o555 if path.is_dir() else 0o444)
         monkeypatch.setenv("MCP_BUS_DIR", str(bus))
         before = sorted(path.name for path in bus.rglob("*"))
-        for words in (
-            ["show", task_id],
-            ["find"],
-            ["ls"],
-            ["ls", "work"],
-            ["status"],
-            ["wait", dead, "--timeout", "0"],
-        ):
-            cli.main(*words)  # What is imported now needs not be found by another user.
+        for words in reading:
             code, out, err = as_nobody(*words)
             assert code == (6 if words[0] == "wait" else 0), (words, err)
             assert out

@@ -150,7 +150,7 @@ def test_status_tells_who_works_what_is_overdue_and_what_needs_a_person(cli: Cli
     assert list(made["working"].values()) == [1]
     assert made["filesystem"]["type"]
     _, out, _ = cli.main("status")
-    assert "1 leases ran out" in out
+    assert f"the lease of {task_id[-8:]} ran out" in out
     assert "which database?" in out
     assert cli.files() == before, "status only reads"
 

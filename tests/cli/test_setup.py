@@ -213,3 +213,15 @@ def test_post_makes_a_missing_bus_and_says_so(cli: Cli, tmp_path: Path) -> None:
     assert code == 0
     assert f"made a new bus at {missing}" in err
     assert cli.json("ls", "--bus", str(missing))["channels"][0]["counts"]["ready"] == 1
+
+
+def test_serve_ends_when_its_client_leaves_and_writes_only_protocol_to_stdout(cli: Cli) -> None:
+    done = cli.run("serve", "--json", text="")
+    assert (done.returncode, done.stdout) == (0, "")
+    assert done.stderr.startswith(f"bus: {cli.bus} (MCP_BUS_DIR)\n")
+
+
+def test_serve_refuses_a_wrong_profile_on_stderr_only(cli: Cli) -> None:
+    done = cli.run("serve", "--json", "--profile", "nonsense", text="")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "it is one of worker, lead, full" in done.stderr

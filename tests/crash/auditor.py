@@ -45,15 +45,8 @@ def load(path: Path) -> dict[str, Any]:
 def look(root: Path) -> Audit:
     """Walk a bus that nobody uses at the moment."""
     audit, inodes = Audit(), dict[str, int]()
-    for channel in sorted((root / "channels").iterdir()):
-        for part, state in STATES.items():
-            for path in _files(channel / part):
-                if not path.name.endswith(".reason.json"):
-                    _place(audit, inodes, root, path, state)
-        for path in (p for day in _files(channel / "archive") for p in _files(day)):
-            _place(audit, inodes, root, path, ENDS[path.stem.rpartition("_")[2]])
-        for path in _files(channel / "responses"):
-            audit.results[path.stem] = load(path)["result"]
+    for channel in _files(root / "channels"):
+        _channel(audit, inodes, root, channel)
     keys = {path.stat().st_ino: path for path in _files(root / "keys")}
     for path in _files(root / "tasks"):
         about, name = path.stat(), path.stem
@@ -68,10 +61,22 @@ def look(root: Path) -> Audit:
             audit.problems.append(f"{name} has {about.st_nlink} names, not {names}")
     audit.problems += [f"{name} has a place and no identity" for name in inodes]
     audit.problems += [f"the key {path.name} is of no task" for path in keys.values()]
-    audit.problems += [f"{n} has a result and is {audit.states.get(n)}" for n in audit.results if not _is_done(audit, n)]
+    audit.problems += [
+        f"{n} has a result and is {audit.states.get(n)}" for n in audit.results if not _is_done(audit, n)
+    ]
     for part in ("staged", "tmp"):
         audit.leftovers += [f"{part}/{path.name}" for path in _files(root / part)]
     return audit
+
+
+def _channel(audit: Audit, inodes: dict[str, int], root: Path, channel: Path) -> None:
+    for part, state in STATES.items():
+        for path in (p for p in _files(channel / part) if not p.name.endswith(".reason.json")):
+            _place(audit, inodes, root, path, state)
+    for path in (p for day in _files(channel / "archive") for p in _files(day)):
+        _place(audit, inodes, root, path, ENDS[path.stem.rpartition("_")[2]])
+    for path in _files(channel / "responses"):
+        audit.results[path.stem] = load(path)["result"]
 
 
 def _is_done(audit: Audit, name: str) -> bool:
@@ -111,9 +116,5 @@ def settled(root: Path) -> Audit:
 
 def traces_of(root: Path, task_id: str) -> list[str]:
     """Return every file that still speaks of a task, but for tombstones, journal and manifest."""
-    found = []
-    for folder, _, files in os.walk(root):
-        where = os.path.relpath(folder, root)
-        if where.split(os.sep)[0] not in {"journal", "tombstones"}:
-            found += [f"{where}/{name}" for name in files if task_id in name or task_id in where]
-    return found
+    found = [path.relative_to(root) for path in root.rglob("*") if task_id in str(path.relative_to(root))]
+    return [str(path) for path in found if path.parts[0] not in {"journal", "tombstones"}]

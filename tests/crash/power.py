@@ -13,7 +13,6 @@ In both the content of a file is certain only once the file was synced; the pess
 
 from __future__ import annotations
 
-import os
 import random
 from dataclasses import dataclass, field
 from itertools import chain, product
@@ -41,23 +40,21 @@ class Disk:
 
     names: dict[str, int] = field(default_factory=dict)
     contents: dict[int, bytes] = field(default_factory=dict)
-    folders: set[str] = field(default_factory=set)
+    folders: set[str] = field(default_factory=lambda: {""})
 
     @classmethod
     def of(cls, root: Path) -> Disk:
         """Read a directory."""
         made = cls()
-        for at, _, files in os.walk(root):
-            where = os.path.relpath(at, root)
-            if where.split("/")[0] in IGNORED:
+        for path in root.rglob("*"):
+            where, about = path.relative_to(root), path.stat()
+            if where.parts[0] in IGNORED:
                 continue
-            made.folders.add("" if where == "." else where)
-            for name in files:
-                path = os.path.join(at, name)
-                inode = os.stat(path).st_ino
-                made.names[os.path.normpath(f"{where}/{name}")] = inode
-                with open(path, "rb") as file:
-                    made.contents[inode] = file.read()
+            if path.is_dir():
+                made.folders.add(str(where))
+            else:
+                made.names[str(where)] = about.st_ino
+                made.contents[about.st_ino] = path.read_bytes()
         return made
 
     def copy(self) -> Disk:
@@ -65,7 +62,7 @@ class Disk:
 
     def key(self) -> object:
         """Return a value that is equal for equal disks, but for how inodes are numbered."""
-        byte = {inode: sorted(p for p, i in self.names.items() if i == inode)[0] for inode in set(self.names.values())}
+        byte = {inode: min(p for p, i in self.names.items() if i == inode) for inode in set(self.names.values())}
         return (
             tuple(sorted((path, byte[inode], self.contents[inode]) for path, inode in self.names.items())),
             tuple(sorted(self.folders)),
@@ -166,7 +163,7 @@ class Trace:
             open_ = [number for number in self._naming(cut) if number not in durable]
             choices: Iterable[tuple[bool, ...]] = product((False, True), repeat=len(open_))
             if 2 ** len(open_) > limit:
-                choices = (tuple(chance.random() < 0.5 for _ in open_) for _ in range(limit))  # noqa: PLR2004  a coin
+                choices = (tuple(chance.random() < 0.5 for _ in open_) for _ in range(limit))
             seen = set()
             for choice in choices:
                 kept = self._closed(durable | {number for number, yes in zip(open_, choice, strict=True) if yes})

@@ -91,7 +91,12 @@ def wreck(root: Path) -> Wreck:
 
 def lay_foreign(root: Path) -> None:
     """Put a valid message under a strange name, and one that is none, where tasks wait."""
-    message = {"id": "req_" + "0" * 10 + "ab" * 10, "version": "1.0.0", "type": "task", "to": CHANNEL}
+    message: dict[str, object] = {
+        "id": "req_" + "0" * 10 + "ab" * 10,
+        "version": "1.0.0",
+        "type": "task",
+        "to": CHANNEL,
+    }
     message |= {"from": {"agent": "abq", "pid": 1, "pwd": ""}, "content": "x", "timestamp": "2026-01-01T00:00:00Z"}
     requests = root / "channels" / CHANNEL / "requests"
     (requests / "from afar.json").write_text(json.dumps(message))
@@ -136,7 +141,7 @@ def broken(disk: Path) -> Wreck:
 
 
 @pytest.mark.parametrize("late", [False, True], ids=["before", "after"])
-def test_a_sweep_killed_at_any_step_is_finished_by_the_next(disk: Path, broken: Wreck, late: bool) -> None:
+def test_a_sweep_killed_at_any_step_is_finished_by_the_next(disk: Path, broken: Wreck, *, late: bool) -> None:
     steps = 0
     for said, root in Points(broken.root, disk, swept, late=late):
         steps += 1
@@ -184,7 +189,7 @@ def restored(root: Path, fs: Fs | None = None) -> None:
 
 
 @pytest.mark.parametrize("late", [False, True], ids=["before", "after"])
-def test_the_restore_after_a_start_killed_at_any_step_is_finished_by_the_next(disk: Path, late: bool) -> None:
+def test_the_restore_after_a_start_killed_at_any_step_is_finished_by_the_next(disk: Path, *, late: bool) -> None:
     root = forgetful(disk / "bus", lambda path: shutil.rmtree(path / "boots", ignore_errors=True))
     for said, crashed in Points(root, disk, restored, late=late):
         restored(crashed)

@@ -127,19 +127,19 @@ VERBS = {
 
 def drained(root: Path, *, offset: int) -> None:
     """Let time pass, sweep, and finish all there is to do, until nothing is left."""
-    with open_at(root, agent="eve", offset=offset) as bus:
-        for _ in range(2):
+    for hours in range(3):
+        with open_at(root, agent="eve", offset=offset + hours * HOUR) as bus:
             sweep(bus)
             while (task := bus.claim()) is not None:
                 assert task.slot.attempt <= (task.slot.budget or task.body.max_attempts or 3), "over its budget"
                 bus.ack(task, "eve's answer")
-    with open_at(root, agent="eve", offset=offset + HOUR) as bus:
+    with open_at(root, agent="eve", offset=offset + 3 * HOUR) as bus:
         sweep(bus)
 
 
 @pytest.mark.parametrize(("back", "late"), [*((back, False) for back in RETURNS), ("at once", True)])
 @pytest.mark.parametrize("name", VERBS)
-def test_a_verb_killed_at_any_step_and_repeated_happens_once(disk: Path, name: str, back: str, late: bool) -> None:
+def test_a_verb_killed_at_any_step_and_repeated_happens_once(disk: Path, name: str, back: str, *, late: bool) -> None:
     verb, root, tickets = VERBS[name], disk / "bus", list[Ticket]()
     layout.create(root, fs=Steps())
     with open_at(root) as bus:
@@ -224,7 +224,7 @@ def test_a_result_is_whole_or_not_there_whenever_its_worker_dies(disk: Path) -> 
 
 @pytest.mark.xfail(strict=True, reason="a killed probe leaves a name behind that the next probe cannot make again")
 @pytest.mark.parametrize("late", [False, True], ids=["before", "after"])
-def test_making_a_bus_killed_at_any_step_and_repeated_makes_one(disk: Path, late: bool) -> None:
+def test_making_a_bus_killed_at_any_step_and_repeated_makes_one(disk: Path, *, late: bool) -> None:
     (disk / "nothing").mkdir()
     steps = 0
     for said, crashed in Points(disk / "nothing", disk, lambda at, fs: layout.create(at / "bus", fs=fs), late=late):
@@ -241,7 +241,7 @@ def test_making_a_bus_killed_at_any_step_and_repeated_makes_one(disk: Path, late
 
 
 @pytest.mark.parametrize("late", [False, True], ids=["before", "after"])
-def test_declaring_a_channel_killed_at_any_step_and_repeated_sets_its_policy(disk: Path, late: bool) -> None:
+def test_declaring_a_channel_killed_at_any_step_and_repeated_sets_its_policy(disk: Path, *, late: bool) -> None:
     root = disk / "bus"
     layout.create(root, fs=Steps())
 

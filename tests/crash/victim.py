@@ -125,6 +125,7 @@ class Recorder(Steps):
         self.trace: list[Op] = []
 
     def after(self, number: int, op: Op) -> None:
+        del number  # The trace has it.
         self.trace.append(op)
 
 
@@ -297,6 +298,7 @@ class DieAfter(Steps):
         self._at = (call, folder)
 
     def after(self, number: int, op: Op) -> None:
+        del number
         if self._at == (op.call, (op.to or op.path).rpartition("/")[0]):
             os.kill(os.getpid(), signal.SIGKILL)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pytest
@@ -67,11 +66,11 @@ BAD = {
     # Sizes and numbers.
     "a body over the limit": Bad(
         "post_task",
-        {"channel": "x", "body": "é" * (MAX_CONTENT // 2) + "!"},
+        {"channel": "ended", "body": "é" * (MAX_CONTENT // 2) + "!"},
         f"the limit is {MAX_CONTENT}",
         "in a file",
     ),
-    "data over the limit": Bad("post_task", {"channel": "x", "body": ["x" * MAX_CONTENT]}, "the body has"),
+    "data over the limit": Bad("post_task", {"channel": "ended", "body": ["x" * MAX_CONTENT]}, "the body has"),
     "a result over the limit": Bad("submit_result", {**T, "result": "x" * (MAX_CONTENT + 1)}, "the result has"),
     "a title over the limit": Bad(
         "post_task", {"channel": "x", "body": "y", "title": "x" * 201}, "title is not a text"
@@ -88,7 +87,7 @@ BAD = {
     "an unknown id in full": Bad("get_task", {"task": "req_" + "0" * 32}, "there is no task 'req_000"),
     "an id that is too short": Bad("get_task", {"task": "abc"}, "too short", "at least 4"),
     "an empty id": Bad("get_task", {"task": ""}, "is not a task id"),
-    "an id without digits": Bad("get_task", {"task": "req_"}, "too short"),
+    "an id without digits": Bad("get_task", {"task": "req_"}, "is not a task id"),
     "a beginning that several have": Bad("get_task", {"task": "{shared}"}, "could be any of 3 tasks", "more digits"),
     "an id that climbs": Bad("control_task", {"task": "../../bus", "action": "cancel"}, "is not a task id"),
     "an id of 300 characters": Bad("get_task", {"task": "f" * 300}, "is not a task id"),
@@ -180,7 +179,7 @@ async def test_every_tool_refuses_what_it_does_not_know(place: Path, era: str) -
             assert ("did you mean 'wait_s'?" in text) == takes_it
 
 
-@pytest.mark.parametrize("wished", [1e308, math.inf, 3600, 10**30])
+@pytest.mark.parametrize("wished", [1e308, 3600, 10**30])
 async def test_a_wait_without_end_is_capped(place: Path, era: str, wished: float) -> None:
     async with desk(place, era, max_wait_s=0.05) as ann:
         assert (await ann.call("claim_next", wait_s=wished)).startswith("empty")
