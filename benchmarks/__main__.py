@@ -86,21 +86,21 @@ def _cycle(root: Path, report: table.Report, options: argparse.Namespace) -> Non
 
 
 def _crowd(root: Path, report: table.Report, options: argparse.Namespace) -> None:
-    tasks, rounds = ({False: 1000, True: 200}, 1) if options.quick else ({False: 4000, True: 800}, 3)
+    tasks, rounds = ({False: 800, True: 120}, 1) if options.quick else ({False: 4000, True: 800}, 3)
     report.add(*cycle.crowded(cycle.crowd(root, tasks, rounds=rounds)))
 
 
 def _server(root: Path, report: table.Report, options: argparse.Namespace) -> None:
-    starts, idle_s = (3, 5.5) if options.quick else (15, 10.5)
+    starts, idle_s = (3, 2.0) if options.quick else (15, 10.5)
     report.add(*startup.servers(root, starts=starts, idle_s=idle_s))
 
 
 def _verbs(root: Path, report: table.Report, options: argparse.Namespace) -> None:
-    report.add(*startup.verbs(root, runs=5 if options.quick else 21, abq=options.abq))
+    report.add(*startup.verbs(root, runs=4 if options.quick else 21, abq=options.abq))
 
 
 def _calls(root: Path, report: table.Report, options: argparse.Namespace) -> None:
-    many, rounds = (100, 2) if options.quick else (200, 5)
+    many, rounds = (40, 2) if options.quick else (200, 5)
     report.add(*calls.measure(root, calls=many, rounds=rounds))
 
 

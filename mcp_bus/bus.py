@@ -8,7 +8,6 @@ that finds its lease gone raises `LeaseLost` and changes nothing.
 from __future__ import annotations
 
 from contextlib import suppress
-from dataclasses import replace
 from typing import TYPE_CHECKING, Self, Unpack
 
 from mcp_bus import draft, find, lifecycle, names, routing, wire
@@ -320,7 +319,7 @@ class Bus(Operator):
         self._held.pop(task.id, None)
         lease, attempt = Lease(self.identity.holder, ticket.token, 0), max(1, task.slot.attempt)
         stale = task.slot._replace(state=State.LEASED, lease=lease, attempt=attempt, day="", not_before=0)
-        new, entry = decide(replace(task, slot=stale))
+        new, entry = decide(task._replace(slot=stale))
         repeated = task.result is not None and task.result.token == ticket.token
         if isinstance(entry, Result) and not repeated:
             with suppress(Conflict):

@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import os
 import sys
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from mcp_bus import plain
 from mcp_bus.bus import Bus
 from mcp_bus.clock import System
 from mcp_bus.draft import check_words
-from mcp_bus.errors import InvalidRequest
+from mcp_bus.errors import InvalidRequest, StoreUnavailable
 from mcp_bus.identity import git, session
 from mcp_bus.names import check_channel
 from mcp_bus.recovery import Tender
@@ -23,7 +23,7 @@ from mcp_bus.stores import layout, probe
 from mcp_bus.stores.file import FileStore
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
 FOLDER = ".mcp-bus"
 PROFILES = ("worker", "lead", "full")
@@ -48,6 +48,7 @@ SETTINGS: dict[str, Setting] = {
     "read_only": Setting("MCP_BUS_READ_ONLY", default=False, about="offer no tool that changes the bus"),
     "wait_s": Setting("MCP_BUS_WAIT_S", 25.0, "how long a waiting tool waits unless told"),
     "max_wait_s": Setting("MCP_BUS_MAX_WAIT_S", 50.0, "how long a waiting tool may wait"),
+    "no_color": Setting("NO_COLOR", "", "any text: no colour, also on a terminal"),
     "log_level": Setting("MCP_BUS_LOG_LEVEL", "warning", "debug, info, warning or error; to stderr"),
 }
 _CHOICES = {
@@ -57,13 +58,13 @@ _CHOICES = {
 }
 
 
-@dataclass(frozen=True, slots=True)
 class Config:
     """Every setting's value, and where it came from (`flag`, an environment variable, a file, `default`)."""
 
-    values: dict[str, Any]
-    origins: dict[str, str]
-    cwd: Path
+    def __init__(self, values: dict[str, Any], origins: dict[str, str], cwd: Path) -> None:
+        self.values = values
+        self.origins = origins
+        self.cwd = cwd
 
     def __getitem__(self, name: str) -> Any:  # noqa: ANN401  settings have several types
         """Return a setting's value."""
@@ -184,11 +185,16 @@ def _parsed(name: str, value: Any) -> Any:  # noqa: ANN401  settings have severa
     return text
 
 
-def open_from(config: Config, *, client: str = "", create: bool = False) -> Bus:
+def _tell(text: str) -> None:
+    print(f"mcp-bus: {plain.clean(text)}", file=sys.stderr)  # noqa: T201  people must know, wherever they are
+
+
+def open_from(config: Config, *, client: str = "", create: bool = False, tell: Callable[[str], None] = _tell) -> Bus:
     """Open the bus that the settings name.
 
     Args:
         client: the program that speaks, part of the agent's name.
+        tell: takes what a person must know: that a bus was made, or will not last.
         create: make the bus if there is none; never with `read_only`, which does not tend it either.
 
     Raises:
@@ -196,14 +202,18 @@ def open_from(config: Config, *, client: str = "", create: bool = False) -> Bus:
         Untrusted: it belongs to another user.
     """
     path = config.path
-    place = path if path.exists() else path.parent
-    verdict = probe.judge(probe.kind_of(place))
+    try:
+        is_missing = not (path / "bus.json").exists()
+        verdict = probe.judge(probe.kind_of(path))
+    except OSError as error:
+        msg = f"{str(path)[:200]!r} cannot be a bus: {error.strerror}"
+        raise StoreUnavailable(msg, hint="name another place with --bus or MCP_BUS_DIR") from error
     verdict.check(path)
-    if create and not config["read_only"] and not (path / "bus.json").exists():
+    if is_missing and create and not config["read_only"]:
         verdict = layout.create(path)
-        print(f"mcp-bus: made a new bus at {path}", file=sys.stderr)  # noqa: T201  people must know
+        tell(f"made a new bus at {path}")
     if verdict.warning:
-        print(f"mcp-bus: WARNING: {verdict.warning}", file=sys.stderr)  # noqa: T201  people must know
+        tell(f"WARNING: {verdict.warning}")
     source = System()
     who = session.identify(
         config.cwd,

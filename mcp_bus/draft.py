@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from mcp_bus import wire
@@ -111,10 +110,10 @@ def check(options: dict[str, Any]) -> dict[str, Any]:
 
 
 def _kind(value: object) -> str:
-    if value not in wire.TYPES:
+    if not isinstance(value, str) or value not in wire.TYPES:
         msg = f"{value!r} is not a message type"
         raise InvalidRequest(msg, hint="known types: " + ", ".join(sorted(wire.TYPES)))
-    return str(value)
+    return value
 
 
 def body(  # noqa: PLR0913  one argument per source: id, place, words, sender, options, time and rules
@@ -156,8 +155,7 @@ def key_of(agent: str, key: str) -> str:
 def edited(old: Task, task_id: str, content: str, sender: Sender, *, now: int) -> Body:
     """Make the body that replaces a dead task; made twice for one death it has one key."""
     check_size(content, "body")
-    return replace(
-        old.body,
+    return old.body._replace(
         id=task_id,
         content=content,
         sender=sender,
@@ -173,7 +171,7 @@ def same(kept: Body, new: Body) -> bool:
     """Tell whether two bodies ask for the same thing; times and the sender's process do not count."""
 
     def essence(item: Body) -> Body:
-        agent = replace(item.sender, pid=0, pwd="")
-        return replace(item, id="", created=0, not_before=0, deadline=0, sender=agent)
+        agent = item.sender._replace(pid=0, pwd="")
+        return item._replace(id="", created=0, not_before=0, deadline=0, sender=agent)
 
     return essence(kept) == essence(new)

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from mcp_bus import names
 from mcp_bus.errors import BusError, Conflict, CorruptRecord, Gone, InvalidRequest, NotFound
@@ -19,6 +18,8 @@ if TYPE_CHECKING:
 # Digits shown of an id: its random end.
 SHORT = 8
 MIN_SHORT = 4
+# Characters of a whole id, ours and abq's.
+FULL, FULL_ABQ = 36, 26
 
 
 def short(task_id: str) -> str:
@@ -42,7 +43,7 @@ def resolve(store: Store, text: object) -> str:
         msg = f"{str(text)[:60]!r} is not a task id"
         raise InvalidRequest(msg, hint="ids look like req_0193…; any unique beginning or end will do")
     text = text.lower()
-    if names.TASK_ID.match(text) and len(text) >= 26:
+    if names.TASK_ID.match(text) and len(text) == FULL:
         return text
     if len(text.removeprefix("req_")) < MIN_SHORT:
         msg = f"{text!r} is too short for a task id"
@@ -52,6 +53,8 @@ def resolve(store: Store, text: object) -> str:
     if len(found) == 1 or text in found:
         return text if text in found else found[0]
     if not found:
+        if names.TASK_ID.match(text) and len(text) >= FULL_ABQ:
+            return text  # It may have been pruned: the store can say so.
         raise NotFound(unknown(text), hint="find_tasks or `mcp-bus find` lists tasks; pruned ones need the full id")
     some = ", ".join(sorted(found)[:3])
     msg = f"{text!r} could be any of {len(found)} tasks: {some}{'' if len(found) <= 3 else ', …'}"
@@ -74,8 +77,7 @@ def after_loss(task: Task) -> str:
     return "drop this result and call claim_next"
 
 
-@dataclass(frozen=True, slots=True)
-class ChannelView:
+class ChannelView(NamedTuple):
     """One channel at a glance; `oldest` is when the oldest ready task was posted, 0 for none."""
 
     name: str
@@ -147,8 +149,7 @@ def _has(task: Task, words: Sequence[str]) -> bool:
     return all(word in text for word in words)
 
 
-@dataclass(frozen=True, slots=True)
-class Ending:
+class Ending(NamedTuple):
     """How a waited-for task stands: the task that has the last word, or why there is none.
 
     `task` is the successor when the one asked for was edited and retried.  `is_over` means that

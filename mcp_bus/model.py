@@ -1,4 +1,7 @@
-"""The nouns: frozen values that every layer passes around.
+"""The nouns: values that never change, which every layer passes around.
+
+Named tuples, not frozen dataclasses (docs/decisions/0006): a verb of the command line lives for some
+tens of milliseconds, of which making the classes would take a fifth.
 
 All times are integers, milliseconds since the epoch, and end in no suffix; durations in seconds
 end in `_s`.  Nothing here reads a clock, a file or a random number.
@@ -6,7 +9,6 @@ end in `_s`.  Nothing here reads a clock, a file or a random number.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, fields
 from datetime import date
 from enum import StrEnum
 from types import MappingProxyType
@@ -57,8 +59,7 @@ class Outcome(StrEnum):
     PROGRESS = "progress"
 
 
-@dataclass(frozen=True, slots=True)
-class Sender:
+class Sender(NamedTuple):
     """Who wrote a message: `agent` is a name, `pid` and `pwd` say where it ran."""
 
     agent: str
@@ -66,8 +67,7 @@ class Sender:
     pwd: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class Body:
+class Body(NamedTuple):
     """What was posted.  Written once, never changed.
 
     Attributes:
@@ -99,7 +99,7 @@ class Body:
     requires: tuple[str, ...] = ()
     key: str = ""
     retry_of: str = ""
-    extra: Mapping[str, Any] = field(default_factory=lambda: NOTHING)
+    extra: Mapping[str, Any] = NOTHING
 
 
 class Lease(NamedTuple):
@@ -113,8 +113,7 @@ class Lease(NamedTuple):
 class Slot(NamedTuple):
     """Where a task is: everything that changes, and nothing else.
 
-    A named tuple, not a dataclass: each step of a task makes a new one, and this makes and compares
-    several times as fast.  For files a slot is exactly one path, so two slots are equal when their paths are.
+    For files a slot is exactly one path, so two slots are equal when their paths are.
 
     Attributes:
         attempt: hand-overs so far; the current one counts from the moment it is claimed.
@@ -141,8 +140,7 @@ class Slot(NamedTuple):
     discarded: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Attempt:
+class Attempt(NamedTuple):
     """One line of a task's history: what ended an attempt, who said so, and why.
 
     `successor` is the id of the edited task that took this one's place, if one did.
@@ -157,8 +155,7 @@ class Attempt:
     successor: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class Result:
+class Result(NamedTuple):
     """What a worker answered.  The first published result of a task is final.
 
     `token` is the one of the lease it was made under, so that a worker that repeats itself after a
@@ -182,8 +179,7 @@ class Ticket(NamedTuple):
     token: str
 
 
-@dataclass(frozen=True, slots=True)
-class Task:
+class Task(NamedTuple):
     """A task as one reader saw it: body, place, and, once ended, result and history."""
 
     body: Body
@@ -233,8 +229,7 @@ class Posted(NamedTuple):
     new_channel: bool
 
 
-@dataclass(frozen=True, slots=True)
-class Identity:
+class Identity(NamedTuple):
     """Who is speaking.
 
     Attributes:
@@ -251,8 +246,7 @@ class Identity:
     pid: int = 0
 
 
-@dataclass(frozen=True, slots=True)
-class Policy:
+class Policy(NamedTuple):
     """The rules of a channel, kept in its `channel.json`.
 
     Attributes:
@@ -299,7 +293,7 @@ class PostOptions(TypedDict, total=False):
 
 
 POST_OPTIONS = frozenset(PostOptions.__annotations__)
-POLICY_FIELDS = frozenset(item.name for item in fields(Policy))
+POLICY_FIELDS = frozenset(Policy._fields)
 
 
 def day_of(ms: int) -> str:

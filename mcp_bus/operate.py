@@ -7,7 +7,6 @@ decides again.
 from __future__ import annotations
 
 from contextlib import suppress
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from mcp_bus import draft, find, lifecycle, wire
@@ -89,7 +88,7 @@ class Operator:
         return self._operate(
             task_id,
             Outcome.RETRIED,
-            lambda task: lifecycle.retry(task.slot, task.body, self.store.policy(task.channel)),
+            lambda task: lifecycle.retry(_unedited(task, "retry"), task.body, self.store.policy(task.channel)),
             note,
         )
 
@@ -104,7 +103,7 @@ class Operator:
         if not draft.same(kept, edited):
             msg = f"{old.id!r} was edited and retried before, as {kept.id!r}"
             raise DuplicateTask(msg, hint="look at that task instead")
-        line = replace(self._line(old.slot, Outcome.RETRIED, note or "edited"), successor=kept.id)
+        line = self._line(old.slot, Outcome.RETRIED, note or "edited")._replace(successor=kept.id)
         # Someone else may have done the same, or discarded it: the edited task is there all the same.
         with suppress(Conflict):
             self.store.swap(old.slot, lifecycle.discard(old.slot, now=now), line)
@@ -122,15 +121,7 @@ class Operator:
 
     def undo(self, task_id: str, reason: str = "") -> Task:
         """Take back a cancel or a discard."""
-
-        def decide(task: Task) -> Slot:
-            last = next((line for line in reversed(task.history) if line.successor), None)
-            if last is not None and task.slot.discarded:
-                msg = f"cannot undo {task.id!r}: it was edited and lives on as {last.successor!r}"
-                raise IllegalTransition(msg, hint="cancel that one first if it is not wanted, then post anew")
-            return lifecycle.undo(task.slot)
-
-        return self._operate(task_id, Outcome.UNDONE, decide, reason)
+        return self._operate(task_id, Outcome.UNDONE, lambda task: lifecycle.undo(_unedited(task, "undo")), reason)
 
     def reprioritise(self, task_id: str, priority: int) -> Task:
         """Move a waiting task forward (up to 9) or back (down to -9)."""
@@ -157,3 +148,12 @@ class Operator:
         token = slot.lease.token if slot.lease else ""
         by = self.identity.agent
         return Attempt(slot.attempt, outcome, self.source.now(), by, note[:2000], token)
+
+
+def _unedited(task: Task, verb: str) -> Slot:
+    """Return the slot of a task, unless an edited one took its place: of the two, one is worked on."""
+    last = next((line for line in reversed(task.history) if line.successor), None)
+    if last is not None and task.slot.discarded:
+        msg = f"cannot {verb} {task.id!r}: it was edited and lives on as {last.successor!r}"
+        raise IllegalTransition(msg, hint="cancel that one first if it is not wanted, then post anew")
+    return task.slot

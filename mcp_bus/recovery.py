@@ -39,7 +39,8 @@ class Tender:
         if now < self._next:
             return
         self._next = now + SWEEP_S
-        sweep(bus, thorough=bus.store.manifest_age(bus.source.now()) >= THOROUGH_S * 1000)
+        with suppress(Conflict):  # Something was taken away under the sweep: the next one looks again.
+            sweep(bus, thorough=bus.store.manifest_age(bus.source.now()) >= THOROUGH_S * 1000)
 
 
 def sweep(bus: Bus, *, thorough: bool = True) -> list[str]:

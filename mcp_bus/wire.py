@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import math
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -135,6 +135,9 @@ def text_of(content: object) -> str:
     return dumps(content)[:-1].decode()
 
 
+_EPOCH = datetime.fromtimestamp(0, UTC)
+
+
 @lru_cache(maxsize=4)
 def _second(seconds: int) -> str:
     return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%S")
@@ -148,7 +151,8 @@ def stamp(ms: int) -> str:
 def unstamp(text: object) -> int:
     """Read an RFC 3339 time; 0 when it is not one (a sender's clock is shown, never obeyed)."""
     try:
-        return int(datetime.fromisoformat(str(text)).timestamp() * 1000)
+        # Whole numbers all the way: through a float, every thirtieth millisecond would come back as the one before.
+        return (datetime.fromisoformat(str(text)).astimezone(UTC) - _EPOCH) // timedelta(milliseconds=1)
     except (ValueError, OverflowError, OSError):
         return 0
 
@@ -244,10 +248,7 @@ def load_body(data: bytes) -> Body:
     reply_to = outer.get("reply_to") or ""
     if not isinstance(reply_to, str):
         _refuse("'reply_to' is not text")
-    sender, created = _sender(outer.get("from")), unstamp(outer.get("timestamp"))
     ours = _ours(outer)
-    if not ours:  # Most messages say nothing there, and each claim reads one.
-        return Body(task_id, channel, content, sender, created, kind, reply_to)
     requires = _take(ours, "requires", list, [])
     if not all(isinstance(name, str) for name in requires):
         _refuse("bus.requires is not a list of words")
@@ -258,8 +259,8 @@ def load_body(data: bytes) -> Body:
         id=task_id,
         channel=channel,
         content=content,
-        sender=sender,
-        created=created,
+        sender=_sender(outer.get("from")),
+        created=unstamp(outer.get("timestamp")),
         type=kind,
         reply_to=reply_to,
         title=_take(ours, "title", str, ""),
@@ -342,7 +343,7 @@ def load_attempt(data: bytes) -> Attempt:
 
 def policy_fields(policy: Policy) -> dict[str, Any]:
     """Return a channel's policy as JSON data."""
-    return {name: getattr(policy, name) for name in Policy.__dataclass_fields__}
+    return {name: getattr(policy, name) for name in Policy._fields}
 
 
 def policy_from(values: dict[str, Any], base: Policy | None = None) -> Policy:

@@ -33,7 +33,7 @@ class Call(NamedTuple):
         from mcp_bus.config import open_from
 
         self.out.note(f"bus: {self.place()}")
-        return open_from(self.config, create=create)
+        return open_from(self.config, create=create, tell=lambda text: self.out.note(f"mcp-bus: {text}"))
 
     def place(self) -> str:
         """Return the bus directory and where it was set."""

@@ -154,7 +154,7 @@ def declare_channel(parser: Parser) -> None:
     """Declare the options of `channel`."""
     parser.add_argument("action", choices=("create", "list", "show", "set"))
     parser.add_argument("name", nargs="?", metavar="NAME", help="the channel")
-    known = ", ".join(name for name in Policy.__dataclass_fields__ if name != "kind")
+    known = ", ".join(name for name in Policy._fields if name != "kind")
     parser.add_argument("settings", nargs="*", metavar="SETTING=VALUE", help=f"{known}; those in _s take 10m too")
 
 
@@ -189,7 +189,7 @@ def _setting(text: str) -> tuple[str, object]:
     name, given, value = text.partition("=")
     if not given or name not in POLICY_FIELDS:
         msg = f"{text[:60]!r} is not a setting of a channel"
-        raise InvalidRequest(msg, hint="NAME=VALUE with one of " + ", ".join(Policy.__dataclass_fields__))
+        raise InvalidRequest(msg, hint="NAME=VALUE with one of " + ", ".join(Policy._fields))
     try:
         if name.endswith("_s"):
             return name, seconds(value)

@@ -146,9 +146,8 @@ def _give_back(bus: Bus, out: Out, interrupts: Interrupts) -> None:
 
 
 def _claimed(call: Call, bus: Bus, task: Task) -> None:
-    from dataclasses import replace
 
-    task = replace(task, history=pages.before(bus, task))
+    task = task._replace(history=pages.before(bus, task))
     if call.out.as_json:
         call.out.json(fields.claimed(task))
     else:

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -15,8 +14,7 @@ _SCHEME = re.compile(r"(?:[a-z][a-z0-9+.-]*)://", re.IGNORECASE)
 MAX_CONFIG = 1_000_000
 
 
-@dataclass(frozen=True, slots=True)
-class Checkout:
+class Checkout(NamedTuple):
     """A git checkout.
 
     Attributes:

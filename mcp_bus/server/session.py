@@ -60,11 +60,7 @@ class Session:
         if self._bus is not None and self._inode() not in (None, self._place):
             self._close()  # Another directory has its name now.
         if self._bus is None:
-            try:
-                self._bus = settings.open_from(self.config, client=client, create=not self._was_open)
-            except OSError as error:
-                msg = f"the bus {str(self.config.path)!r} cannot be reached: {error.strerror or error}"
-                raise StoreUnavailable(msg, hint="check its owner and mode, or use another --bus") from error
+            self._bus = settings.open_from(self.config, client=client, create=not self._was_open)
             self._was_open, self._place = True, self._inode()
         return self._bus
 
@@ -198,9 +194,9 @@ class Session:
             self.tend()
 
     def tend(self) -> None:
-        """Sweep the bus, if it is open."""
+        """Sweep the bus, if it is open and may be changed."""
         try:
-            if self._bus is not None:
+            if self._bus is not None and not self.config["read_only"]:
                 self._bus.tend()
         except BusError as error:
             logger.warning("the sweep failed: %s", error)

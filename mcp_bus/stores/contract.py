@@ -14,7 +14,6 @@ plain asserts; pytest shows more of a failure after `pytest.register_assert_rewr
 
 from __future__ import annotations
 
-from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -36,7 +35,7 @@ ANN = Sender("ann", 7, "here")
 def body(number: int, channel: str = "work", **fields: Any) -> Body:
     """Return a body; a greater number is a greater id."""
     made = Body(f"req_{NOW + number:012x}{number:020x}", channel, f"do {number}", ANN, NOW)
-    return replace(made, **fields)
+    return made._replace(**fields)
 
 
 def lease(token: str = "00ff00ff00ff", holder: str = "ann~1") -> Lease:
@@ -112,7 +111,7 @@ class AddContract(Opened):
     def test_the_same_id_twice_is_one_task_and_the_first_body_stays(self) -> None:
         one, two = self.store(), self.store()
         first = one.add(body(1))
-        assert two.add(replace(first, content="something else")) == first
+        assert two.add(first._replace(content="something else")) == first
         found = two.get(first.id)
         assert found is not None
         assert found.body == first
@@ -230,6 +229,9 @@ class SwapContract(Opened):
         lapsed = taken._replace(state=State.READY, lease=None)
         refused(Conflict, lambda: two.swap(taken, lapsed, line(taken, Outcome.LAPSED)))
         assert list(two.scan("work", State.LEASED)) == [longer]
+        found = two.get(taken.id)
+        assert found is not None
+        assert found.history == ()
 
     def test_a_slot_may_be_swapped_for_itself(self) -> None:
         store = self.store()

@@ -12,7 +12,7 @@ from mcp_bus import lifecycle, names, wire
 from mcp_bus.clock import System
 from mcp_bus.errors import Conflict, CorruptRecord, NotFound
 from mcp_bus.model import ARCHIVED, Attempt, Outcome, Result, Slot, State, Task
-from mcp_bus.stores import mend, publish
+from mcp_bus.stores import mend, publish, story
 from mcp_bus.stores.fsops import Fs
 from mcp_bus.stores.journal import Journal
 from mcp_bus.stores.layout import check_format, once
@@ -52,7 +52,7 @@ class FileStore:
     ) -> None:
         """Open the bus at `root`."""
         self.durable = durable
-        self.tree = Tree(root, fs or Fs())
+        self.tree = Tree(root, fs or Fs(), source or System())
         self.fs = self.tree.fs
         self._reader = Reader(self.tree, source or System())
         self._source = source or System()
@@ -298,6 +298,7 @@ class FileStore:
     def manifest_age(self, now: int) -> int:
         """See `Store.manifest_age`."""
         with self.tree.words():
+            self.tree.check()
             about = self.fs.stat("manifest.json", self.tree.fd())
         return now - int(about.st_mtime * 1000) if about else now
 
@@ -329,9 +330,13 @@ class FileStore:
             msg = f"the result of {old.id!r} is on its way"
             raise Conflict(msg, hint="a sweep will carry it on")
         if entry is not None:
-            self._note(old, entry)
+            # A late word would stay in the history of a task it did not move; the rename below still decides.
+            if self.fs.stat(source.name, self._folder(old.channel, source.folder)) is None:
+                msg = f"{old.id!r} is not {old.state} any more, or not under the same lease"
+                raise Conflict(msg)
+            story.note(self.tree, old, entry, sync=self.durable)
         if new.state is State.DEAD:
-            self._reason(new)
+            story.reason(self.tree, new, self._reader.history(new), sync=self.durable)
         there = self._folder(new.channel, target.folder, make=True)
         try:
             self.fs.rename(source.name, self._folder(old.channel, source.folder), target.name, there)
@@ -355,30 +360,6 @@ class FileStore:
         waiting.append(staged)
         if not self.durable or len(waiting) >= BATCH:
             publish.settle(self.tree, self._published, sync=self.durable)
-
-    def _note(self, slot: Slot, entry: Attempt) -> None:
-        """Write a line of history; the same line twice is one line."""
-        at = self.tree.fd(f"channels/{slot.channel}/attempts/{slot.id}", make=True)
-        if entry.outcome is Outcome.PROGRESS:  # Only the latest word counts, and it need not survive a power cut.
-            draft, tmp = f"progress.{self._source.token(6)}", self.tree.fd("tmp", make=True)
-            self.fs.create(draft, tmp, wire.dumps(wire.attempt_fields(entry)), sync=False)
-            self.fs.rename(draft, tmp, f"{entry.attempt:04d}-progress.json", at)
-            return
-        name = f"{entry.attempt:04d}-{entry.outcome}-{entry.at}.json"
-        try:
-            self.fs.create(name, at, wire.dumps(wire.attempt_fields(entry)), sync=self.durable)
-        except FileExistsError:
-            return
-
-    def _reason(self, slot: Slot) -> None:
-        """Write the page a person reads first: why a task is dead, with everything before."""
-        at, tmp = self._folder(slot.channel, "dead", make=True), self.tree.fd("tmp", make=True)
-        story = [wire.attempt_fields(line) for line in self._reader.history(slot)]
-        last = story[-1] if story else {}
-        page = {"id": slot.id, "reason": last.get("note", ""), "outcome": last.get("outcome", ""), "attempts": story}
-        draft = f"reason.{self._source.token(6)}"
-        self.fs.create(draft, tmp, wire.dumps(page), sync=self.durable)
-        self.fs.rename(draft, tmp, slot.id + names.REASON, at)
 
     def _unlink(self, folder: str, name: str) -> None:
         at = self.tree.live(folder)

@@ -61,7 +61,7 @@ def create(root: Path, *, fs: Fs | None = None, source: Source | None = None) ->
     """
     fs, source = fs or Fs(), source or System()
     _make_root(root, fs)
-    tree = Tree(root, fs)
+    tree = Tree(root, fs, source)
     try:
         with tree.words():
             verdict = probe(tree, source.token(4))

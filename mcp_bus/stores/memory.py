@@ -103,13 +103,6 @@ class MemoryStore:
         """See `Store.swap`."""
         medium = self.medium
         with medium.lock:
-            if isinstance(entry, Attempt):
-                lines = medium.history.setdefault(old.id, [])
-                if entry.outcome is Outcome.PROGRESS:
-                    lines[:] = [
-                        line for line in lines if (line.attempt, line.outcome) != (entry.attempt, entry.outcome)
-                    ]
-                lines += [] if entry in lines else [entry]
             if medium.slots.get(old.id) != old:
                 if isinstance(entry, Result):
                     medium.rejected.append(wire.dump_result(entry))
@@ -123,6 +116,13 @@ class MemoryStore:
             assert isinstance(entry, Result) == (new.state is State.DONE), "a result goes with done, only"
             assert names.parse(new.channel, *names.place(new)) == new, "a slot has a name that says all of it"
             medium.slots[old.id] = new
+            if isinstance(entry, Attempt):
+                lines = medium.history.setdefault(old.id, [])
+                if entry.outcome is Outcome.PROGRESS:
+                    lines[:] = [
+                        line for line in lines if (line.attempt, line.outcome) != (entry.attempt, entry.outcome)
+                    ]
+                lines += [] if entry in lines else [entry]
             if isinstance(entry, Result):
                 medium.results[old.id] = wire.dump_result(entry)
 

@@ -8,7 +8,6 @@ name), a staged result is the result once its lease's name is gone into the arch
 from __future__ import annotations
 
 import errno
-import secrets
 from typing import TYPE_CHECKING
 
 from mcp_bus import lifecycle, names, wire
@@ -126,7 +125,7 @@ def place_again(tree: Tree, task_id: str) -> bool:
             body = wire.load_body(tree.fs.read(identity, tree.fd("tasks"), wire.MAX_FILE).data)
             if about.st_nlink != own_names(tree, body, about.st_ino):
                 return False
-            draft = f"{task_id}.{secrets.token_hex(6)}"
+            draft = f"{task_id}.{tree.token(6)}"
             tree.fs.link(identity, tree.fd("tasks"), draft, tree.fd("tmp", make=True))
         except (CorruptRecord, FileNotFoundError):
             return False
@@ -299,7 +298,7 @@ def suspect(tree: Tree, slot: Slot, why: str, now: int) -> bool:
 
 def quarantine(tree: Tree, folder: str, name: str, why: str, now: int) -> bool:
     """Move whatever has a name out of the way, unopened, with a reason beside it."""
-    kept = f"{now}-{secrets.token_hex(4)}"
+    kept = f"{now}-{tree.token(4)}"
     at = tree.fd(QUARANTINE, make=True)
     where = ascii(f"{folder}/{name}")[1:-1]
     reason = wire.dumps({"was": where, "reason": why, "at": wire.stamp(now)})

@@ -7,9 +7,8 @@ import os
 import re
 import sys
 import time
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from mcp_bus.errors import StoreUnavailable
 
@@ -35,8 +34,7 @@ _FUSE = "a FUSE file system may serve listings that are minutes old"
 INSTEAD = "keep the bus on a local disk (ext4, XFS, btrfs, APFS)"
 
 
-@dataclass(frozen=True, slots=True)
-class Verdict:
+class Verdict(NamedTuple):
     """What a probe found.
 
     Attributes:

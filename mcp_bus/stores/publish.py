@@ -12,7 +12,6 @@ always has at least one durable name.
 
 from __future__ import annotations
 
-import secrets
 from typing import TYPE_CHECKING
 
 from mcp_bus import names, wire
@@ -38,7 +37,7 @@ def stage(tree: Tree, old: Slot, result: Result, *, sync: bool) -> str:
     same lease staged before and was cut off, the newer words win while the fence is still ahead.
     """
     name, at, tmp = names.staged(old), tree.fd(STAGED, make=True), tree.fd("tmp", make=True)
-    draft = f"result.{secrets.token_hex(8)}"
+    draft = f"result.{tree.token(8)}"
     tree.fs.create(draft, tmp, wire.dump_result(result), sync=sync)
     tree.fs.rename(draft, tmp, name, at)
     if sync:

@@ -12,6 +12,7 @@ from mcp_bus.errors import BusError, Conflict, StoreUnavailable, Untrusted
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from mcp_bus.clock import Source
     from mcp_bus.stores.fsops import Fs
 
 # Open folders kept at once; a bus may have more channels than a process may have descriptors.
@@ -35,7 +36,7 @@ class Tree:
     again, behind its back.
     """
 
-    def __init__(self, root: Path, fs: Fs) -> None:
+    def __init__(self, root: Path, fs: Fs, source: Source) -> None:
         """Open the root.
 
         Raises:
@@ -44,6 +45,7 @@ class Tree:
         """
         self.root = root
         self.fs = fs
+        self.token = source.token
         self._open: OrderedDict[str, int] = OrderedDict()
         self._root = -1
         self._words = Words(self)
@@ -131,24 +133,21 @@ class Tree:
             os.close(self._root)
             self._root = -1
 
-    def reopen(self) -> bool:
-        """Open the root again if another directory has its name now; tell whether that was so."""
-        try:
-            there = self.root.stat()
-        except OSError:
-            return False
-        here = os.fstat(self._root)
-        if (here.st_dev, here.st_ino) == (there.st_dev, there.st_ino):
-            return False
-        self.close()
-        self._root = self.fs.open_dir(str(self.root), None)
-        return True
+    def check(self) -> None:
+        """Make sure that the bus still has its name.
+
+        Raises:
+            FileNotFoundError: it was removed or renamed away.
+        """
+        if self._gone():
+            raise FileNotFoundError(str(self.root))
 
     def _gone(self) -> bool:
         try:
-            return self._root < 0 or not os.fstat(self._root).st_nlink or not self.root.exists()
+            here, there = os.fstat(self._root), self.root.stat()
         except OSError:
             return True
+        return (here.st_dev, here.st_ino) != (there.st_dev, there.st_ino)
 
     def words(self) -> Words:
         """Turn errors of the medium into `StoreUnavailable` that says what, why and what next."""

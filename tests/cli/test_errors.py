@@ -39,7 +39,7 @@ NOBODY = 65534
 
 def test_every_error_has_its_exit_code() -> None:
     codes = {
-        BusError: 1, CorruptRecord: 1, StoreUnavailable: 1, Untrusted: 1, InvalidRequest: 2, IllegalTransition: 2,
+        BusError: 1, CorruptRecord: 1, StoreUnavailable: 1, Untrusted: 1, InvalidRequest: 2, IllegalTransition: 5,
         NotFound: 3, Gone: 3, Conflict: 5, DuplicateTask: 5, LeaseLost: 5,
     }  # fmt: skip
     assert {kind: code_of(kind("x")) for kind in codes} == codes

@@ -31,7 +31,8 @@ SLOTS = {
     State.EXPIRED: Slot(BODY.id, "work", State.EXPIRED, attempt=1, day=TODAY),
 }
 # Written down a second time, by hand: the table of the package must say the same.
-R, S, L, D, X, C, E = (State(word) for word in "ready scheduled leased done dead cancelled expired".split())
+R, S, L, D, X = State.READY, State.SCHEDULED, State.LEASED, State.DONE, State.DEAD
+C, E = State.CANCELLED, State.EXPIRED
 EXPECTED: dict[str, dict[State, set[State]]] = {
     "claim": {R: {L}},
     "renew": {L: {L}},
@@ -55,11 +56,11 @@ CALLS: dict[Event, Callable[[Slot], Slot]] = {
     Event.RENEW: lambda slot: lifecycle.renew(slot, expires=NOW + 1),
     Event.ACK: lambda slot: lifecycle.ack(slot, now=NOW),
     Event.NACK: lambda slot: lifecycle.fail(slot, BODY, POLICY, now=NOW),
-    Event.LAPSE: lambda slot: lifecycle.lapse(slot, BODY, POLICY, now=NOW),
+    Event.LAPSE: lambda slot: lifecycle.lapse(slot, BODY, POLICY, now=NOW + 1),
     Event.RELEASE: lambda slot: lifecycle.release(slot, BODY, POLICY),
     Event.BLOCK: lifecycle.block,
     Event.REQUEUE: lifecycle.requeue,
-    Event.DUE: lambda slot: lifecycle.due(slot, now=NOW),
+    Event.DUE: lambda slot: lifecycle.due(slot, now=NOW + 60_000),
     Event.EXPIRE: lambda slot: lifecycle.expire(slot._replace(deadline=NOW), now=NOW),
     Event.CANCEL: lambda slot: lifecycle.cancel(slot, now=NOW),
     Event.RETRY: lambda slot: lifecycle.retry(slot, BODY, POLICY),
@@ -69,8 +70,8 @@ CALLS: dict[Event, Callable[[Slot], Slot]] = {
 }
 
 
-def leased(**marks: int) -> Slot:
-    return SLOTS[State.LEASED]._replace(**marks)  # type: ignore[arg-type]  numbers, all of them
+def leased(attempt: int = 1, budget: int = 0, releases: int = 0) -> Slot:
+    return SLOTS[State.LEASED]._replace(attempt=attempt, budget=budget, releases=releases)
 
 
 def test_the_table_is_the_one_that_is_documented() -> None:

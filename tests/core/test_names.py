@@ -89,7 +89,7 @@ ID = "req_0123456789ab"
 FOREIGN = [
     "", ".", "..", "x.json", f"{ID}", f"{ID}.json.tmp", f"{ID}.JSON", f"{ID}.json\n", f".{ID}.json", f"{ID}..json",
     f"{ID}.p0.json", f"{ID}.p10.json", f"{ID}.p-0.json", f"{ID}.p+1.json", f"{ID}.p1.p1.json", f"{ID}.a0.json",
-    f"{ID}.a01.json", f"{ID}.a1.p1.json", f"{ID}.a٣.json", f"{ID}.a1٣.json", f"{ID}.a１.json", f"{ID}.t-5.json",
+    f"{ID}.a01.json", f"{ID}.a1.p1.json", f"{ID}.a٣.json", f"{ID}.a1٣.json", f"{ID}.a\uff11.json", f"{ID}.t-5.json",
     f"{ID}.a1234567890.json", f"{ID}.x1.json", f"{ID} .json", f"{ID}/../x.json", "req_.json", "req_0123456.json",
     "req_0123456789AB.json", "req_٠١٢٣٤٥٦٧.json", "req_" + "0" * 49 + ".json", "REQ_0123456789ab.json",
     "req_0123456789ab\udcff.json", f"{ID}.reason.json", f"{ID}_request.json",
@@ -106,10 +106,10 @@ def test_a_name_that_is_not_ours_is_foreign(folder: str, name: str) -> None:
     ("folder", "name"),
     [
         ("delayed", f"{ID}.json"), ("delayed", f"01.{ID}.json"), ("delayed", f"-1.{ID}.json"),
-        ("delayed", f"１.{ID}.json"), ("delayed", f"1000000000000000.{ID}.json"),
+        ("delayed", f"\uff11.{ID}.json"), ("delayed", f"1000000000000000.{ID}.json"),
         ("processing", f"{ID}.a1.h.ABCD.5.json"), ("processing", f"{ID}.a1.h.abc.5.json"),
         ("processing", f"{ID}.a1.h h.abcd.5.json"), ("processing", f"{ID}.a1.h.abcd.05.json"),
-        ("processing", f"{ID}.a1.h.abcd.٥.json"), ("processing", f"{ID}.a1.{'h' * 65}.abcd.5.json"),
+        ("processing", f"{ID}.a1.h.abcd.\u0665.json"), ("processing", f"{ID}.a1.{'h' * 65}.abcd.5.json"),
         ("archive/2026-11-21", f"{ID}_done.json"), ("archive/2026-11-21", f"{ID}.json"),
         ("archive/yesterday", f"{ID}_request.json"), ("archive/../..", f"{ID}_request.json"),
         ("archive/", f"{ID}_request.json"), ("archive/٢٠٢٦-11-21", f"{ID}_request.json"),

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from mcp_bus.errors import LeaseLost
 from mcp_bus.recovery import sweep
 from mcp_bus.stores import layout
 from tests.crash import auditor
@@ -143,3 +144,31 @@ def test_a_policy_set_while_the_first_post_makes_the_channel_holds(root: Path) -
     with open_at(root) as bus:
         assert bus.store.policy("new").max_attempts == 9
     assert auditor.settled(root).count() == {"ready": 1}
+
+
+def test_a_result_that_another_program_wrote_first_stays(root: Path) -> None:
+    with quick(root, "ann") as bus:
+        bus.post(CHANNEL, "x")
+        task = bus.claim()
+        assert task is not None
+        answer = {"id": task.id, "status": "success", "from": {"agent": "abq", "pid": 1, "pwd": "."}, "result": "first"}
+        (root / "channels" / CHANNEL / "responses" / f"{task.id}.json").write_text(json.dumps(answer))
+        with pytest.raises(LeaseLost):
+            bus.ack(task, "second")
+    with quick(root, "ann", offset=3_600_000) as bus:
+        sweep(bus)
+    assert auditor.settled(root).results == {task.id: "first"}
+    kept = [auditor.load(path)["result"] for path in (root / "rejected").iterdir()]
+    assert set(kept) == {"second"}
+
+
+def test_a_keyed_task_whose_identity_a_power_cut_took_is_still_delivered(root: Path) -> None:
+    with quick(root, "ann") as bus:
+        posted = bus.post(CHANNEL, "x", key="k")
+    (root / "tasks" / f"{posted.id}.json").unlink()
+    with quick(root, "ann", offset=3_600_000) as bus:
+        task = bus.claim()
+        sweep(bus)
+        assert bus.post(CHANNEL, "x", key="k").id == posted.id
+    assert task is not None
+    assert auditor.sound(root).states == {posted.id: "leased"}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import random
 import signal
+import threading
 from itertools import islice
 from typing import TYPE_CHECKING
 
@@ -26,12 +27,14 @@ from tests.crash.crowd import (
     together,
     work_until,
 )
-from tests.crash.victim import HOUR, Signal, copy, cut_off, ended, fork, open_at
+from tests.crash.victim import HOUR, Signal, Steps, copy, cut_off, ended, fork, open_at
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from pathlib import Path
 
     from mcp_bus.model import Ticket
+    from tests.crash.victim import Op
 
 CHANNEL = "work"
 PROCESSES = 8
@@ -231,3 +234,47 @@ def test_menders_of_one_cut_off_post_finish_it_once(disk: Path, root: Path) -> N
         at = copy(root, disk / f"round-{round_}")
         together([lambda at=at: quick(at, "mender", offset=10_000).store.mend(0)] * 6)  # type: ignore[misc]  # as above
         assert auditor.settled(at).count() == {"ready": 2}, round_
+
+
+class Meeting(Steps):
+    """Waits for its double before and after both make a draft of the task, and before either gives its own up."""
+
+    def __init__(self, barriers: Mapping[str, threading.Barrier]) -> None:
+        super().__init__()
+        self._barriers = dict(barriers)
+
+    def _meet(self, where: str) -> None:
+        barrier = self._barriers.pop(where, None)
+        if barrier is not None:
+            barrier.wait(timeout=30)
+
+    def before(self, number: int, op: Op) -> None:
+        del number
+        if (op.to or op.path).startswith("tmp/"):
+            self._meet(f"before {op.call}")
+
+    def after(self, number: int, op: Op) -> None:
+        del number
+        if op.to.startswith("tmp/"):
+            self._meet(f"after {op.call}")
+
+
+def test_two_menders_who_both_step_back_do_not_leave_the_task_without_a_place(root: Path) -> None:
+    (task_id,) = post(root, 1)
+    for path in (root / "channels" / CHANNEL / "requests").iterdir():
+        path.unlink()
+    barriers = {where: threading.Barrier(2) for where in ("before link", "after link", "before unlink")}
+
+    def restore() -> None:
+        with open_at(root, Meeting(barriers)) as bus:
+            bus.store.mend(bus.source.now())
+
+    for path in (root / "boots").glob("*"):
+        path.unlink()
+    threads = [threading.Thread(target=restore) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(timeout=60)
+    assert not any(barrier.broken for barrier in barriers.values())
+    assert auditor.settled(root).states == {task_id: "ready"}

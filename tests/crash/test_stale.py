@@ -13,11 +13,13 @@ from mcp_bus.recovery import sweep
 from mcp_bus.stores import layout
 from tests.crash import auditor
 from tests.crash.test_kill_verbs import CHANNEL
-from tests.crash.victim import HOUR, Signal, Steps, copy, ended, fork, open_at
+from tests.crash.victim import HOUR, DieAfter, Signal, Steps, copy, cut_off, ended, fork, open_at
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
+
+    from tests.crash.victim import Op
 
 FIRST, SECOND = "of the first worker", "of the second worker"
 DONE, LOST, NOTHING = 0, 3, 4
@@ -92,6 +94,31 @@ def test_a_worker_stopped_at_any_step_cannot_publish_after_another_did(disk: Pat
     assert seen == {(True, LOST), (True, NOTHING), (False, DONE)}
 
 
+@pytest.mark.parametrize("is_taken", [True, False], ids=["another holds it", "nobody has it"])
+def test_a_worker_stopped_at_any_step_cannot_publish_once_its_lease_lapsed(
+    disk: Path, start: Path, *, is_taken: bool
+) -> None:
+    lost = 0
+    for step, pid, root in stopped(start, disk):
+        with open_at(root, agent="second", offset=2 * HOUR) as bus:
+            sweep(bus)
+            task = bus.claim([CHANNEL]) if is_taken else None
+        before = auditor.look(root)
+        os.kill(pid, signal.SIGCONT)
+        code = ended(pid)
+        audit = auditor.sound(root)
+        if code == LOST:
+            lost += 1
+            assert audit.results == {}, f"step {step}: published under a lease that was lost"
+            assert audit.names == before.names, f"step {step}: moved a task it does not hold"
+            assert list((root / "rejected").iterdir()), step
+        if task is not None:
+            with open_at(root, agent="second", offset=2 * HOUR) as bus:
+                bus.ack(task.ticket, SECOND)
+            assert list(auditor.settled(root).results.values()) == [SECOND], step
+    assert lost >= 4
+
+
 def test_a_worker_that_comes_back_before_its_lease_lapsed_finishes(disk: Path, start: Path) -> None:
     for step, pid, root in stopped(start, disk):
         with open_at(root, agent="second") as bus:
@@ -119,3 +146,43 @@ def test_a_stale_worker_changes_nothing_by_any_verb(start: Path, verb: str) -> N
         with open_at(start, agent="sweeper") as later:
             later.ack(other.ticket, SECOND)
     assert auditor.settled(start).results == {task.id: SECOND}
+
+
+def test_a_lease_with_a_staged_result_does_not_lapse_though_its_worker_died(start: Path) -> None:
+    with open_at(start, agent="first") as bus:
+        task = bus.claim([CHANNEL], lease_s=60)
+    assert task is not None
+    cut_off("rename", "staged", lambda fs: open_at(start, fs, agent="first").ack(task, FIRST))
+    with open_at(start, agent="sweeper", offset=2 * HOUR) as bus:
+        sweep(bus, thorough=False)
+        assert bus.get(task.id).state == "leased", "its result is on its way"
+        sweep(bus)
+    assert auditor.settled(start).results == {task.id: FIRST}
+
+
+class LapseThenDie(DieAfter):
+    """Loses the lease just before the result is staged, and dies just after."""
+
+    def __init__(self, root: Path) -> None:
+        super().__init__("rename", "staged")
+        self._root = root
+
+    def before(self, number: int, op: Op) -> None:
+        del number
+        if op.to.startswith("staged/"):
+            with open_at(self._root, agent="sweeper", offset=120_000) as bus:
+                sweep(bus)
+
+
+def test_a_late_result_whose_worker_died_before_putting_it_aside_is_put_aside_by_the_sweep(start: Path) -> None:
+    with open_at(start, agent="first") as bus:
+        task = bus.claim([CHANNEL], lease_s=60)
+    assert task is not None
+    with open_at(start, LapseThenDie(start), agent="first") as bus:
+        assert ended(fork(lambda: bus.ack(task, FIRST))) == -signal.SIGKILL
+    assert len(auditor.look(start).leftovers) == 1
+    with open_at(start, agent="sweeper", offset=4 * HOUR) as bus:
+        sweep(bus)
+    audit = auditor.settled(start)
+    assert (audit.states, audit.results) == ({task.id: "ready"}, {})
+    assert [auditor.load(path)["result"] for path in (start / "rejected").iterdir()] == [FIRST]

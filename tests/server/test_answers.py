@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -176,7 +176,13 @@ async def test_answers_stay_short_whatever_there_is_to_tell(place: Path, era: st
     with open_bus(place, agent="\u202e" * 150) as eve:
         eve.create_channel("y" * 64, max_releases=0, backoff_s=0)
         words = [f"{n:02}" + "w" * 62 for n in range(32)]
-        options = {"title": title, "thread": title, "reply_to": title, "max_attempts": 1000, "requires": words}
+        options: dict[str, Any] = {
+            "title": title,
+            "thread": title,
+            "reply_to": title,
+            "max_attempts": 1000,
+            "requires": words,
+        }
         ids = [eve.post("y" * 64, long, **options).id for _ in range(3)]
         for _ in range(9):
             claimed = eve.claim(capabilities=words)
@@ -239,7 +245,7 @@ async def test_tokens_are_told_to_their_holder_only(place: Path, era: str) -> No
         task = await ann.post()
         claim = await ann.claim()
         await ann.call("heartbeat", **claim.mine, progress="busy")
-        looks = [
+        looks: list[tuple[str, dict[str, Any]]] = [
             ("get_task", {"task": task}),
             ("await_results", {"tasks": [task]}),
             ("find_tasks", {}),

@@ -112,7 +112,8 @@ def test_a_body_of_20_mb_is_refused_in_words(server: Raw) -> None:
 
 
 def test_a_cancellation_of_nothing_is_passed_over(server: Raw) -> None:
-    for request_id in (99, "call", None, [], True):
+    odd: list[object] = [99, "call", None, [], True]
+    for request_id in odd:
         server.cancel(request_id)
     alive(server)
 

@@ -34,7 +34,8 @@ async def look_around(ann: Desk) -> None:
     assert [item.uri for item in listed] == ["bus://channels"]
     templates = (await ann.client.list_resource_templates()).resource_templates
     assert {item.uri_template for item in templates} == TEMPLATES
-    assert all(item.description and item.mime_type == "application/json" for item in (*listed, *templates))
+    about: list[types.Resource | types.ResourceTemplate] = [*listed, *templates]
+    assert all(item.description and item.mime_type == "application/json" for item in about)
 
     assert await read(ann, "bus://channels") == []
     first = await ann.post("review", "look", title="Look")

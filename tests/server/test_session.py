@@ -124,11 +124,10 @@ async def test_a_forgotten_task_is_renewed_up_to_a_limit_and_then_another_gets_i
     async with desk(place, "legacy") as ann:
         task = await ann.post("quick")
         claim = await ann.claim()
-        taken = []
-        took = await until(lambda: taken.append(bob.claim()) or taken[-1], "it was never given up", within=8)
+        took = await until(lambda: bob.claim() or bob.held(), "it was never given up", within=8)
         print(f"lapsed after {took:.1f} s")
         assert took > 1.9
-        assert (taken[-1].id[-8:], taken[-1].slot.attempt) == (task, 2)
+        assert [(taken.id[-8:], taken.slot.attempt) for taken in bob.held()] == [(task, 2)]
         assert "already hold" not in await ann.call("claim_next", channels=["elsewhere"])
         assert "it is leased by 'bob~" in await ann.refused("submit_result", **claim.mine, result="late")
 
@@ -216,7 +215,7 @@ def test_a_process_that_is_told_to_go_frees_its_tasks_and_exits_with_0(
 
 def test_a_task_posted_while_a_server_goes_is_not_lost(place: Path) -> None:
     """Whether the waiting claim or the end was first, the task is ready in the end."""
-    for number in range(3):
+    for number in range(2):
         with open_bus(place) as bob, running(place) as server:
             server.start(1, "claim_next", wait_s=30)
             server.call("list_channels")
