@@ -82,7 +82,8 @@ def _scratch(place: Path) -> Iterator[Path]:
 def _cycle(root: Path, report: table.Report, options: argparse.Namespace) -> None:
     tapes = {durable: floor.record(root / f"tape-{durable}", durable=durable) for durable in (False, True)}
     sizes, rounds = (QUICK_SIZES, 3) if options.quick else (SIZES, 9)
-    cycle.tables(cycle.alone(root, sizes, rounds=rounds, tapes=tapes), tapes, report)
+    done = [(size, cycle.alone(root, size, rounds=rounds, tapes=tapes)) for size in sizes]
+    cycle.tables(done, tapes, report)
 
 
 def _crowd(root: Path, report: table.Report, options: argparse.Namespace) -> None:

@@ -33,6 +33,8 @@ if TYPE_CHECKING:
 # A burst takes about this long, and a peer may take this long to fill.
 BURST_S = 0.25
 FILL_S = 20.0
+# After so long no further round begins, if there were three.
+RUN_S = 40.0
 MAX_BURST = 1920
 # Tapes are this long, and repeat.
 WHOLE = BATCH
@@ -88,17 +90,31 @@ class OursDurable(Ours):
 
 
 @dataclass(slots=True)
+class Ledger:
+    """What was posted into one folder and handed out of it, by all who share the folder."""
+
+    posted: int = 0
+    claimed: list[int] = field(default_factory=list)
+    left: int = 0
+
+    def lost(self) -> int:
+        """Count tasks that were posted, not claimed, and do not wait either."""
+        return self.posted - len(set(self.claimed)) - self.left
+
+    def twice(self) -> int:
+        """Count tasks that were handed out more than once."""
+        return len(self.claimed) - len(set(self.claimed))
+
+
+@dataclass(slots=True)
 class Runner:
     """One contender in one run: what it did, and how long each verb took."""
 
     queue: peers.Queue
-    waiting: int
+    ledger: Ledger
     rates: list[float] = field(default_factory=list)
     times: dict[str, list[float]] = field(default_factory=lambda: {verb: [] for verb in VERBS})
-    claimed: list[int] = field(default_factory=list)
-    posted: int = 0
     burst: int = 1
-    left: int = 0
 
     def calibrate(self, seconds: float) -> None:
         """Warm up, and find out how many cycles make a burst."""
@@ -126,33 +142,25 @@ class Runner:
     def _cycle(self) -> None:
         clock = time.perf_counter
         begun = clock()
-        self.queue.post(self.posted)
+        self.queue.post(self.ledger.posted)
         posted = clock()
         found = self.queue.claim()
         claimed = clock()
-        self.posted += 1
+        self.ledger.posted += 1
         if found is None:
             return
         number, handle = found
         taken = clock()
         self.queue.ack(handle)
         ended = clock()
-        self.claimed.append(number)
+        self.ledger.claimed.append(number)
         for verb, took in zip(VERBS, (posted - begun, claimed - posted, ended - taken), strict=True):
             self.times[verb].append(took * 1e6)
 
     def close(self) -> None:
         """Count what is left, and close the queue."""
-        self.left = self.queue.waiting()
+        self.ledger.left = self.queue.waiting()
         self.queue.close()
-
-    def lost(self) -> int:
-        """Count tasks that were posted, not claimed, and do not wait either."""
-        return self.posted - len(set(self.claimed)) - self.left
-
-    def twice(self) -> int:
-        """Count tasks that were handed out more than once."""
-        return len(self.claimed) - len(set(self.claimed))
 
     def row(self, floors: dict[bool, Runner]) -> tuple[str, ...]:
         """Return what is shown of it."""
@@ -162,52 +170,52 @@ class Runner:
             f"{table.number(table.median(seen))} / {table.number(table.p95(seen))}" for seen in self.times.values()
         ]
         rate, between = table.number(table.median(self.rates)), table.spread(self.rates)
-        return self.queue.name, rate, between, of_floor, *verbs, str(self.lost()), str(self.twice())
+        return self.queue.name, rate, between, of_floor, *verbs, str(self.ledger.lost()), str(self.ledger.twice())
 
 
-def _fill(runner: Runner) -> bool:
-    """Fill to the mark; a peer that takes too long is left out."""
-    end = time.monotonic() + (FILL_S if runner.queue.module else 600)
-    while runner.posted < runner.waiting:
-        if time.monotonic() > end:
+def _fill(queue: peers.Queue, ledger: Ledger, size: int) -> bool:
+    """Fill to the mark; a peer that would take too long is left out."""
+    start = time.monotonic()
+    while ledger.posted < size:
+        many = min(2000, size - ledger.posted)
+        queue.fill(range(ledger.posted, ledger.posted + many))
+        ledger.posted += many
+        if queue.module and (time.monotonic() - start) / ledger.posted * size > FILL_S:
             return False
-        many = min(2000, runner.waiting - runner.posted)
-        runner.queue.fill(range(runner.posted, runner.posted + many))
-        runner.posted += many
     return True
 
 
-def alone(root: Path, sizes: Iterable[int], *, rounds: int, tapes: dict[bool, Tape]) -> list[tuple[int, list[Runner]]]:
+def _contenders(root: Path, tapes: dict[bool, Tape]) -> list[list[peers.Queue]]:
+    """Make the queues; those in one list share a folder and what is in it."""
+    counters = {"post": 0, "claim": 0}
+    return [
+        [Ours(root / "ours"), OursDurable(root / "ours")],
+        [Floor(root / "floor", tapes[False], counters), DurableFloor(root / "floor", tapes[True], counters)],
+        *([peer(root / str(at))] for at, peer in enumerate(peers.installed())),
+    ]
+
+
+def alone(root: Path, size: int, *, rounds: int, tapes: dict[bool, Tape]) -> list[Runner]:
     """Run the cycle in one process with so many tasks waiting; return what each contender did."""
-    done = []
-    chance = random.Random(7)
-    for size in sizes:
-        folder = apart(root / f"waiting-{size}")
-        made: list[peers.Queue] = [
-            Ours(folder / "ours"),
-            OursDurable(folder / "durable"),
-            Floor(folder / "floor", tapes[False]),
-            DurableFloor(folder / "durable-floor", tapes[True]),
-            *(peer(folder / str(at)) for at, peer in enumerate(peers.installed())),
-        ]
-        runners = []
-        for each in made:
-            start = time.monotonic()
-            runner = Runner(each, size)
-            if _fill(runner):
-                runner.calibrate(BURST_S)
-                runners.append(runner)
-                progress(f"{each.name}: {size} waiting after {time.monotonic() - start:.1f} s")
-            else:
-                each.close()
-                progress(f"{each.name}: {size} waiting were not to be had in {FILL_S:.0f} s, left out")
-        for _ in range(rounds):
-            for runner in chance.sample(runners, len(runners)):
-                runner.run()
-        for runner in runners:
-            runner.close()
-        done.append((size, runners))
-    return done
+    chance, runners = random.Random(7), list[Runner]()
+    for queues in _contenders(apart(root / f"waiting-{size}"), tapes):
+        start, ledger = time.monotonic(), Ledger()
+        if not _fill(queues[0], ledger, size):
+            progress(f"{queues[0].name}: left out, {size:,} waiting are not to be had in {FILL_S:.0f} s")
+            continue
+        for queue in queues:
+            runners.append(Runner(queue, ledger))
+            runners[-1].calibrate(BURST_S)
+        progress(f"{queues[0].name}: {size:,} waiting after {time.monotonic() - start:.0f} s")
+    end = time.monotonic() + RUN_S
+    for turn in range(rounds):
+        if turn >= 3 and time.monotonic() > end:
+            break
+        for runner in chance.sample(runners, len(runners)):
+            runner.run()
+    for runner in runners:
+        runner.close()
+    return runners
 
 
 def tables(done: list[tuple[int, list[Runner]]], tapes: dict[bool, Tape], report: table.Report) -> None:
@@ -220,7 +228,11 @@ def tables(done: list[tuple[int, list[Runner]]], tapes: dict[bool, Tape], report
         floors = {runner.queue.is_durable: runner for runner in runners if isinstance(runner.queue, Floor)}
         rows = [runner.row(floors) for runner in runners]
         goals = [goal for runner in runners for goal in _goals(size, runner, runners, floors)]
-        goals += [table.Goal(f"lost or twice, {size} waiting", 0, sum(r.lost() + r.twice() for r in _ours(runners)))]
+        goals += [
+            table.Goal(
+                f"lost or twice, {size} waiting", 0, sum(r.ledger.lost() + r.ledger.twice() for r in _ours(runners))
+            )
+        ]
         report.add(table.Table(f"One process, {size:,} waiting", head, rows, tuple(notes)), goals)
         notes = []
     first, last = ({r.queue.name: table.median(r.times["claim"]) for r in _ours(runners)} for runners in _ends(done))
@@ -291,7 +303,10 @@ def crowd(root: Path, tasks: dict[bool, int], *, rounds: int) -> dict[type[peers
     done: dict[type[peers.Queue], list[tuple[float, int, int]]] = {kind: [] for kind in shared}
     context = multiprocessing.get_context("spawn")
     folder = apart(root / "crowd")
+    end = time.monotonic() + RUN_S
     for turn in range(rounds):
+        if turn and time.monotonic() > end:
+            break
         for at, kind in enumerate(shared):
             done[kind].append(_crowd_once(context, kind, folder / f"{turn}-{at}", tasks[kind.is_durable]))
         progress(f"4 x 4: round {turn + 1} of {rounds}")

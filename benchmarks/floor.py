@@ -179,15 +179,15 @@ class Floor(Queue):
 
     name: ClassVar[str] = "floor: the bare system calls"
 
-    def __init__(self, root: Path, tape: Tape) -> None:
-        """Make the folders that the tape uses."""
+    def __init__(self, root: Path, tape: Tape, counters: dict[str, int]) -> None:
+        """Make the folders that the tape uses; who shares the folder shares the counters."""
         super().__init__(root)
         self._tape = tape
         self._at: dict[str, int] = {}
         for folder in tape.folders:
             (root / folder).mkdir(parents=True, exist_ok=True)
             self._at[folder] = os.open(root / folder, _FOLDER)
-        self._next = {"post": 0, "claim": 0}
+        self._next = counters
         self._ready: list[list[list[Callable[[], object]]]] = []
         self._now: list[list[Callable[[], object]]] = []
 

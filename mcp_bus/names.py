@@ -15,8 +15,10 @@ from mcp_bus.model import PRIORITIES, Lease, Slot, State
 
 CHANNEL = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}\Z")
 TASK_ID = re.compile(r"req_[0-9a-f]{8,48}\Z")
+KEY = re.compile(r"[0-9a-f]{64}\Z")
 HOLDER = re.compile(r"[A-Za-z0-9_@+~-]{1,64}\Z")
 DAY = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}\Z")
+IN_NAME = re.compile(r"req_[0-9a-f]{8,48}")
 # Names Windows cannot have, with any extension.
 _DEVICES = frozenset({"con", "prn", "aux", "nul", *(f"{d}{n}" for d in ("com", "lpt") for n in range(1, 10))})
 

@@ -26,7 +26,7 @@ from mcp_bus.model import (
     Result,
     Sender,
 )
-from mcp_bus.names import TASK_ID, check_channel
+from mcp_bus.names import KEY, TASK_ID, check_channel
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -252,6 +252,9 @@ def load_body(data: bytes) -> Body:
     requires = _take(ours, "requires", list, [])
     if not all(isinstance(name, str) for name in requires):
         _refuse("bus.requires is not a list of words")
+    key = _take(ours, "key", str, "")
+    if key and not KEY.match(key):  # It becomes a file name.
+        _refuse("bus.key is not a sha256 in hex")
     priority = _take(ours, "priority", int, 0)
     if priority not in PRIORITIES:
         _refuse("bus.priority is out of range")
@@ -271,7 +274,7 @@ def load_body(data: bytes) -> Body:
         max_attempts=_take(ours, "max_attempts", int, None),
         backoff_s=_take(ours, "backoff_s", (int, float), None),
         requires=tuple(sorted({name.lower() for name in requires})),
-        key=_take(ours, "key", str, ""),
+        key=key,
         retry_of=_take(ours, "retry_of", str, ""),
         extra=ours or NOTHING,
     )

@@ -101,5 +101,6 @@ class RecordingFs(Fs):
         self.calls.append(f"unlink {self.path(name, at)}")
 
     def sync_name(self, name: str, at: int) -> None:
+        before = len(self.calls)
         super().sync_name(name, at)
-        self.calls.append(f"sync_name {self.path(name, at)}")
+        self.calls[before:] = [f"sync_name {self.path(name, at)}"]

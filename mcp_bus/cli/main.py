@@ -53,10 +53,10 @@ CODES = """\
 exit codes:
   0  done
   1  an error: the bus, the disk, or a waited-for task was cancelled, expired or answered with an error
-  2  usage: the command, a value or the task's state does not allow it
+  2  usage: the command or a value is wrong
   3  no such task, channel or file; or it was pruned
   4  nothing to claim, or not ended in time
-  5  conflict: someone else was first, or the lease is lost
+  5  conflict: the task's state does not allow it, someone else was first, or the lease is lost
   6  a person is needed: a waited-for task is dead or asks a question
   With several ids, the highest counts.  130: interrupted; 141: nobody reads the output."""
 EXAMPLES = """\

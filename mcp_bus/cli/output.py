@@ -200,8 +200,8 @@ def duration(ms: int) -> str:
     """Return a time span for people: `40 s`, `12 m`, `3 h`, `2 d`."""
     for size, unit in ((DAY, "d"), (HOUR, "h"), (MINUTE, "m")):
         if ms >= 2 * size or (unit != "m" and ms >= size and ms % size == 0):
-            return f"{ms // size} {unit}"
-    return f"{max(0, ms) // 1000} s"
+            return f"{round(ms / size)} {unit}"
+    return f"{round(max(0, ms) / 1000)} s"
 
 
 def ago(then: int, now: int) -> str:

@@ -199,7 +199,9 @@ def submit(call: Call) -> int:
     with call.bus() as bus:
         ticket = Ticket(resolve(bus.store, args.id), args.token)
         if done is not None:
-            bus.ack(ticket, done)
+            kept = bus.ack(ticket, done)
+            if kept.content != done:
+                call.out.note("mcp-bus: an earlier result of this claim was final already, and stays")
         elif args.failed is not None:
             bus.nack(ticket, args.failed, retry_in_s=args.retry_in)
         elif args.release is not None:

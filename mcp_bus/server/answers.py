@@ -146,6 +146,7 @@ def empty(
     looked = [name for name in channels if name in known] if channels else known
     counts = [bus.store.count(name) for name in looked]
     ready, later, out = (sum(c[s] for c in counts) for s in (State.READY, State.SCHEDULED, State.LEASED))
+    out -= sum(task.channel in looked for task in others)
     why = f"nothing to do on {cut(', '.join(channels), 300) if channels else 'any channel'}"
     if ready:
         able = cut(", ".join(capabilities), 300) or "none"

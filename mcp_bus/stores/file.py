@@ -12,7 +12,7 @@ from mcp_bus import lifecycle, names, wire
 from mcp_bus.clock import System
 from mcp_bus.errors import Conflict, CorruptRecord, NotFound
 from mcp_bus.model import ARCHIVED, Attempt, Outcome, Result, Slot, State, Task
-from mcp_bus.stores import mend, publish, story
+from mcp_bus.stores import foreign, graves, mend, publish, story
 from mcp_bus.stores.fsops import Fs
 from mcp_bus.stores.journal import Journal
 from mcp_bus.stores.layout import check_format, once
@@ -53,7 +53,7 @@ class FileStore:
         """Open the bus at `root`."""
         self.durable = durable
         self.tree = Tree(root, fs or Fs(), source or System())
-        self.fs = self.tree.fs
+        self.fs, self.tree.sync = self.tree.fs, durable
         self._reader = Reader(self.tree, source or System())
         self._source = source or System()
         self._published: dict[str, list[str]] = {}
@@ -81,7 +81,7 @@ class FileStore:
             draft = f"{body.id}.{self._source.token(4)}"
             self.fs.create(draft, tmp, data, sync=self.durable)
             if not self._name(body, draft):
-                self._unlink("tmp", draft)
+                self.tree.drop("tmp", draft)
                 return self._kept(body)
             try:
                 self.fs.rename(draft, tmp, target.name, there)
@@ -172,7 +172,7 @@ class FileStore:
         began = self._source.now()
         with self.tree.words():
             if new is None:
-                mend.prune(self.tree, old, sync=self.durable)
+                graves.prune(self.tree, old, sync=self.durable)
             elif isinstance(entry, Result):
                 self._finish(old, new, entry)
             else:
@@ -231,6 +231,7 @@ class FileStore:
         names.check_channel(channel)
         with self.tree.words():
             self.tree.fd("tasks")  # Never makes a bus out of nothing.
+            self.tree.live(f"channels/{channel}")  # What was removed and is open still would be taken for it.
             for part in names.CHANNEL_FOLDERS:
                 self.tree.fd(f"channels/{channel}/{part}", make=True)
             at, tmp = self.tree.fd(f"channels/{channel}"), self.tree.fd("tmp", make=True)
@@ -273,7 +274,7 @@ class FileStore:
             done = mend.after_boot(self.tree, boot_id()) + mend.everything(self.tree, now, sync=self.durable)
             for slot in list(self._suspects):
                 why = self._still_wrong(slot)
-                if why and mend.suspect(self.tree, slot, why, now):
+                if why and foreign.suspect(self.tree, slot, why, now):
                     done.append(f"quarantined {slot.id}: {why}")
             return done
 
@@ -346,7 +347,7 @@ class FileStore:
         if self.durable and (new.state in _RARE or old.state in _RARE):
             self.fs.fsync(there)
         if old.state is State.DEAD:
-            self._unlink(f"channels/{old.channel}/dead", old.id + names.REASON)
+            self.tree.drop(f"channels/{old.channel}/dead", old.id + names.REASON)
 
     def _is_staged(self, old: Slot) -> bool:
         at = self.tree.live(publish.STAGED)
@@ -360,15 +361,6 @@ class FileStore:
         waiting.append(staged)
         if not self.durable or len(waiting) >= BATCH:
             publish.settle(self.tree, self._published, sync=self.durable)
-
-    def _unlink(self, folder: str, name: str) -> None:
-        at = self.tree.live(folder)
-        if at is None:
-            return
-        try:
-            self.fs.unlink(name, at)
-        except FileNotFoundError:
-            return
 
 
 def _in_order(state: State, listed: list[str]) -> list[str]:

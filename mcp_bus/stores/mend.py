@@ -1,4 +1,4 @@
-"""Finishing or undoing what a crash cut off, and putting foreign bytes aside.
+"""Finishing or undoing what a crash cut off.
 
 Everything here is idempotent, may be run by many at once, and may be killed at any step.  It rolls
 forward and never guesses: a draft is a task once it has passed the uniqueness point (a second
@@ -7,13 +7,11 @@ name), a staged result is the result once its lease's name is gone into the arch
 
 from __future__ import annotations
 
-import errno
 from typing import TYPE_CHECKING
 
 from mcp_bus import lifecycle, names, wire
 from mcp_bus.errors import Conflict, CorruptRecord
-from mcp_bus.model import State, day_of
-from mcp_bus.stores import publish
+from mcp_bus.stores import foreign, graves, publish
 
 if TYPE_CHECKING:
     from mcp_bus.model import Body, Slot
@@ -23,13 +21,8 @@ if TYPE_CHECKING:
 ABANDONED = 3_600_000
 # A staged result is left to its own worker for this long.
 PATIENCE = 5_000
-# Foreign bytes may still be being written for this long after their last change.
-SETTLE = 5_000
-SETTLE_OTHER = 60_000
 # Menders of one task who meet; each round is a few calls.
 STEPS_BACK = 1000
-TOMBSTONES = "tombstones"
-QUARANTINE = "quarantine"
 
 
 def everything(tree: Tree, now: int, *, sync: bool) -> list[str]:
@@ -38,7 +31,7 @@ def everything(tree: Tree, now: int, *, sync: bool) -> list[str]:
     done += staged_results(tree, now, sync=sync)
     for channel in tree.names("channels"):
         if names.CHANNEL.match(channel):
-            done += foreign(tree, channel, now)
+            done += foreign.look(tree, channel, now)
     return done
 
 
@@ -60,7 +53,7 @@ def drafts(tree: Tree, now: int, *, only: int = 0) -> list[str]:
         if about.st_nlink > 1 and _finish_draft(tree, name):
             done.append(f"finished the post of {name}")
         elif now - int(about.st_mtime * 1000) > ABANDONED:
-            _drop(tree, "tmp", name)
+            tree.drop("tmp", name)
             done.append(f"removed the abandoned draft {name}")
     return done
 
@@ -74,7 +67,7 @@ def _finish_draft(tree: Tree, name: str) -> bool:
     except FileExistsError:
         own = tree.fs.stat(body.id + ".json", tree.fd("tasks"))
         if own is None or own.st_ino != found.inode:
-            _drop(tree, "tmp", name)  # The same id from elsewhere was first.
+            tree.drop("tmp", name)  # The same id from elsewhere was first.
             return False
     except (CorruptRecord, FileNotFoundError, ValueError):
         return False
@@ -91,7 +84,7 @@ def _place(tree: Tree, name: str, body: Body) -> bool:
     if about is None:
         return False
     if about.st_nlink != own_names(tree, body, about.st_ino) + 1:
-        _drop(tree, "tmp", name)
+        tree.drop("tmp", name)
         return False
     target = names.place(lifecycle.first(body))
     at = tree.fd(f"channels/{body.channel}/{target.folder}", make=True)
@@ -119,7 +112,7 @@ def place_again(tree: Tree, task_id: str) -> bool:
     identity = task_id + ".json"
     for _ in range(STEPS_BACK):
         about = tree.fs.stat(identity, tree.fd("tasks"))
-        if about is None or about.st_nlink > 2 or tombstone(tree, task_id) is not None:
+        if about is None or about.st_nlink > 2 or graves.tombstone(tree, task_id) is not None:
             return False
         try:
             body = wire.load_body(tree.fs.read(identity, tree.fd("tasks"), wire.MAX_FILE).data)
@@ -139,8 +132,8 @@ def identify(tree: Tree, body: Body) -> None:
     identity, key = body.id + ".json", body.key + ".json"
     if tree.fs.stat(identity, tree.fd("tasks")) is not None:
         return
-    if tombstone(tree, body.id) is not None:
-        _drop(tree, "keys", key)
+    if graves.tombstone(tree, body.id) is not None:
+        tree.drop("keys", key)
         msg = f"{body.id!r} was pruned just now"
         raise Conflict(msg, hint="repeat the call")
     try:
@@ -150,12 +143,28 @@ def identify(tree: Tree, body: Body) -> None:
 
 
 def restore(tree: Tree) -> list[str]:
-    """Give every task that lost its state name its place again; for after a power cut."""
+    """Give every task that lost its state name its place again; for after a power cut.
+
+    Counts of names alone would not do: in a bus that was copied without its links, every task seems
+    to have lost its place.
+    """
+    placed = _placed(tree)
     return [
         f"put {name[:-5]} back in its channel"
         for name in tree.names("tasks")
-        if name.endswith(".json") and place_again(tree, name[:-5])
+        if name.endswith(".json") and name[:-5] not in placed and place_again(tree, name[:-5])
     ]
+
+
+def _placed(tree: Tree) -> set[str]:
+    """Return the ids of all tasks that a channel's folder, or its results, show."""
+    found: set[str] = set()
+    for channel in tree.names("channels"):
+        base = f"channels/{channel}"
+        folders = [*names.FOLDERS.values(), "responses", *(f"archive/{day}" for day in tree.names(f"{base}/archive"))]
+        for folder in folders:
+            found.update(match[0] for name in tree.names(f"{base}/{folder}") if (match := names.IN_NAME.search(name)))
+    return found
 
 
 def after_boot(tree: Tree, boot: str) -> list[str]:
@@ -167,9 +176,9 @@ def after_boot(tree: Tree, boot: str) -> list[str]:
         return []
     done = restore(tree)
     for old in tree.names("boots"):
-        _drop(tree, "boots", old)
+        tree.drop("boots", old)
     try:
-        tree.fs.create(f"boot-{boot}", tree.fd("boots"), b"", sync=False)
+        tree.fs.create(f"boot-{boot}", tree.fd("boots", make=True), b"", sync=False)
     except FileExistsError:
         pass
     return done
@@ -234,162 +243,3 @@ def _identity(tree: Tree, task_id: str) -> Body | None:
         return wire.load_body(tree.fs.read(task_id + ".json", tree.fd("tasks"), wire.MAX_FILE).data)
     except (CorruptRecord, FileNotFoundError):
         return None
-
-
-# --- foreign files ----------------------------------------------------------------------------
-
-
-def foreign(tree: Tree, channel: str, now: int) -> list[str]:
-    """Adopt valid messages under strange names; put everything else that is not ours in quarantine."""
-    done: list[str] = []
-    for part in ("requests", "delayed", "processing"):
-        folder = f"channels/{channel}/{part}"
-        for name in tree.names(folder):
-            if names.parse(channel, part, name) is None:
-                done += _stranger(tree, folder, name, now)
-    return done
-
-
-def _stranger(tree: Tree, folder: str, name: str, now: int) -> list[str]:
-    at = tree.live(folder)
-    about = None if at is None else tree.fs.stat(name, at)
-    if at is None or about is None:
-        return []
-    is_message = name.endswith(".json") and not name.startswith(".")
-    if is_message and folder.endswith("requests") and _adopt(tree, folder, name, about.st_nlink):
-        return [f"adopted {name!r}"]
-    quiet = now - int(max(about.st_mtime, about.st_ctime) * 1000)
-    if quiet < (SETTLE if is_message else SETTLE_OTHER):
-        return []
-    return [f"quarantined {name!r}"] if quarantine(tree, folder, name, "it is not a message of this bus", now) else []
-
-
-def _adopt(tree: Tree, folder: str, name: str, links: int) -> bool:
-    """Give a valid message under a strange name its own; a second link may be of an adopter who died."""
-    if links > 2:
-        return False
-    at = tree.fd(folder)
-    try:
-        found = tree.fs.read(name, at, wire.MAX_FILE)
-        body = wire.load_body(found.data)
-        if folder != f"channels/{body.channel}/requests":
-            return False
-        if links == 1:
-            tree.fs.link(name, at, body.id + ".json", tree.fd("tasks", make=True))
-        own = tree.fs.stat(body.id + ".json", tree.fd("tasks"))
-        if own is None or own.st_ino != found.inode:
-            return False
-        tree.fs.rename(name, at, body.id + ".json", at)
-    except (CorruptRecord, OSError):
-        return False
-    return True
-
-
-def suspect(tree: Tree, slot: Slot, why: str, now: int) -> bool:
-    """Quarantine a file whose name is right and whose bytes are not, once it has settled."""
-    place = names.place(slot)
-    folder = f"channels/{slot.channel}/{place.folder}"
-    at = tree.live(folder)
-    about = None if at is None else tree.fs.stat(place.name, at)
-    if about is None or now - int(max(about.st_mtime, about.st_ctime) * 1000) < SETTLE:
-        return False
-    return quarantine(tree, folder, place.name, why, now)
-
-
-def quarantine(tree: Tree, folder: str, name: str, why: str, now: int) -> bool:
-    """Move whatever has a name out of the way, unopened, with a reason beside it."""
-    kept = f"{now}-{tree.token(4)}"
-    at = tree.fd(QUARANTINE, make=True)
-    where = ascii(f"{folder}/{name}")[1:-1]
-    reason = wire.dumps({"was": where, "reason": why, "at": wire.stamp(now)})
-    tree.fs.create(kept + names.REASON, at, reason, sync=False)
-    try:
-        tree.fs.rename(name, tree.fd(folder), kept, at)
-    except FileNotFoundError:
-        _drop(tree, QUARANTINE, kept + names.REASON)
-        return False
-    return True
-
-
-# --- what was pruned --------------------------------------------------------------------------
-
-
-def _grave(task_id: str) -> str:
-    return day_of(int(task_id[4:16], 16) % 10**14) + ".txt"
-
-
-def bury(tree: Tree, slot: Slot, *, sync: bool) -> None:
-    """Write down that a task ended and is about to be pruned."""
-    if tombstone(tree, slot.id) is None:
-        line = f"{slot.id} {slot.state} {slot.day}\n".encode()
-        at = tree.fd(TOMBSTONES, make=True)
-        tree.fs.append(_grave(slot.id), at, line, sync=sync)
-        if sync:
-            tree.fs.fsync(at)
-
-
-def tombstone(tree: Tree, task_id: str) -> str | None:
-    """Return how and when a pruned task ended, such as `done on 2026-11-21`; None if it was not pruned."""
-    at = tree.live(TOMBSTONES)
-    if at is None:
-        return None
-    try:
-        data = tree.fs.read(_grave(task_id), at, 256 * 1024 * 1024).data
-    except (CorruptRecord, FileNotFoundError):
-        return None
-    start = data.rfind(task_id.encode() + b" ")  # The last: an earlier line may have been cut off.
-    if start < 0:
-        return None
-    _, state, day = (data[start:].split(b"\n", 1)[0].decode("ascii", "replace").split(" ") + ["", ""])[:3]
-    return f"{state} on {day}" if state in list(State) else None
-
-
-def prune(tree: Tree, old: Slot, *, sync: bool) -> None:
-    """Forget an ended task: tombstone first, its place last, so that a crash leaves no zombie and no leftover.
-
-    Raises:
-        Conflict: it is not there any more, or what is there is not the task of that id.
-    """
-    place, base = names.place(old), f"channels/{old.channel}/"
-    at, identity, key = tree.live(base + place.folder), old.id + ".json", ""
-    about = None if at is None else tree.fs.stat(place.name, at)
-    own = tree.fs.stat(identity, tree.fd("tasks"))
-    if at is None or about is None or (own is not None and own.st_ino != about.st_ino):
-        msg = f"{old.id!r} is not {old.state} any more"
-        raise Conflict(msg)
-    try:
-        key = wire.load_body(tree.fs.read(place.name, at, wire.MAX_FILE).data).key
-    except (CorruptRecord, FileNotFoundError):
-        pass  # The rest can be forgotten without it.
-    bury(tree, old, sync=sync)
-    taken = tree.fs.stat(key + ".json", tree.fd("keys", make=True)) if key else None
-    if taken is not None and taken.st_ino == about.st_ino:
-        _drop(tree, "keys", key + ".json")  # Before the identity, or a post of the key would make a new one.
-    _drop(tree, "tasks", identity)
-    _drop(tree, base + "responses", old.id + ".json")
-    for name in tree.names(f"{base}attempts/{old.id}"):
-        _drop(tree, f"{base}attempts/{old.id}", name)
-    remove_folder(tree, f"{base}attempts", old.id)
-    _drop(tree, base + place.folder, place.name)
-
-
-def remove_folder(tree: Tree, parent: str, name: str) -> None:
-    """Remove a folder if it is empty."""
-    at = tree.live(parent)
-    if at is None:
-        return
-    tree.forget()
-    try:
-        tree.fs.rmdir(name, tree.fd(parent))
-    except FileNotFoundError:
-        return
-    except OSError as error:
-        if error.errno not in (errno.ENOTEMPTY, errno.EEXIST, errno.ENOTDIR):
-            raise
-
-
-def _drop(tree: Tree, folder: str, name: str) -> None:
-    try:
-        tree.fs.unlink(name, tree.fd(folder))
-    except FileNotFoundError:
-        return

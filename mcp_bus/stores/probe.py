@@ -148,11 +148,15 @@ def _try(tree: Tree, first: str, second: str, at: int) -> str:
 
 
 def boot_id() -> str:
-    """Return a word that changes when the machine starts anew; empty where there is none."""
+    """Return a word that changes when the machine starts anew.
+
+    Where the kernel gives none, the time it started, which may seem to change more often: what
+    depends on it is then done more often than it need be.
+    """
     try:
         return Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
     except OSError:
-        return ""
+        return f"at-{int(time.time() - time.monotonic()) // 60}"
 
 
 def host_owner() -> int:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from mcp_bus import lifecycle, names, wire
 from mcp_bus.errors import Conflict, CorruptRecord, Gone
 from mcp_bus.model import Attempt, Lease, Result, Slot, State
-from mcp_bus.stores import mend, publish
+from mcp_bus.stores import graves, mend, publish
 
 if TYPE_CHECKING:
     from mcp_bus.clock import Source
@@ -34,7 +34,7 @@ class Reader:
         try:
             found = self._tree.fs.read(task_id + ".json", self._tree.fd("tasks"), wire.MAX_FILE)
         except FileNotFoundError:
-            ended = mend.tombstone(self._tree, task_id)
+            ended = graves.tombstone(self._tree, task_id)
             if ended is None:
                 return None
             msg = f"{task_id!r} has expired from the bus: it ended {ended} and was pruned after its retention time"

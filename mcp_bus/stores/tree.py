@@ -46,6 +46,7 @@ class Tree:
         self.root = root
         self.fs = fs
         self.token = source.token
+        self.sync = True
         self._open: OrderedDict[str, int] = OrderedDict()
         self._root = -1
         self._words = Words(self)
@@ -93,7 +94,8 @@ class Tree:
             self.fs.mkdir(name, at)
         except FileExistsError:
             return
-        self.fs.fsync(at)
+        if self.sync:
+            self.fs.fsync(at)
 
     def live(self, path: str) -> int | None:
         """Return the descriptor of a folder that still has its name, or None if it is missing."""
@@ -119,6 +121,16 @@ class Tree:
             return self.fs.names(fd)
         except FileNotFoundError:
             return []
+
+    def drop(self, path: str, name: str) -> None:
+        """Remove a name from a folder, if both are there."""
+        at = self.live(path)
+        if at is None:
+            return
+        try:
+            self.fs.unlink(name, at)
+        except FileNotFoundError:
+            return
 
     def forget(self) -> None:
         """Close all folders but the root; they are opened again when needed."""

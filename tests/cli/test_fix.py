@@ -58,7 +58,7 @@ def test_retry_with_another_body_posts_a_task_in_its_place(cli: Cli) -> None:
     made = cli.json("retry", old, "--body", "do it well", "--note", "clearer")["tasks"][0]["task"]
     assert (made["retry_of"], made["body"], made["state"]) == (old, "do it well", "ready")
     assert cli.state(old) == "cancelled"
-    assert cli.main("undo", old)[0] == 2
+    assert cli.main("undo", old)[0] == 5
 
 
 def test_retry_takes_its_body_from_stdin(cli: Cli) -> None:
@@ -92,7 +92,7 @@ def test_a_finished_task_is_refused_with_what_to_do_instead(cli: Cli, verb: str,
     task_id, token = cli.claim()
     cli.json("submit", task_id, "--token", token, "--done", "x")
     code, out, err = cli.main(verb, task_id)
-    assert (code, out) == (2, "")
+    assert (code, out) == (5, "")
     assert f"cannot {verb}" in err
     assert hint in err
     assert cli.state(task_id) == "done"

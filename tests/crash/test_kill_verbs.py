@@ -217,6 +217,8 @@ def test_a_result_is_whole_or_not_there_whenever_its_worker_dies(disk: Path) -> 
             bus.ack(ticket, long)
 
     for said, crashed in Points(root, disk, work):
+        staged = [auditor.load(path)["result"] for path in (crashed / "staged").iterdir()]
+        assert set(staged) <= {long}, f"half a result among the staged ones: {said}"
         with open_at(crashed, agent="bob", offset=10_000) as bus:
             sweep(bus)
         assert set(auditor.sound(crashed).results.values()) <= {long}, said

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from mcp_bus.model import State
 from mcp_bus.recovery import sweep
 from mcp_bus.stores import layout
 from tests.crash import auditor
@@ -30,7 +31,7 @@ from tests.crash.crowd import (
 from tests.crash.victim import HOUR, Signal, Steps, copy, cut_off, ended, fork, open_at
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
     from pathlib import Path
 
     from mcp_bus.model import Ticket
@@ -278,3 +279,40 @@ def test_two_menders_who_both_step_back_do_not_leave_the_task_without_a_place(ro
         thread.join(timeout=60)
     assert not any(barrier.broken for barrier in barriers.values())
     assert auditor.settled(root).states == {task_id: "ready"}
+
+
+class Interrupted(Steps):
+    """Lets someone else do something before a step."""
+
+    def __init__(self, step: int, other: Callable[[], object]) -> None:
+        super().__init__()
+        self._step = step
+        self._other = other
+
+    def before(self, number: int, op: Op) -> None:
+        del op
+        if number == self._step:
+            self._other()
+
+
+def test_a_key_posted_again_while_its_task_is_pruned_is_the_old_task_or_a_new_one(disk: Path, root: Path) -> None:
+    with quick(root, "ann") as bus:
+        old = bus.post(CHANNEL, "x", key="k").id
+        bus.cancel(old)
+        (slot,) = bus.store.scan(CHANNEL, State.CANCELLED)
+
+    def repost(at: Path, told: list[str]) -> None:
+        with quick(at, "ann") as bus:
+            told.append(bus.post(CHANNEL, "x", key="k").id)
+
+    for step in range(30):
+        at, told = copy(root, disk / f"step-{step}"), list[str]()
+        with open_at(at, Interrupted(step, lambda at=at, told=told: repost(at, told))) as bus:  # type: ignore[misc]  # defaults in a lambda
+            bus.store.swap(slot, None)
+        states = auditor.settled(at).states
+        assert old not in states, step
+        if not told:
+            assert step > 4
+            return
+        assert set(told) == set(states) or (told == [old] and not states), f"step {step}: {told}, {states}"
+    pytest.fail("thirty steps and no end")

@@ -104,6 +104,42 @@ async def test_a_wait_for_results_is_told_of_every_end(place: Path, era: str, bo
     assert took < TOLD_S
 
 
+@pytest.mark.usefixtures("unpolled")
+@pytest.mark.parametrize("end", ["its time is up", "it is cancelled", "it got a task"])
+async def test_who_waits_is_told_also_when_who_listened_for_all_is_gone(
+    place: Path, era: str, bob: Bus, end: str
+) -> None:
+    got: list[str] = []
+    async with desk(place, era) as ann, anyio.create_task_group() as group:
+
+        async def wait(channel: str, wait_s: float = 20.0) -> None:
+            got.append(await ann.call("claim_next", channels=[channel], wait_s=wait_s))
+
+        first = anyio.CancelScope()
+
+        async def listen() -> None:
+            with first:
+                await wait("first", 0.2 if end == "its time is up" else 20)
+
+        group.start_soon(listen)
+        await ann.call("list_channels")
+        group.start_soon(wait, "second")
+        group.start_soon(wait, "third")
+        await ann.call("list_channels")
+        if end == "it is cancelled":
+            first.cancel()
+        else:
+            if end == "it got a task":
+                bob.post("first", "x")
+            await until(lambda: got, "the first was not told", within=5)
+        await ann.call("list_channels")
+        told = len(got)
+        bob.post("third", "x")
+        await until(lambda: len(got) == told + 1, "the third was not told", within=5)
+        bob.post("second", "x")
+        await until(lambda: len(got) == told + 2, "the second was not told", within=5)
+
+
 async def test_a_claim_in_one_process_is_told_of_a_post_in_another(place: Path, era: str) -> None:
     async with serving(process(place), era) as ann:
         await ann.call("list_channels")

@@ -1,0 +1,97 @@
+"""Bytes that somebody else put into the folders: adopted if they are messages, put aside if not.
+
+Never opened if they are not regular files, never fatal, never in the way of the rest.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from mcp_bus import names, wire
+from mcp_bus.errors import CorruptRecord
+
+if TYPE_CHECKING:
+    from mcp_bus.model import Slot
+    from mcp_bus.stores.tree import Tree
+
+# Foreign bytes may still be being written for this long after their last change.
+SETTLE = 5_000
+SETTLE_OTHER = 60_000
+QUARANTINE = "quarantine"
+
+
+def look(tree: Tree, channel: str, now: int) -> list[str]:
+    """Adopt valid messages under strange names; put everything else that is not ours in quarantine."""
+    done: list[str] = []
+    known = frozenset(tree.names("tasks"))
+    for part in ("requests", "delayed", "processing"):
+        folder = f"channels/{channel}/{part}"
+        for name in tree.names(folder):
+            slot = names.parse(channel, part, name)
+            if slot is None:
+                done += _stranger(tree, folder, name, now)
+            elif part == "requests" and f"{slot.id}.json" not in known and _adopt(tree, folder, name, 1):
+                done.append(f"adopted {name!r}")
+    return done
+
+
+def _stranger(tree: Tree, folder: str, name: str, now: int) -> list[str]:
+    at = tree.live(folder)
+    about = None if at is None else tree.fs.stat(name, at)
+    if at is None or about is None:
+        return []
+    is_message = name.endswith(".json") and not name.startswith(".")
+    if is_message and folder.endswith("requests") and _adopt(tree, folder, name, about.st_nlink):
+        return [f"adopted {name!r}"]
+    quiet = now - int(max(about.st_mtime, about.st_ctime) * 1000)
+    if quiet < (SETTLE if is_message else SETTLE_OTHER):
+        return []
+    return [f"quarantined {name!r}"] if quarantine(tree, folder, name, "it is not a message of this bus", now) else []
+
+
+def _adopt(tree: Tree, folder: str, name: str, links: int) -> bool:
+    """Give a valid message under a strange name its own; a second link may be of an adopter who died."""
+    if links > 2:
+        return False
+    at = tree.fd(folder)
+    try:
+        found = tree.fs.read(name, at, wire.MAX_FILE)
+        body = wire.load_body(found.data)
+        if folder != f"channels/{body.channel}/requests":
+            return False
+        if links == 1:
+            tree.fs.link(name, at, body.id + ".json", tree.fd("tasks", make=True))
+        own = tree.fs.stat(body.id + ".json", tree.fd("tasks"))
+        if own is None or own.st_ino != found.inode:
+            return False
+        if not name.startswith(body.id + "."):
+            tree.fs.rename(name, at, body.id + ".json", at)
+    except (CorruptRecord, OSError):
+        return False
+    return True
+
+
+def suspect(tree: Tree, slot: Slot, why: str, now: int) -> bool:
+    """Quarantine a file whose name is right and whose bytes are not, once it has settled."""
+    place = names.place(slot)
+    folder = f"channels/{slot.channel}/{place.folder}"
+    at = tree.live(folder)
+    about = None if at is None else tree.fs.stat(place.name, at)
+    if about is None or now - int(max(about.st_mtime, about.st_ctime) * 1000) < SETTLE:
+        return False
+    return quarantine(tree, folder, place.name, why, now)
+
+
+def quarantine(tree: Tree, folder: str, name: str, why: str, now: int) -> bool:
+    """Move whatever has a name out of the way, unopened, with a reason beside it."""
+    kept = f"{now}-{tree.token(4)}"
+    at = tree.fd(QUARANTINE, make=True)
+    where = ascii(f"{folder}/{name}")[1:-1]
+    reason = wire.dumps({"was": where, "reason": why, "at": wire.stamp(now)})
+    tree.fs.create(kept + names.REASON, at, reason, sync=False)
+    try:
+        tree.fs.rename(name, tree.fd(folder), kept, at)
+    except FileNotFoundError:
+        tree.drop(QUARANTINE, kept + names.REASON)
+        return False
+    return True
