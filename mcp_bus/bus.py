@@ -81,13 +81,14 @@ class Bus(Operator):
         """
         names.check_channel(channel)
         checked = draft.check(dict(options))
+        content = draft.check_size(wire.text_of(body), "body")
         policy = self._policy(channel)
         is_new = policy is None
         if policy is None:
             self.store.declare(channel)
             policy = self.store.policy(channel)
         made = draft.body(
-            self._ids.next(), channel, wire.text_of(body), self.sender(), checked, now=self.source.now(), policy=policy
+            self._ids.next(), channel, content, self.sender(), checked, now=self.source.now(), policy=policy
         )
         kept = self.store.add(made)
         if kept.id != made.id and not draft.same(kept, made):

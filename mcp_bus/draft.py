@@ -119,8 +119,7 @@ def _kind(value: object) -> str:
 def body(  # noqa: PLR0913  one argument per source: id, place, words, sender, options, time and rules
     task_id: str, channel: str, content: str, sender: Sender, options: dict[str, Any], *, now: int, policy: Policy
 ) -> Body:
-    """Make the body of a new task out of checked options."""
-    check_size(content, "body")
+    """Make the body of a new task out of checked options and content."""
     delay_s, ttl_s = options.get("delay_s", 0), options.get("ttl_s", policy.ttl_s)
     key = options.get("key", "")
     not_before = now + int(delay_s * 1000) if delay_s else 0

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, NamedTuple
 
 from mcp_bus import names
-from mcp_bus.errors import BusError, Conflict, CorruptRecord, Gone, InvalidRequest, NotFound
+from mcp_bus.errors import BusError, Conflict, CorruptRecord, Gone, InvalidRequest, NotFound, StoreUnavailable
 from mcp_bus.model import ENDED, MAX_CONTENT, Policy, State
 
 if TYPE_CHECKING:
@@ -179,9 +179,15 @@ def ending(bus: Bus, task_id: str) -> Ending:
 
 
 def safe_ending(bus: Bus, task_id: str) -> Ending:
-    """Return `ending`, with an unreadable or unknown task as an ending of its own kind."""
+    """Return `ending`, with an unreadable or unknown task as an ending of its own kind.
+
+    Raises:
+        StoreUnavailable: the medium failed, which says nothing about the task.
+    """
     try:
         return ending(bus, task_id)
+    except StoreUnavailable:
+        raise
     except Conflict:
         return Ending(task_id, None, is_over=False, error="it is on the move")
     except BusError as error:

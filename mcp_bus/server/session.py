@@ -194,9 +194,9 @@ class Session:
             self.tend()
 
     def tend(self) -> None:
-        """Sweep the bus, if it is open and may be changed."""
+        """Sweep the bus, if it is open (a read-only one does not sweep)."""
         try:
-            if self._bus is not None and not self.config["read_only"]:
+            if self._bus is not None:
                 self._bus.tend()
         except BusError as error:
             logger.warning("the sweep failed: %s", error)

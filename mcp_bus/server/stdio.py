@@ -11,7 +11,7 @@ On Windows the SDK's own transport serves, and only the end of input stops it. E
 3. A frame that was begun is finished, or the connection is over. Frames leave in the order of `send`, which
    returns when the kernel has its frame. A client that stops reading stops us.
 4. Bad input costs its sender an error, and nobody else anything.
-5. End of input, SIGINT, SIGTERM and a client that no longer reads take one path: the input ends, handlers are
+5. End of input, SIGINT, SIGTERM, SIGHUP and a client that no longer reads take one path: the input ends, handlers are
    cancelled, then the lifespan's exit and `on_close` run, uncancelled.
 """
 
@@ -55,7 +55,8 @@ MAX_QUEUED = 8 * 1024 * 1024  # bytes of answers the client has not read, beyond
 DRAIN_S = 0.25  # what handlers that run at the end of input have to finish and be answered
 STALL_S = 0.5  # a client that takes nothing for so long, once we are stopping, counts as gone
 PATIENCE_S = 2.0  # a signal that finds the stop already this old ends the process at once, with code 1
-_STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+# A terminal that closes sends SIGHUP.
+_STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, *([signal.SIGHUP] if hasattr(signal, "SIGHUP") else []))
 
 logger = logging.getLogger(__name__)
 

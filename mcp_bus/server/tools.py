@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, cast
 import anyio
 
 from mcp_bus import find
-from mcp_bus.errors import BusError, InvalidRequest, StoreUnavailable
+from mcp_bus.errors import InvalidRequest
 from mcp_bus.model import OPEN, Ticket
 from mcp_bus.server import answers, args
 
@@ -136,26 +136,16 @@ async def await_results(call: Call, given: args.AwaitResults) -> str:
 
     def look() -> bool | None:
         call.session.tend()
-        latest[:] = [_ending(bus, name) for name in names]
+        latest[:] = [find.safe_ending(bus, name) for name in names]
         return True if all(item.is_over for item in latest) else None
 
     async def progress(waited: float) -> None:
         over = sum(item.is_over for item in latest)
         await call.progress(waited, wait_s, f"{over} of {len(latest)} ended")
 
-    channels = sorted({task.channel for item in (_ending(bus, name) for name in names) if (task := item.task)})
+    channels = sorted({task.channel for item in (find.safe_ending(bus, name) for name in names) if (task := item.task)})
     await call.session.waker.wait_for(bus, look, channels=channels, wait_s=wait_s, progress=progress)
     return answers.awaited(latest, bus.source.token(6), anyio.current_time() - start)
-
-
-def _ending(bus: Bus, task_id: str) -> find.Ending:
-    """Return how a task stands; that the medium failed is no ending."""
-    try:
-        return find.ending(bus, task_id)
-    except StoreUnavailable:
-        raise
-    except BusError:
-        return find.safe_ending(bus, task_id)
 
 
 async def list_channels(call: Call, given: args.ListChannels) -> str:

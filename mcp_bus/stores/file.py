@@ -256,10 +256,8 @@ class FileStore:
                 listed = self.tree.names(base + folder)
                 made[state] = sum(n.endswith(".json") and not n.endswith(names.REASON) for n in listed)
             for day in self.tree.names(base + "archive"):
-                for name in self.tree.names(f"{base}archive/{day}"):
-                    ended = names.end_of(name)
-                    if ended is not None:
-                        made[ended] += 1
+                ends = [names.end_of(name) for name in self.tree.names(f"{base}archive/{day}")]
+                made |= {state: made[state] + ends.count(state) for state in ARCHIVED}
         return made
 
     def ids(self) -> list[str]:

@@ -30,9 +30,16 @@ def look(tree: Tree, channel: str, now: int) -> list[str]:
             slot = names.parse(channel, part, name)
             if slot is None:
                 done += _stranger(tree, folder, name, now)
-            elif part == "requests" and f"{slot.id}.json" not in known and _adopt(tree, folder, name, 1):
-                done.append(f"adopted {name!r}")
+            elif part == "requests" and f"{slot.id}.json" not in known:
+                done += _unlinked(tree, folder, name)
     return done
+
+
+def _unlinked(tree: Tree, folder: str, name: str) -> list[str]:
+    """Give a task that another program wrote under its right name its identity."""
+    about = tree.fs.stat(name, tree.fd(folder))
+    adopted = about is not None and _adopt(tree, folder, name, about.st_nlink)
+    return [f"adopted {name!r}"] if adopted else []
 
 
 def _stranger(tree: Tree, folder: str, name: str, now: int) -> list[str]:
@@ -64,10 +71,25 @@ def _adopt(tree: Tree, folder: str, name: str, links: int) -> bool:
         own = tree.fs.stat(body.id + ".json", tree.fd("tasks"))
         if own is None or own.st_ino != found.inode:
             return False
-        if not name.startswith(body.id + "."):
-            tree.fs.rename(name, at, body.id + ".json", at)
+        tree.fs.rename(name, at, body.id + ".json", at)
     except (CorruptRecord, OSError):
         return False
+    return True
+
+
+def _introduce(tree: Tree, folder: str, name: str, task_id: str) -> bool:
+    """Give a message that was put under its right name by hand its identity, before anybody claims it."""
+    at = tree.live(folder)
+    if at is None:
+        return False
+    try:
+        found = tree.fs.read(name, at, wire.MAX_FILE)
+        body = wire.load_body(found.data)
+        if found.links != 1 or body.id != task_id or folder != f"channels/{body.channel}/requests":
+            return False
+        tree.fs.link(name, at, task_id + ".json", tree.fd("tasks", make=True))
+    except (CorruptRecord, OSError):
+        return False  # Claimed meanwhile, still being written, or wrong: whoever claims it finds out.
     return True
 
 

@@ -7,6 +7,7 @@ symlink in between.
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import stat
@@ -94,14 +95,10 @@ class Fs:
         self.close(fd)
 
     def _drop(self, fd: int, name: str, at: int) -> None:
-        try:
+        with contextlib.suppress(OSError):
             self.close(fd)
-        except OSError:
-            pass
-        try:
+        with contextlib.suppress(OSError):
             self.unlink(name, at)
-        except OSError:
-            pass
 
     def sync_name(self, name: str, at: int) -> None:
         """Make the content of an existing file durable."""

@@ -42,7 +42,7 @@ def tombstone(tree: Tree, task_id: str) -> str | None:
     start = data.rfind(task_id.encode() + b" ")  # The last: an earlier line may have been cut off.
     if start < 0:
         return None
-    _, state, day = (data[start:].split(b"\n", 1)[0].decode("ascii", "replace").split(" ") + ["", ""])[:3]
+    _, state, day = ([*data[start:].split(b"\n", 1)[0].decode("ascii", "replace").split(" "), "", ""])[:3]
     return f"{state} on {day}" if state in list(State) else None
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from typing import TYPE_CHECKING
 
@@ -109,10 +110,8 @@ def _once(tree: Tree, name: str, data: bytes, source: Source) -> None:
 def once(tree: Tree, draft: str, name: str, at: int) -> None:
     """Give a draft in `tmp/` its name, unless the name is taken: then it stays as it is."""
     tmp = tree.fd("tmp")
-    try:
+    with contextlib.suppress(FileExistsError):
         tree.fs.link(draft, tmp, name, at)
-    except FileExistsError:
-        pass
     tree.fs.unlink(draft, tmp)
 
 

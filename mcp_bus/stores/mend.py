@@ -7,6 +7,7 @@ name), a staged result is the result once its lease's name is gone into the arch
 
 from __future__ import annotations
 
+import contextlib
 from typing import TYPE_CHECKING
 
 from mcp_bus import lifecycle, names, wire
@@ -163,7 +164,8 @@ def _placed(tree: Tree) -> set[str]:
         base = f"channels/{channel}"
         folders = [*names.FOLDERS.values(), "responses", *(f"archive/{day}" for day in tree.names(f"{base}/archive"))]
         for folder in folders:
-            found.update(match[0] for name in tree.names(f"{base}/{folder}") if (match := names.IN_NAME.search(name)))
+            listed = (name for name in tree.names(f"{base}/{folder}") if not name.endswith(names.REASON))
+            found.update(match[0] for name in listed if (match := names.IN_NAME.search(name)))
     return found
 
 
@@ -177,10 +179,8 @@ def after_boot(tree: Tree, boot: str) -> list[str]:
     done = restore(tree)
     for old in tree.names("boots"):
         tree.drop("boots", old)
-    try:
+    with contextlib.suppress(FileExistsError):
         tree.fs.create(f"boot-{boot}", tree.fd("boots", make=True), b"", sync=False)
-    except FileExistsError:
-        pass
     return done
 
 

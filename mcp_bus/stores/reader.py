@@ -29,6 +29,7 @@ class Reader:
         self._source = source
 
     def identity(self, task_id: str) -> Body | None:
+        """Return the body kept under an id, or None; see `Store.get` for the errors."""
         if not names.TASK_ID.match(task_id):
             return None
         try:
@@ -129,6 +130,7 @@ class Reader:
         return slot._replace(lease=lease)
 
     def result(self, slot: Slot) -> Result | None:
+        """Return the result of a task that is done, publishing it if its worker did not get so far."""
         for _ in range(2):
             try:
                 at = self._tree.fd(publish.responses(slot.channel))
@@ -140,6 +142,7 @@ class Reader:
         return None
 
     def history(self, slot: Slot) -> tuple[Attempt, ...]:
+        """Return a task's history, oldest line first, as far as it can be read."""
         folder, lines = f"channels/{slot.channel}/attempts/{slot.id}", []
         for name in sorted(self._tree.names(folder)):
             try:

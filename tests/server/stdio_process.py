@@ -270,6 +270,10 @@ def interrupt(process: Process) -> None:
     process.popen.send_signal(signal.SIGINT)
 
 
+def hang_up(process: Process) -> None:
+    process.popen.send_signal(signal.SIGHUP)
+
+
 def terminate(process: Process) -> None:
     process.popen.send_signal(signal.SIGTERM)
 

@@ -18,6 +18,7 @@ from tests.server.stdio_process import (
     blocking,
     both_at_once,
     close_stdin,
+    hang_up,
     interrupt,
     request,
     starting,
@@ -123,7 +124,7 @@ def test_the_null_device_as_input_is_an_end_of_input(start: Callable[..., Proces
 # Stopping
 
 
-STOPS = [close_stdin, interrupt, terminate, both_at_once]
+STOPS = [close_stdin, interrupt, terminate, hang_up, both_at_once]
 
 
 @pytest.mark.parametrize("stop", STOPS)

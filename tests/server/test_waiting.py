@@ -135,9 +135,9 @@ async def test_who_waits_is_told_also_when_who_listened_for_all_is_gone(
         await ann.call("list_channels")
         told = len(got)
         bob.post("third", "x")
-        await until(lambda: len(got) == told + 1, "the third was not told", within=5)
+        await until(lambda: len(got) == told + 1, "the third was not told", within=3)
         bob.post("second", "x")
-        await until(lambda: len(got) == told + 2, "the second was not told", within=5)
+        await until(lambda: len(got) == told + 2, "the second was not told", within=3)
 
 
 async def test_a_claim_in_one_process_is_told_of_a_post_in_another(place: Path, era: str) -> None:
