@@ -140,9 +140,8 @@ class AddContract(Opened):
 
 class GetContract(Opened):
     def test_an_unknown_id_is_none(self) -> None:
-        store = self.store()
-        assert store.get(body(1).id) is None
-        assert store.get("req_deadbeef") is None
+        assert self.store().get(body(1).id) is None
+        assert self.store().get("req_deadbeef") is None
 
     def test_at_its_slot_a_body_is_read_and_elsewhere_it_is_a_conflict(self) -> None:
         one, two = self.store(), self.store()
@@ -224,8 +223,7 @@ class SwapContract(Opened):
     def test_a_lease_that_was_renewed_is_another_slot(self) -> None:
         one, two = self.store(), self.store()
         taken = self.leased(one)
-        longer = lifecycle.renew(taken, expires=NOW + 120_000)
-        one.swap(taken, longer)
+        one.swap(taken, longer := lifecycle.renew(taken, expires=NOW + 120_000))
         lapsed = taken._replace(state=State.READY, lease=None)
         refused(Conflict, lambda: two.swap(taken, lapsed, line(taken, Outcome.LAPSED)))
         assert list(two.scan("work", State.LEASED)) == [longer]

@@ -6,6 +6,7 @@ check that order.
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from mcp_bus import lifecycle, names, wire
@@ -83,10 +84,9 @@ class FileStore:
             if not self._name(body, draft):
                 self.tree.drop("tmp", draft)
                 return self._kept(body)
-            try:
+            # A sweep that saw a draft with two names may have finished the post for us.
+            with suppress(FileNotFoundError):
                 self.fs.rename(draft, tmp, target.name, there)
-            except FileNotFoundError:
-                pass  # A sweep saw a draft with two names and finished the post for us.
             if self.durable:
                 self.fs.fsync(tasks)
         self._journal.move("post", None, slot, began)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from mcp_bus import names, wire
@@ -59,10 +60,8 @@ def prune(tree: Tree, old: Slot, *, sync: bool) -> None:
     if at is None or about is None or (own is not None and own.st_ino != about.st_ino):
         msg = f"{old.id!r} is not {old.state} any more"
         raise Conflict(msg)
-    try:
+    with suppress(CorruptRecord, FileNotFoundError):  # The rest can be forgotten without it.
         key = wire.load_body(tree.fs.read(place.name, at, wire.MAX_FILE).data).key
-    except (CorruptRecord, FileNotFoundError):
-        pass  # The rest can be forgotten without it.
     bury(tree, old, sync=sync)
     taken = tree.fs.stat(key + ".json", tree.fd("keys", make=True)) if key else None
     if taken is not None and taken.st_ino == about.st_ino:

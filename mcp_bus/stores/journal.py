@@ -49,6 +49,7 @@ class Journal:
         until, fd = self._open
         if self._source.monotonic() >= until:
             self.close()
+            self._tree.live("journal")  # Notices that the folder was removed, so that it is made again.
             fd = self._tree.fs.open_append(f"{self._host}-{day_of(now)}.jsonl", self._tree.fd("journal", make=True))
             self._open = (self._source.monotonic() + 1, fd)
         return fd

@@ -3,27 +3,22 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
+import shutil
 from typing import TYPE_CHECKING
 
 import pytest
 
-from mcp_bus import Gone, LeaseLost, find, sweep, wait_for
-from mcp_bus.clock import System
+from mcp_bus import Gone, LeaseLost, find, sweep
 from mcp_bus.model import DAY, State
-from mcp_bus.recovery import SWEEP_S, THOROUGH_S, Tender
-from mcp_bus.stores.file import FileStore
+from mcp_bus.recovery import SWEEP_S, Tender
 from tests.bus.test_working import take
-from tests.fakes import VirtualSource, bus_on
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
     from mcp_bus import Bus
-
-LIMIT = 30.0
+    from tests.fakes import VirtualSource
 
 
 def test_a_lapsed_lease_comes_back_after_a_pause_and_a_live_one_never(bus: Bus, source: VirtualSource) -> None:
@@ -117,16 +112,6 @@ def test_claiming_tends_the_bus_now_and_then(open_bus_as: Callable[..., Bus], so
     assert bus.claim() is None
 
 
-def test_a_thorough_sweep_leaves_a_manifest_that_others_go_by(
-    open_bus_as: Callable[..., Bus], source: VirtualSource
-) -> None:
-    bus = open_bus_as()
-    posted = bus.post("work", "a").id
-    sweep(bus)
-    assert bus.store.manifest_age(source.now()) < THOROUGH_S * 1000 or source.now() > 2 * 10**12
-    assert posted.encode() in __import__("mcp_bus.recovery").recovery.manifest(bus)
-
-
 def test_manifest_and_journal_may_be_deleted_while_work_goes_on(
     file_bus: Bus, root: Path, source: VirtualSource
 ) -> None:
@@ -136,10 +121,9 @@ def test_manifest_and_journal_may_be_deleted_while_work_goes_on(
     for _ in range(5):
         sweep(file_bus)
         (root / "manifest.json").unlink()
-        for path in (root / "journal").iterdir():
-            path.unlink()
+        shutil.rmtree(root / "journal")
         task = take(file_bus, source)
-        (root / "journal").rename(root.parent / f"journal-{task.body.content}")
+        assert list((root / "journal").iterdir()), "it is written again from now on"
         done.append(file_bus.ack(task, task.body.content).content)
     assert done == ["0", "1", "2", "3", "4"]
     assert file_bus.store.count("work")[State.DONE] == 5
@@ -156,30 +140,3 @@ def test_the_manifest_says_what_is_where(file_bus: Bus, root: Path, source: Virt
         (task.id, "leased", task.lease.holder)
     }
     assert page["left_out"] == 0
-
-
-CHILD = """
-import sys
-from pathlib import Path
-from mcp_bus.clock import System
-from mcp_bus.stores.file import FileStore
-from tests.fakes import who
-from mcp_bus import Bus, sweep
-source = System()
-bus = Bus(FileStore(Path(sys.argv[1]), source=source), who("child"), source)
-print("ready", flush=True)
-for line in sys.stdin:
-    if line.strip() == "post":
-        print(bus.post("work", "from afar").id, flush=True)
-    elif line.strip() == "sweep":
-        print(len(sweep(bus)), flush=True)
-"""
-
-
-@pytest.fixture
-def child(root: Path) -> subprocess.Popen[str]:
-    made = subprocess.Popen(
-        [sys.executable, "-B", "-c", CHILD, str(root)],
-        stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=str(__import__("pathlib").Path.cwd()),
-    )  # fmt: skip
-    return made

@@ -13,10 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from mcp_bus import Bus
-    from mcp_bus.stores.base import Store
     from tests.fakes import VirtualSource
-
-Take = "Callable[..., Task]"
 
 
 def take(bus: Bus, source: VirtualSource, *channels: str, **options: object) -> Task:
@@ -157,8 +154,15 @@ LATE: dict[str, Callable[[Bus, Ticket], object]] = {
     "release": lambda bus, ticket: bus.release(ticket),
     "block": lambda bus, ticket: bus.block(ticket, "late?"),
 }
+
+
+def lapse(bus: Bus, _: Task, source: VirtualSource) -> None:
+    source.advance(301)
+    sweep(bus)
+
+
 TAKEN: dict[str, Callable[[Bus, Task, VirtualSource], object]] = {
-    "lapsed": lambda bus, _, source: [source.advance(301), sweep(bus)],
+    "lapsed": lapse,
     "requeued": lambda bus, task, _: bus.requeue(task.id),
     "cancelled": lambda bus, task, _: bus.cancel(task.id),
     "held by another": lambda bus, task, source: [bus.requeue(task.id), take(bus, source)],
@@ -169,7 +173,7 @@ TAKEN: dict[str, Callable[[Bus, Task, VirtualSource], object]] = {
 @pytest.mark.parametrize("taken", TAKEN)
 @pytest.mark.parametrize("late", LATE)
 @pytest.mark.parametrize("knows", [True, False], ids=["held", "by ticket"])
-def test_a_worker_that_lost_its_lease_is_told_and_changes_nothing(  # noqa: PLR0913  the cases are fixtures too
+def test_a_worker_that_lost_its_lease_is_told_and_changes_nothing(
     bus: Bus, other: Bus, source: VirtualSource, late: str, taken: str, *, knows: bool
 ) -> None:
     bus.post("work", "a", max_attempts=5)
@@ -235,11 +239,8 @@ def test_a_ticket_for_a_task_that_never_was_is_not_found(bus: Bus) -> None:
     assert bus.store.ids() == []
 
 
-def test_after_lost_races_nothing_that_waits_is_overlooked(
-    bus: Bus, other: Bus, open_store: Callable[[], Store], source: VirtualSource
-) -> None:
+def test_after_lost_races_nothing_that_waits_is_overlooked(bus: Bus, other: Bus, source: VirtualSource) -> None:
     """A claimer steps over entries after lost races; it comes back to them before it says there is nothing."""
-    assert open_store()
     for n in range(12):
         bus.post("work", str(n))
     source.refresh()
