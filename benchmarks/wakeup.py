@@ -108,7 +108,7 @@ def _watchfiles(directory: Path, **options: int) -> Block:
     library = importlib.import_module("watchfiles")
     # Not through `watch`: its generator arms only when first asked, which is too late here.
     # The defaults of `watch`: debounce 1600 ms, step 50 ms.
-    watcher = library._rust_notify.RustNotify([str(directory)], False, False, 0, True, False)  # noqa: FBT003, SLF001
+    watcher = library._rust_notify.RustNotify([str(directory)], False, False, 0, True, False)  # noqa: FBT003, SLF001  positional, private
     debounce, step = options.get("debounce", 1600), options.get("step", 50)
     return lambda: watcher.watch(debounce, step, 3_600_000, None)
 
@@ -190,7 +190,7 @@ class Waiter:
 
 def _measure(names: list[str], options: argparse.Namespace, scratch: Path) -> dict[str, dict[str, float]]:
     import random  # noqa: PLC0415  would hide what candidates import
-    import statistics  # noqa: PLC0415
+    import statistics  # noqa: PLC0415  only the parent needs it
 
     chance = random.Random(options.seed)
     starts: dict[str, list[dict[str, float]]] = {name: [] for name in names}
@@ -244,7 +244,7 @@ def _print(rows: dict[str, dict[str, float]]) -> None:
 def main() -> None:
     """Compare what is installed, and print one table."""
     import argparse  # noqa: PLC0415  would hide what candidates import
-    import tempfile  # noqa: PLC0415
+    import tempfile  # noqa: PLC0415  only the parent needs it
 
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0] if __doc__ else None)
     parser.add_argument("--rounds", type=int, default=100, help="renames for each candidate")

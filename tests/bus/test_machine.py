@@ -142,7 +142,7 @@ class Agreement(RuleBasedStateMachine):
         requires = tuple(sorted(rest["requires"]))
         essence = (channel, content, agent, rest["priority"], rest["max_attempts"], requires, key)
         expected = self.model.post_says(full, essence)
-        options: PostOptions = {**rest, "requires": requires, "key": key}  # type: ignore[typeddict-item]
+        options: PostOptions = {**rest, "requires": requires, "key": key}  # type: ignore[typeddict-item]  # a dict of options
         error, posted = self.said(lambda: bus.post(channel, content, **options))
         if expected == "DuplicateTask":
             assert error == expected
@@ -386,11 +386,11 @@ def hard(examples: int) -> settings:
 
 @pytest.mark.timeout(3600)
 def test_a_bus_in_memory_does_what_the_rules_say() -> None:
-    run_state_machine_as_test(Agreement, settings=hard(100))
+    run_state_machine_as_test(Agreement, settings=hard(250))
 
 
 @pytest.mark.timeout(3600)
 def test_a_bus_on_a_disk_does_what_the_rules_say() -> None:
     if not is_disk(Path(tempfile.gettempdir())):
         pytest.skip(f"{tempfile.gettempdir()} is memory; set TMPDIR to a directory on a disk")
-    run_state_machine_as_test(AgreementOnDisk, settings=hard(40))
+    run_state_machine_as_test(AgreementOnDisk, settings=hard(100))

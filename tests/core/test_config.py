@@ -108,8 +108,8 @@ def test_a_wrong_variable_is_refused_with_its_name_and_value(project: Path, home
 
 @pytest.mark.parametrize(
     "line",
-    ["wait_s = [1]", "wait_s = {a = 1}", "channels = 5", "channels = [1]", "capabilities = 5", "agent = 5", "agent = ['a']",
-     "read_only = 'perhaps'", "profile = 1", "wait_s = 'soon'"],
+    ["wait_s = [1]", "wait_s = {a = 1}", "channels = 5", "channels = [1]", "capabilities = 5", "agent = 5",
+     "agent = ['a']", "read_only = 'perhaps'", "profile = 1", "wait_s = 'soon'"],
 )  # fmt: skip
 def test_a_wrong_line_is_refused_with_its_file(project: Path, home: Path, line: str) -> None:
     (project / "mcp-bus.toml").write_text(line + "\n")

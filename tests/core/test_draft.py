@@ -76,9 +76,12 @@ def test_a_key_belongs_to_its_sender() -> None:
 
 @pytest.mark.parametrize("content", ["x" * (MAX_CONTENT + 1), "ü" * (MAX_CONTENT // 2 + 1), "\ud800"])
 def test_a_body_too_large_or_not_unicode_is_refused(content: str) -> None:
+    with pytest.raises(InvalidRequest, match="the body has"):
+        draft.check_size(content, "body")
+    dead = Task(made(), Slot("req_00000001", "work", State.DEAD))
     with pytest.raises(InvalidRequest):
-        made(content)
-    assert len(made("x" * MAX_CONTENT).content) == MAX_CONTENT
+        draft.edited(dead, "req_00000002", content, ANN, now=NOW)
+    assert draft.check_size("x" * MAX_CONTENT, "body") == "x" * MAX_CONTENT
 
 
 def test_bodies_are_the_same_whatever_their_times_and_the_sender_s_process() -> None:
