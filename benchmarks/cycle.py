@@ -7,9 +7,7 @@ at the beginning.
 
 from __future__ import annotations
 
-import fcntl
 import multiprocessing
-import os
 import random
 import sys
 import threading
@@ -19,6 +17,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from benchmarks import peers, table
 from benchmarks.floor import CHANNEL, VERBS, DurableFloor, Floor
+from benchmarks.place import apart, fresh
 from mcp_bus import State, open_bus
 from mcp_bus.stores.file import BATCH
 
@@ -32,14 +31,12 @@ if TYPE_CHECKING:
 
 # A burst takes about this long, and a peer may take this long to fill.
 BURST_S = 0.25
-FILL_S = 20.0
+FILL_S = 12.0
 # After so long no further round begins, if there were three.
 RUN_S = 40.0
 MAX_BURST = 1920
 # Tapes are this long, and repeat.
 WHOLE = BATCH
-# FS_IOC_GETFLAGS, FS_IOC_SETFLAGS, FS_TOPDIR_FL of Linux.
-_GET_FLAGS, _SET_FLAGS, _TOP = 0x80086601, 0x40086602, 0x20000
 
 
 class Ours(peers.Queue):
@@ -116,28 +113,42 @@ class Runner:
     times: dict[str, list[float]] = field(default_factory=lambda: {verb: [] for verb in VERBS})
     burst: int = 1
 
+    @property
+    def _whole(self) -> int:
+        return WHOLE if isinstance(self.queue, Floor) else 1
+
     def calibrate(self, seconds: float) -> None:
-        """Warm up, and find out how many cycles make a burst."""
-        whole = WHOLE if isinstance(self.queue, Floor) else 1
+        """Find out how many cycles make a burst."""
+        self._warm_up()
         start, done = time.perf_counter(), 0
         while not done or (time.perf_counter() - start < seconds and done < MAX_BURST):
-            self.queue.prepare(whole)
-            for _ in range(whole):
-                self._cycle()
-            done += whole
+            self._cycles(self._whole)
+            done += self._whole
         pace = done / (time.perf_counter() - start)
-        self.burst = max(whole, min(MAX_BURST, int(pace * seconds) // whole * whole))
-        self.rates.clear()
+        self.burst = max(self._whole, min(MAX_BURST, int(pace * seconds) // self._whole * self._whole))
         for seen in self.times.values():
             seen.clear()
 
     def run(self) -> None:
         """Make a burst."""
+        self._warm_up()
         self.queue.prepare(self.burst)
         start = time.perf_counter()
         for _ in range(self.burst):
             self._cycle()
         self.rates.append(self.burst / (time.perf_counter() - start))
+
+    def _warm_up(self) -> None:
+        """Let what is due now and then (a sweep, a listing grown old while others had their turn) be done untimed."""
+        kept = {verb: len(seen) for verb, seen in self.times.items()}
+        self._cycles(self._whole)
+        for verb, seen in self.times.items():
+            del seen[kept[verb] :]
+
+    def _cycles(self, count: int) -> None:
+        self.queue.prepare(count)
+        for _ in range(count):
+            self._cycle()
 
     def _cycle(self) -> None:
         clock = time.perf_counter
@@ -188,10 +199,11 @@ def _fill(queue: peers.Queue, ledger: Ledger, size: int) -> bool:
 def _contenders(root: Path, tapes: dict[bool, Tape]) -> list[list[peers.Queue]]:
     """Make the queues; those in one list share a folder and what is in it."""
     counters = {"post": 0, "claim": 0}
+    ours, floors = fresh(root), fresh(root)
     return [
-        [Ours(root / "ours"), OursDurable(root / "ours")],
-        [Floor(root / "floor", tapes[False], counters), DurableFloor(root / "floor", tapes[True], counters)],
-        *([peer(root / str(at))] for at, peer in enumerate(peers.installed())),
+        [Ours(ours), OursDurable(ours)],
+        [Floor(floors, tapes[False], counters), DurableFloor(floors, tapes[True], counters)],
+        *([peer(fresh(root))] for peer in peers.installed()),
     ]
 
 
@@ -268,25 +280,6 @@ def _share(runner: Runner, other: Runner) -> float:
     return table.ratio(runner.rates, other.rates)
 
 
-def apart(folder: Path) -> Path:
-    """Make a folder whose own folders ext4 puts far from one another.
-
-    Where much was removed a short while ago, ext4 is slow to find a free inode; without this, each
-    contender would pay for what its neighbours remove.
-    """
-    folder.mkdir(parents=True, exist_ok=True)
-    at = os.open(folder, os.O_RDONLY)
-    try:
-        flags = bytearray(4)
-        fcntl.ioctl(at, _GET_FLAGS, flags)
-        fcntl.ioctl(at, _SET_FLAGS, (int.from_bytes(flags, sys.byteorder) | _TOP).to_bytes(4, sys.byteorder))
-    except OSError:
-        pass  # Another file system, which has no need of it.
-    finally:
-        os.close(at)
-    return folder
-
-
 def progress(line: str) -> None:
     """Tell a person who waits."""
     print(f"  {line}", file=sys.stderr, flush=True)
@@ -307,8 +300,8 @@ def crowd(root: Path, tasks: dict[bool, int], *, rounds: int) -> dict[type[peers
     for turn in range(rounds):
         if turn and time.monotonic() > end:
             break
-        for at, kind in enumerate(shared):
-            done[kind].append(_crowd_once(context, kind, folder / f"{turn}-{at}", tasks[kind.is_durable]))
+        for kind in shared:
+            done[kind].append(_crowd_once(context, kind, fresh(folder), tasks[kind.is_durable]))
         progress(f"4 x 4: round {turn + 1} of {rounds}")
     return done
 

@@ -15,6 +15,11 @@ from typing import NamedTuple
 
 from mcp_bus.errors import CorruptRecord
 
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None  # type: ignore[assignment]
+
 FILE_MODE = 0o600
 DIR_MODE = 0o700
 # O_NONBLOCK so that a FIFO someone left in a folder cannot hang who reads, or appends.
@@ -23,6 +28,8 @@ _READ = os.O_RDONLY | os.O_CLOEXEC | _QUIET
 _NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | getattr(os, "O_NOFOLLOW", 0)
 _APPEND = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC | _QUIET
 _DIR = os.O_RDONLY | os.O_CLOEXEC | getattr(os, "O_DIRECTORY", 0) | getattr(os, "O_NOFOLLOW", 0)
+# On macOS fsync stops at the drive's cache.  Not run there.
+_FULL_SYNC: int | None = getattr(fcntl, "F_FULLFSYNC", None)
 
 
 class Found(NamedTuple):
@@ -46,7 +53,10 @@ class Fs:
 
     def fsync(self, fd: int) -> None:
         """Make a file's content, or a directory's names, durable."""
-        os.fsync(fd)
+        if _FULL_SYNC is not None:
+            fcntl.fcntl(fd, _FULL_SYNC)
+        else:
+            os.fsync(fd)
 
     def close(self, fd: int) -> None:
         """Close a descriptor."""

@@ -141,7 +141,7 @@ def _try(tree: Tree, first: str, second: str, at: int) -> str:
         return "a renamed file keeps its old name"
     tree.fs.rename(second, at, first, at)
     tree.fs.fsync(at)
-    long = "n" * 200
+    long = first.ljust(200, "n")  # As long as a lease's name may get, and this probe's alone.
     tree.fs.link(first, at, long, at)
     tree.fs.unlink(long, at)
     return ""

@@ -224,7 +224,6 @@ def test_a_result_is_whole_or_not_there_whenever_its_worker_dies(disk: Path) -> 
         assert set(auditor.sound(crashed).results.values()) <= {long}, said
 
 
-@pytest.mark.xfail(strict=True, reason="a killed probe leaves a name behind that the next probe cannot make again")
 @pytest.mark.parametrize("late", [False, True], ids=["before", "after"])
 def test_making_a_bus_killed_at_any_step_and_repeated_makes_one(disk: Path, *, late: bool) -> None:
     (disk / "nothing").mkdir()
