@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from mcp_bus import lifecycle, names, wire
 from mcp_bus.errors import Conflict, CorruptRecord
+from mcp_bus.model import DAY
 from mcp_bus.stores import foreign, graves, publish
 
 if TYPE_CHECKING:
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
 ABANDONED = 3_600_000
 # A staged result is left to its own worker for this long.
 PATIENCE = 5_000
+# The journal is for people, who rarely look back further.
+JOURNAL = 30 * DAY
 # Menders of one task who meet; each round is a few calls.
 STEPS_BACK = 1000
 
@@ -30,9 +33,21 @@ def everything(tree: Tree, now: int, *, sync: bool) -> list[str]:
     """Mend drafts, staged results and foreign files; return a line for each thing done."""
     done = drafts(tree, now)
     done += staged_results(tree, now, sync=sync)
+    done += old_journals(tree, now)
     for channel in tree.names("channels"):
         if names.CHANNEL.match(channel):
             done += foreign.look(tree, channel, now)
+    return done
+
+
+def old_journals(tree: Tree, now: int) -> list[str]:
+    """Remove what was written into the journal long ago."""
+    done: list[str] = []
+    for name in tree.names("journal"):
+        about = tree.fs.stat(name, tree.fd("journal"))
+        if about is not None and now - int(about.st_mtime * 1000) > JOURNAL:
+            tree.drop("journal", name)
+            done.append(f"removed the journal {name}")
     return done
 
 
