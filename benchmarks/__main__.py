@@ -10,14 +10,13 @@ import argparse
 import contextlib
 import os
 import platform
-import shutil
 import sys
 import tempfile
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from benchmarks import calls, cycle, floor, startup, table
+from benchmarks import calls, cycle, floor, place, startup, table
 from mcp_bus.stores import probe
 
 if TYPE_CHECKING:
@@ -40,13 +39,13 @@ def main() -> int:
     parts = options.parts or list(PARTS)
     if unknown := sorted(set(parts) - set(PARTS)):
         parser.error(f"{unknown[0]!r} is not one of {', '.join(PARTS)}")
-    place = _place(options.dir)
-    kind = probe.kind_of(place)
+    disk = _disk(options.dir)
+    kind = probe.kind_of(disk)
     if kind in probe.VOLATILE:
-        print(f"benchmarks: {place} is {kind}, which is memory: name a folder on a disk with --dir", file=sys.stderr)
+        print(f"benchmarks: {disk} is {kind}, which is memory: name a folder on a disk with --dir", file=sys.stderr)
         return 2
     report = table.Report(_machine(kind))
-    with _scratch(place) as root:
+    with _scratch(disk) as root:
         for part in parts:
             start = time.monotonic()
             _PARTS[part](root, report, options)
@@ -55,10 +54,10 @@ def main() -> int:
     return 0
 
 
-def _place(named: Path | None) -> Path:
+def _disk(named: Path | None) -> Path:
     """Return where to work: what was named, or the first usual place that is not memory."""
     places = [named] if named else [Path(tempfile.gettempdir()), Path.home(), Path.cwd()]
-    return next((place for place in places if probe.kind_of(place) not in probe.VOLATILE), places[0])
+    return next((each for each in places if probe.kind_of(each) not in probe.VOLATILE), places[0])
 
 
 def _machine(kind: str) -> dict[str, str]:
@@ -69,13 +68,13 @@ def _machine(kind: str) -> dict[str, str]:
 
 
 @contextlib.contextmanager
-def _scratch(place: Path) -> Iterator[Path]:
-    root = Path(tempfile.mkdtemp(prefix="mcp-bus-bench-", dir=place))
+def _scratch(disk: Path) -> Iterator[Path]:
+    root = Path(tempfile.mkdtemp(prefix="mcp-bus-bench-", dir=disk))
     try:
         yield root
     finally:
         start = time.monotonic()
-        shutil.rmtree(root, ignore_errors=True)
+        place.remove(root)
         cycle.progress(f"removed what was measured: {time.monotonic() - start:.0f} s")
 
 
@@ -87,7 +86,7 @@ def _cycle(root: Path, report: table.Report, options: argparse.Namespace) -> Non
 
 
 def _crowd(root: Path, report: table.Report, options: argparse.Namespace) -> None:
-    tasks, rounds = ({False: 800, True: 120}, 1) if options.quick else ({False: 4000, True: 800}, 3)
+    tasks, rounds = ({False: 800, True: 120}, 1) if options.quick else ({False: 2000, True: 400}, 3)
     report.add(*cycle.crowded(cycle.crowd(root, tasks, rounds=rounds)))
 
 

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 BURST_S = 0.25
 FILL_S = 12.0
 # After so long no further round begins, if there were three.
-RUN_S = 40.0
+RUN_S = 20.0
 MAX_BURST = 1920
 # Tapes are this long, and repeat.
 WHOLE = BATCH
@@ -235,6 +235,7 @@ def tables(done: list[tuple[int, list[Runner]]], tapes: dict[bool, Tape], report
     head = ("", "cycles/s", "of rounds", "of floor", *(f"{verb} p50 / p95 us" for verb in VERBS), "lost", "twice")
     calls, syncs = tapes[False].calls(), tapes[True].syncs()
     notes = [f"The floor has {calls:.1f} system calls a cycle, {syncs:.1f} fsyncs where it is durable."]
+    notes += ["Bursts follow a warm-up: sweeps and listings, done now and then, are not in them (docs/benchmarks.md)."]
     notes += [f"{peer.name}: {peer.lacks}." for peer in peers.installed()]
     for size, runners in done:
         floors = {runner.queue.is_durable: runner for runner in runners if isinstance(runner.queue, Floor)}
@@ -365,7 +366,7 @@ def _produce(kind: type[peers.Queue], root: Path, numbers: range, start: Any) ->
     made.close()
 
 
-def _consume(kind: type[peers.Queue], root: Path, left: Any, start: Any, results: Any) -> None:  # noqa: ANN401
+def _consume(kind: type[peers.Queue], root: Path, left: Any, start: Any, results: Any) -> None:  # noqa: ANN401  shared things have no types
     made, claimed, pause = kind(root), list[int](), threading.Event()
     start.wait()
     idle_since = time.monotonic()

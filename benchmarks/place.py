@@ -57,3 +57,15 @@ def fresh(folder: Path) -> Path:
     best = min(paces, key=lambda made: paces[made]) / "work"
     best.mkdir()
     return best
+
+
+def remove(folder: Path) -> None:
+    """Remove a folder with everything in it, in the order of inodes: by name ext4 would seek for each file."""
+    with os.scandir(folder) as listed:
+        entries = sorted(listed, key=os.DirEntry.inode)
+    for entry in entries:
+        if entry.is_dir(follow_symlinks=False):
+            remove(folder / entry.name)
+        else:
+            os.unlink(entry)  # noqa: PTH108  an entry of a listing is no Path
+    folder.rmdir()

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from mcp_bus import lifecycle, names, wire
 from mcp_bus.errors import Conflict, CorruptRecord
-from mcp_bus.model import DAY
+from mcp_bus.model import DAY, day_of
 from mcp_bus.stores import foreign, graves, publish
 
 if TYPE_CHECKING:
@@ -44,8 +44,8 @@ def old_journals(tree: Tree, now: int) -> list[str]:
     """Remove what was written into the journal long ago."""
     done: list[str] = []
     for name in tree.names("journal"):
-        about = tree.fs.stat(name, tree.fd("journal"))
-        if about is not None and now - int(about.st_mtime * 1000) > JOURNAL:
+        day = name.removesuffix(".jsonl")[-10:]
+        if names.DAY.match(day) and day < day_of(now - JOURNAL):
             tree.drop("journal", name)
             done.append(f"removed the journal {name}")
     return done

@@ -17,14 +17,14 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule, run_state_machine_as_test
 
-from mcp_bus import BusError, Gone, Ticket, find, sweep
+from mcp_bus import BusError, Gone, Ticket, find
 from mcp_bus.model import State, day_of
 from mcp_bus.stores import layout
 from mcp_bus.stores.file import FileStore
 from mcp_bus.stores.memory import Medium, MemoryStore
 from tests.bus.rules import DAY, Item, Model, Rules
 from tests.conftest import is_disk
-from tests.fakes import VirtualSource, bus_on
+from tests.fakes import VirtualSource, bus_on, swept
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -310,11 +310,11 @@ class Agreement(RuleBasedStateMachine):
         self.model.now = self.source.now()
 
     @rule(session=sessions)
-    def swept(self, session: str) -> None:
+    def sweeping(self, session: str) -> None:
         bus = self.step(session)
-        sweep(bus)
+        swept(bus)
         self.model.sweep()
-        assert sweep(bus) == []
+        assert swept(bus) == []
 
     @rule(session=sessions)
     def opened_again(self, session: str) -> None:

@@ -6,9 +6,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from mcp_bus import Gone, IllegalTransition, InvalidRequest, NotFound, find, sweep
+from mcp_bus import Gone, IllegalTransition, InvalidRequest, NotFound, find
 from mcp_bus.model import Outcome, State
 from tests.bus.test_working import take
+from tests.fakes import swept
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -48,7 +49,7 @@ def in_state(bus: Bus, source: VirtualSource, state: State) -> str:
         bus.cancel(task_id)
     if state is State.EXPIRED:
         source.advance(5)
-        sweep(bus)
+        swept(bus)
     assert bus.get(task_id).state is state
     return task_id
 

@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from mcp_bus import Gone, LeaseLost, find, sweep
+from mcp_bus import Gone, LeaseLost, find
 from mcp_bus.model import DAY, State
 from mcp_bus.recovery import SWEEP_S, Tender
 from tests.bus.test_working import take
+from tests.fakes import swept
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -27,14 +28,14 @@ def test_a_lapsed_lease_comes_back_after_a_pause_and_a_live_one_never(bus: Bus, 
     for attempt in (1, 2):
         task = take(bus, source)
         source.advance(59.999)
-        assert sweep(bus) == []
+        assert swept(bus) == []
         source.advance(0.001)
-        assert posted in sweep(bus)[0]
+        assert posted in swept(bus)[0]
         with pytest.raises(LeaseLost):
             bus.renew(task)
         assert bus.get(posted).state is (State.SCHEDULED if attempt == 1 else State.DEAD)
         source.advance(10)
-        sweep(bus)
+        swept(bus)
     assert [line.outcome for line in bus.get(posted).history] == ["lapsed", "lapsed"]
 
 
@@ -43,14 +44,14 @@ def test_a_clock_that_jumps_an_hour_loses_no_task_and_doubles_none(bus: Bus, sou
     posted = bus.post("work", "a").id
     task = take(bus, source)
     source.time += step * 1000
-    sweep(bus)
+    swept(bus)
     if step < 0:
         assert bus.ack(task, "done").content == "done"
     else:
         with pytest.raises(LeaseLost):
             bus.ack(task, "late")
         source.advance(60)
-        sweep(bus)
+        swept(bus)
         bus.ack(take(bus, source), "done")
     assert bus.get(posted).state is State.DONE
     assert sum(bus.store.count("work").values()) == 1
@@ -64,10 +65,10 @@ def test_two_sweeps_do_each_thing_once(bus: Bus, other: Bus, source: VirtualSour
     bus.post("work", "expires", ttl_s=5)
     bus.cancel(bus.post("work", "pruned").id)
     source.advance(5)
-    done = sweep(bus) + sweep(other)
+    done = swept(bus) + swept(other)
     assert len(done) == len(set(done)) == 3
     source.time += 3 * DAY
-    done = sweep(other) + sweep(bus)
+    done = swept(other) + swept(bus)
     assert len([line for line in done if line.startswith("pruned")]) == 2
     counts = {state: n for state, n in bus.store.count("work").items() if n}
     assert counts == {State.DEAD: 1, State.READY: 1}
@@ -79,10 +80,10 @@ def test_a_pruned_task_is_gone_and_its_key_free(bus: Bus, source: VirtualSource)
     first = bus.post("work", "a", key="k").id
     bus.ack(take(bus, source), "done")
     source.time += 2 * DAY
-    assert sweep(bus) == []
+    assert swept(bus) == []
     assert bus.get(first).result is not None
     source.time += DAY
-    assert sweep(bus) == [f"pruned {first}"]
+    assert swept(bus) == [f"pruned {first}"]
     with pytest.raises(Gone, match="expired from the bus: it ended done"):
         bus.get(first)
     assert find.safe_ending(bus, first).error
@@ -94,7 +95,7 @@ def test_nothing_is_pruned_for_ever_if_the_channel_says_so(bus: Bus, source: Vir
     bus.create_channel("work", retention_days=0)
     bus.cancel(bus.post("work", "a").id)
     source.time += 5000 * DAY
-    assert sweep(bus) == []
+    assert swept(bus) == []
     assert bus.store.count("work")[State.CANCELLED] == 1
 
 
@@ -119,7 +120,7 @@ def test_manifest_and_journal_may_be_deleted_while_work_goes_on(
         file_bus.post("work", str(n))
     done = []
     for _ in range(5):
-        sweep(file_bus)
+        swept(file_bus)
         (root / "manifest.json").unlink()
         shutil.rmtree(root / "journal")
         task = take(file_bus, source)
@@ -133,7 +134,7 @@ def test_the_manifest_says_what_is_where(file_bus: Bus, root: Path, source: Virt
     file_bus.post("work", "a")
     task = take(file_bus, source)
     file_bus.post("work", "b", delay_s=5)
-    sweep(file_bus)
+    swept(file_bus)
     page = json.loads((root / "manifest.json").read_bytes())
     assert page["channels"]["work"]["leased"] == 1
     assert {(item["id"], item["status"], item["owner"]) for item in page["tasks"]} >= {

@@ -6,13 +6,15 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from mcp_bus import InvalidRequest, LeaseLost, NotFound, Ticket, sweep
-from mcp_bus.model import Outcome, State, Task
+from mcp_bus import InvalidRequest, LeaseLost, NotFound, Ticket, lifecycle
+from mcp_bus.model import Lease, Outcome, State, Task
+from tests.fakes import swept
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from mcp_bus import Bus
+    from mcp_bus.model import Slot
     from tests.fakes import VirtualSource
 
 
@@ -66,9 +68,9 @@ def test_a_task_for_later_comes_when_it_is_due_in_due_order(bus: Bus, source: Vi
     assert contents(bus, source) == []
     for expected in ("a", "b", "c"):
         source.advance(9.999)
-        assert sweep(bus) == []
+        assert swept(bus) == []
         source.advance(0.001)
-        sweep(bus)
+        swept(bus)
         assert contents(bus, source) == [expected]
 
 
@@ -105,10 +107,10 @@ def test_a_task_that_comes_back_late_expires_then(bus: Bus, source: VirtualSourc
     mortal = bus.post("work", "a", ttl_s=10).id
     task = take(bus, source, lease_s=60)
     source.advance(30)
-    assert sweep(bus) == []
+    assert swept(bus) == []
     assert bus.get(mortal).state is State.LEASED
     bus.nack(task, "no")
-    sweep(bus)
+    swept(bus)
     assert bus.get(mortal).state is State.EXPIRED
 
 
@@ -142,7 +144,7 @@ def test_a_renewal_is_never_shorter_and_says_when_the_lease_ends(bus: Bus, sourc
     assert bus.renew(task, lease_s=10).lease.expires == source.now() + 100_000
     assert bus.renew(task, lease_s=200).lease.expires == source.now() + 200_000
     source.advance(150)
-    assert sweep(bus) == []
+    assert swept(bus) == []
     with pytest.raises(InvalidRequest):
         bus.renew(task, lease_s=0.5)
 
@@ -158,7 +160,7 @@ LATE: dict[str, Callable[[Bus, Ticket], object]] = {
 
 def lapse(bus: Bus, _: Task, source: VirtualSource) -> None:
     source.advance(301)
-    sweep(bus)
+    swept(bus)
 
 
 TAKEN: dict[str, Callable[[Bus, Task, VirtualSource], object]] = {
@@ -239,15 +241,26 @@ def test_a_ticket_for_a_task_that_never_was_is_not_found(bus: Bus) -> None:
     assert bus.store.ids() == []
 
 
-def test_after_lost_races_nothing_that_waits_is_overlooked(bus: Bus, other: Bus, source: VirtualSource) -> None:
+@pytest.mark.parametrize("chance", ["0003", "0007", "000b", "0011"])
+def test_after_lost_races_nothing_that_waits_is_overlooked(
+    bus: Bus, other: Bus, source: VirtualSource, monkeypatch: pytest.MonkeyPatch, chance: str
+) -> None:
     """A claimer steps over entries after lost races; it comes back to them before it says there is nothing."""
-    for n in range(12):
+    for n in range(6):
         bus.post("work", str(n))
     source.refresh()
-    bus.claim()  # Lists all twelve.
-    gone = [take(other, source).body.content for _ in range(6)]
-    assert len(gone) == 6
-    found = []
-    while (task := bus.claim()) is not None:
-        found.append(task.body.content)
-    assert len(found) == 5
+    stolen: list[str] = []
+    get = bus.store.get
+
+    def steal_first(task_id: str, at: Slot | None = None) -> Task | None:
+        if at is not None and len(stolen) < 5:
+            stolen.append(task_id)
+            other.store.swap(at, lifecycle.claim(at, Lease("bob~2", f"{len(stolen):012x}", source.now() + 1000)))
+        return get(task_id, at)
+
+    monkeypatch.setattr(bus.store, "get", steal_first)
+    monkeypatch.setattr(source, "token", lambda size: chance if size == 2 else "ab" * size)
+    task = bus.claim(["work"])
+    assert len(stolen) == 5
+    assert task is not None
+    assert task.id not in stolen

@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from mcp_bus import find, sweep, wire
+from mcp_bus import find, wire
 from mcp_bus.errors import CorruptRecord, StoreUnavailable
 from mcp_bus.model import MAX_CONTENT, State, day_of
 from mcp_bus.stores.contract import body
 from mcp_bus.stores.file import FileStore
-from tests.fakes import VirtualSource, bus_on
+from tests.fakes import VirtualSource, bus_on, swept
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -148,11 +148,11 @@ def test_under_a_task_s_name_it_is_passed_over_and_put_aside_once_it_settled(
     assert task.id == good
     assert claimed(bus, clock) is None
     assert list(find.tasks(bus, state="ready")) == []
-    sweep(bus)
+    swept(bus)
     assert put_aside(root) == {}, "it may still be written"
     claimed(bus, clock)
     clock.advance(SETTLED)
-    sweep(bus)
+    swept(bus)
     [(where, why)] = put_aside(root).items()
     assert where == f"channels/work/requests/{NAME}"
     assert why
@@ -168,12 +168,12 @@ def test_under_a_strange_name_it_is_put_aside_once_it_settled(
     bus: Bus, root: Path, requests: Path, clock: VirtualSource, thing: str, part: str
 ) -> None:
     THINGS[thing](requests.parent / part / "strange.json")
-    sweep(bus)
+    swept(bus)
     assert put_aside(root) == {}
     clock.advance(SETTLED)
-    sweep(bus)
+    swept(bus)
     assert list(put_aside(root)) == [f"channels/work/{part}/strange.json"]
-    assert sweep(bus) == []
+    assert swept(bus) == []
     assert bus.store.ids() == []
 
 
@@ -191,7 +191,7 @@ def test_a_name_of_any_bytes_harms_nobody(
     (Path(os.fsdecode(os.fsencode(requests.parent / part) + b"/" + name))).write_bytes(b"junk")
     bus.post("work", "good")
     clock.advance(SETTLED)
-    sweep(bus)
+    swept(bus)
     task = claimed(bus, clock)
     assert task is not None
     bus.ack(task, "done")
@@ -209,7 +209,7 @@ def test_a_message_that_is_still_being_written_is_not_claimed_before_its_end(
         for part in (b"", DATA[:half]):
             file.write(part)
             assert claimed(bus, clock) is None
-            sweep(bus)
+            swept(bus)
         file.write(DATA[half:])
     task = claimed(bus, clock)
     assert task is not None
@@ -231,7 +231,7 @@ def test_a_message_that_was_half_there_once_is_not_put_aside_when_it_is_whole(
     assert claimed(bus, clock) is None
     place.write_bytes(DATA)
     clock.advance(SETTLED)  # Nobody asked for work meanwhile; the sweep is the first to look again.
-    sweep(bus)
+    swept(bus)
     assert put_aside(root) == {}
     task = claimed(bus, clock)
     assert task is not None
@@ -242,7 +242,7 @@ def test_a_valid_message_under_a_strange_name_is_adopted(
     bus: Bus, root: Path, requests: Path, clock: VirtualSource
 ) -> None:
     (requests / "by hand.json").write_bytes(DATA)
-    assert sweep(bus) == ["adopted 'by hand.json'"]
+    assert swept(bus) == ["adopted 'by hand.json'"]
     task = claimed(bus, clock)
     assert task is not None
     assert task.body == GOOD
@@ -256,7 +256,7 @@ def test_a_valid_message_under_another_s_name_is_adopted_under_its_own(
     other = body(2)
     (requests / NAME).write_bytes(wire.dump_body(other))
     assert claimed(bus, clock) is None
-    sweep(bus)
+    swept(bus)
     task = claimed(bus, clock)
     assert task is not None
     assert task.body == other
@@ -273,7 +273,7 @@ def test_a_message_without_a_link_is_claimed_and_counted_once(bus: Bus, requests
     (requests / NAME).write_bytes(DATA)  # Once more, in place of the one that was claimed.
     assert claimed(bus, clock) is None
     clock.advance(SETTLED)
-    sweep(bus)
+    swept(bus)
     assert bus.store.count("work")[State.READY] <= 1
     assert len(bus.store.ids()) == 1
 
@@ -286,10 +286,10 @@ def test_a_claim_of_a_program_without_leases_comes_back_with_all_its_marks(
     place.rename(requests.parent / "processing" / place.name)
     task = bus.get(posted)
     assert (task.state, task.lease.holder, task.slot.priority) == (State.LEASED, "abq", 3)
-    sweep(bus)
+    swept(bus)
     assert bus.get(posted).state is State.LEASED
     clock.advance(SETTLED + 60)
-    sweep(bus)
+    swept(bus)
     back = bus.get(posted)
     assert back.state in (State.SCHEDULED, State.READY)
     assert (back.slot.priority, back.slot.deadline) == (3, task.slot.deadline)
@@ -316,7 +316,7 @@ def test_a_policy_nobody_can_read_stops_its_own_channel_only(bus: Bus, root: Pat
     (root / "channels" / "play" / "channel.json").write_text('{"max_attempts": 0}')
     clock.refresh()
     clock.advance(2)
-    assert any("play" in line for line in sweep(bus))
+    assert any("play" in line for line in swept(bus))
     assert {view.name for view in find.channels(bus.store)} == {"play", "work"}
     clock.refresh()
     with pytest.raises(CorruptRecord, match="'play'"):
@@ -361,7 +361,7 @@ def test_a_symlink_in_place_of_a_folder_leads_nowhere(
     store = FileStore(root, source=clock)
     again = bus_on(store, clock)
     try:
-        sweep(again)
+        swept(again)
         task = again.claim()
         assert task is not None
         assert task.body.content == "good"

@@ -13,13 +13,13 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from mcp_bus import find, sweep
+from mcp_bus import find
 from mcp_bus.errors import BusError, CorruptRecord, StoreUnavailable, Untrusted
 from mcp_bus.model import State
 from mcp_bus.stores import layout, tree
 from mcp_bus.stores.file import FileStore
 from mcp_bus.stores.probe import boot_id
-from tests.fakes import VirtualSource, bus_on
+from tests.fakes import VirtualSource, bus_on, swept
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -53,7 +53,7 @@ def test_a_deleted_bus_is_told_and_not_made_again(bus: Bus, root: Path, source: 
         lambda: bus.post("new", "x"),
         bus.claim,
         lambda: list(find.tasks(bus)),
-        lambda: sweep(bus),
+        lambda: swept(bus),
     ):
         source.refresh()
         with pytest.raises(StoreUnavailable, match="no bus at") as refusal:
@@ -117,12 +117,12 @@ def test_a_post_into_a_channel_that_was_just_removed_is_kept(bus: Bus, root: Pat
     "gone", ["manifest.json", "journal", "tmp", "staged", "keys", "boots", "tombstones", "rejected"]
 )
 def test_what_can_be_made_again_may_vanish_at_any_time(bus: Bus, root: Path, source: VirtualSource, gone: str) -> None:
-    sweep(bus)
+    swept(bus)
     before = {channel: bus.store.count(channel) for channel in bus.store.channels()}
     shutil.rmtree(root / gone, ignore_errors=True)
     (root / gone).unlink(missing_ok=True)
     source.refresh()
-    sweep(bus)
+    swept(bus)
     assert {channel: bus.store.count(channel) for channel in bus.store.channels()} == before
     bus.post("work", "second", key="k")
     for _ in range(2):
@@ -212,7 +212,7 @@ def test_any_number_of_channels_needs_a_bounded_number_of_descriptors(root: Path
         bus.post(f"channel-{number:03d}", str(number))
     assert opened() - before <= tree.MAX_OPEN + 8
     source.refresh()
-    assert sweep(bus) == []
+    assert swept(bus) == []
     seen = set()
     while (task := bus.claim()) is not None:
         seen.add(task.body.content)
@@ -259,11 +259,11 @@ def test_after_a_start_of_the_machine_tasks_without_a_place_get_one(
     bus: Bus, root: Path, source: VirtualSource
 ) -> None:
     posted = bus.post("work", "second").id
-    sweep(bus)
+    swept(bus)
     for mark in (root / "boots").iterdir():
         mark.rename(mark.with_name("boot-before"))
     (root / "channels/work/requests" / f"{posted}.json").unlink()
-    assert any(posted in line for line in sweep(bus))
+    assert any(posted in line for line in swept(bus))
     source.refresh()
     assert bus.store.count("work")[State.READY] == 2
-    assert sweep(bus) == []
+    assert swept(bus) == []

@@ -53,7 +53,9 @@ def asked(fs: RecordingFs, durable: bool) -> Callable[..., bool]:  # noqa: FBT00
 
     def compare(*expected: str) -> bool:
         calls = [
-            re.sub(r"(?<=[./~])(?:[0-9a-f]{8}|[0-9a-f]{12}|[0-9a-f]{16})(?=$|[ ._])", "*", call) for call in fs.calls
+            re.sub(r"(?<=[./~])(?:[0-9a-f]{8}|[0-9a-f]{12}|[0-9a-f]{16})(?=$|[ ._])", "*", call)
+            for call in fs.calls
+            if " journal/" not in call
         ]
         fs.calls.clear()
         wanted = [line for line in expected if durable or not line.startswith(("fsync", "sync_name"))]

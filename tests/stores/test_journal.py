@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import json
-import os
 from typing import TYPE_CHECKING
 
 from mcp_bus import open_bus, sweep
-from mcp_bus.model import DAY
+from mcp_bus.model import DAY, day_of
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -29,12 +28,11 @@ def test_it_tells_of_each_move_in_the_order_they_began(tmp_path: Path) -> None:
     assert [line["at"] for line in told] == sorted(line["at"] for line in told)
 
 
-def test_what_is_a_month_old_is_removed_and_nothing_younger(tmp_path: Path) -> None:
+def test_what_is_over_a_month_old_is_removed_and_nothing_younger(tmp_path: Path) -> None:
     with open_bus(tmp_path / "bus") as bus:
-        journal = tmp_path / "bus" / "journal"
-        for name, days in (("old.jsonl", 31), ("young.jsonl", 29)):
+        journal, now = tmp_path / "bus" / "journal", bus.source.now()
+        old, young = (f"host-{day_of(now - days * DAY)}.jsonl" for days in (31, 30))
+        for name in (old, young, "notes.txt"):
             (journal / name).write_text("{}\n", encoding="utf-8")
-            then = (bus.source.now() - days * DAY) / 1000
-            os.utime(journal / name, (then, then))
-        assert sweep(bus) == ["removed the journal old.jsonl"]
-        assert [path.name for path in journal.iterdir()] == ["young.jsonl"]
+        assert sweep(bus) == [f"removed the journal {old}"]
+        assert sorted(path.name for path in journal.iterdir()) == sorted([young, "notes.txt"])
