@@ -170,7 +170,7 @@ def _parsed(name: str, value: Any) -> Any:  # noqa: ANN401  settings have severa
             raise ValueError(msg)
         return word in ("1", "true", "yes", "on")
     if isinstance(default, float):
-        number = float(value)
+        number = float(value) if str(value).replace(".", "", 1).isdigit() else -1.0
         if not 0 <= number <= 86_400:
             msg = "it is a number of seconds up to 86400"
             raise ValueError(msg)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from mcp_bus import names
 from mcp_bus.errors import BusError, Conflict, CorruptRecord, Gone, InvalidRequest, NotFound, StoreUnavailable
 from mcp_bus.model import ENDED, MAX_CONTENT, Policy, State
+from mcp_bus.plain import cut
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -33,7 +34,7 @@ def unknown(task_id: str) -> str:
 
 
 def resolve(store: Store, text: object) -> str:
-    """Return the full id for any unique beginning or end of one.
+    """Return the full id for any unique beginning or end of one, or beginning of its short form.
 
     Raises:
         InvalidRequest: it cannot be part of an id, or is too short to be unique by more than luck.
@@ -49,7 +50,7 @@ def resolve(store: Store, text: object) -> str:
         msg = f"{text!r} is too short for a task id"
         raise InvalidRequest(msg, hint=f"give at least {MIN_SHORT} of its digits")
     head = text if text.startswith("req_") else "req_" + text
-    found = [i for i in store.ids() if i.endswith(text) or i.startswith(head)]
+    found = [i for i in store.ids() if i.endswith(text) or i.startswith(head) or short(i).startswith(text)]
     if len(found) == 1 or text in found:
         return text if text in found else found[0]
     if not found:
@@ -59,6 +60,26 @@ def resolve(store: Store, text: object) -> str:
     some = ", ".join(sorted(found)[:3])
     msg = f"{text!r} could be any of {len(found)} tasks: {some}{'' if len(found) <= 3 else ', …'}"
     raise NotFound(msg, hint="give more digits")
+
+
+def why_empty(bus: Bus, channels: Sequence[str], capabilities: Sequence[str], mine: Sequence[Task] = ()) -> str:
+    """Say why there is nothing to claim: nothing ready, nothing one is able to do, no such channel.
+
+    Args:
+        mine: what the one who asks holds already.
+    """
+    known = bus.store.channels()
+    looked = [name for name in channels if name in known] if channels else known
+    counts = [bus.store.count(name) for name in looked]
+    ready, later, out = (sum(c[s] for c in counts) for s in (State.READY, State.SCHEDULED, State.LEASED))
+    out -= sum(task.channel in looked for task in mine)
+    why = f"nothing to do on {cut(', '.join(channels), 300) if channels else 'any channel'}"
+    if ready:
+        able = cut(", ".join(capabilities), 300) or "none"
+        why = f"{ready} ready, but none this worker is able to do (capabilities: {able})"
+    unknown = [name for name in channels if name not in known]
+    missing = f"; no such channel yet: {cut(', '.join(unknown), 300)}" if unknown else ""
+    return f"{why}{missing}; {later} scheduled, {out} with other workers"
 
 
 def why_lost(task: Task, agent: str) -> str:

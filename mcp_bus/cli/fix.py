@@ -93,6 +93,18 @@ def cancel(call: Call) -> int:
         return each(call, lambda asked: bus.cancel(asked, call.args.reason))
 
 
+def declare_reprioritise(parser: Parser) -> None:
+    """Declare the options of `reprioritise`."""
+    _declare_ids(parser)
+    parser.add_argument("--priority", type=int, required=True, metavar="N", help="-9 to 9, higher goes first")
+
+
+def reprioritise(call: Call) -> int:
+    """Move waiting tasks forward or back."""
+    with call.bus() as bus:
+        return each(call, lambda asked: bus.reprioritise(asked, call.args.priority))
+
+
 def declare_sweep(_parser: Parser) -> None:
     """Take no options but those of every verb."""
 
@@ -119,5 +131,6 @@ VERBS = {
     "discard": Verb(_declare_reason, discard, 'mcp-bus discard 1f3a90c2 --reason "not worth it"'),
     "undo": Verb(_declare_reason, undo, "mcp-bus undo 1f3a90c2"),
     "cancel": Verb(_declare_reason, cancel, 'mcp-bus cancel 1f3a90c2 --reason "done by hand"'),
+    "reprioritise": Verb(declare_reprioritise, reprioritise, "mcp-bus reprioritise 1f3a90c2 --priority 5"),
     "sweep": Verb(declare_sweep, sweep, "mcp-bus sweep"),
 }

@@ -36,6 +36,7 @@ GROUPS: dict[str, dict[str, tuple[str, str]]] = {
         "discard": ("fix", "take dead tasks out of the dead letter"),
         "undo": ("fix", "take back a cancel or a discard"),
         "cancel": ("fix", "end tasks that are not wanted any more"),
+        "reprioritise": ("fix", "move waiting tasks forward or back"),
         "sweep": ("fix", "bring back lapsed leases and due tasks, tidy up"),
     },
     "set up": {

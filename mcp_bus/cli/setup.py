@@ -77,8 +77,12 @@ def _made(call: Call, root: Path, verdict: Verdict, *, is_new: bool) -> None:
     why = "PATH" if call.args.path else "--here" if call.args.here else ""
     call.out.note(f"bus: {clean(str(root))} ({why})" if why else f"bus: {call.place()}")
     call.out.note(f"{'made a bus' if is_new else 'there was a bus already'}; the file system is {verdict.kind}")
-    if root != call.config.path:
-        call.out.note(f"used from here is {call.place()}; set MCP_BUS_DIR or pass --bus for the new one")
+    from mcp_bus.config import load
+
+    used = load(cwd=call.config.cwd)  # Asked again: now that it is there, it may be the one.
+    if root != used.path:
+        place = f"{clean(str(used.path))} ({clean(used.origins['bus'])})"
+        call.out.note(f"used from here is {place}; set MCP_BUS_DIR or pass --bus for the new one")
 
 
 def _exclude(checkout: Checkout) -> Path | None:

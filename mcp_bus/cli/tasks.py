@@ -9,7 +9,7 @@ from mcp_bus.cli.arguments import BODY_HELP, Verb, content, given, seconds, word
 from mcp_bus.cli.codes import ERROR, NOT_FOUND, NOTHING, OK, PERSON, code_of, problem
 from mcp_bus.cli.output import duration, one_line
 from mcp_bus.errors import BusError, Conflict
-from mcp_bus.find import Ending, resolve, safe_ending, short
+from mcp_bus.find import Ending, resolve, safe_ending, short, why_empty
 from mcp_bus.model import State, Ticket
 
 if TYPE_CHECKING:
@@ -126,13 +126,16 @@ def claim(call: Call) -> int:
             task = wait_for(bus, look, channels=channels, timeout_s=args.wait)
             if task is not None:
                 _claimed(call, bus, task)
+            else:
+                call.out.note(
+                    why_empty(bus, channels, bus.capabilities if args.capability is None else args.capability)
+                )
             call.out.flush()
         except BaseException:
             _give_back(bus, call.out, interrupts)
             raise
     if task is not None:
         return OK
-    call.out.note(f"nothing to do on {', '.join(channels) or 'any channel'}")
     if call.out.as_json:
         call.out.json(None)
     return NOTHING

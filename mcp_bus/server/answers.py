@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from mcp_bus.find import Ending, short
+from mcp_bus.find import Ending, short, why_empty
 from mcp_bus.model import ENDED, Outcome, State
 from mcp_bus.plain import clean, cut
 
@@ -142,18 +142,7 @@ def empty(
 ) -> str:
     """Answer `claim_next` without a task: say why."""
     lines = held(bus, others)
-    known = bus.store.channels()
-    looked = [name for name in channels if name in known] if channels else known
-    counts = [bus.store.count(name) for name in looked]
-    ready, later, out = (sum(c[s] for c in counts) for s in (State.READY, State.SCHEDULED, State.LEASED))
-    out -= sum(task.channel in looked for task in others)
-    why = f"nothing to do on {cut(', '.join(channels), 300) if channels else 'any channel'}"
-    if ready:
-        able = cut(", ".join(capabilities), 300) or "none"
-        why = f"{ready} ready, but none this worker is able to do (capabilities: {able})"
-    unknown = [name for name in channels if name not in known]
-    missing = f"; no such channel yet: {cut(', '.join(unknown), 300)}" if unknown else ""
-    lines.append(f"empty: {why}{missing}; {later} scheduled, {out} with other workers; waited {waited_s:.0f} s")
+    lines.append(f"empty: {why_empty(bus, channels, capabilities, others)}; waited {waited_s:.0f} s")
     again = "submit what you hold first" if others else "call claim_next again to go on waiting, or stop"
     return "\n".join([*lines, f"next: {again}"])
 

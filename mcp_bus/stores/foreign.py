@@ -31,15 +31,8 @@ def look(tree: Tree, channel: str, now: int) -> list[str]:
             if slot is None:
                 done += _stranger(tree, folder, name, now)
             elif part == "requests" and f"{slot.id}.json" not in known:
-                done += _unlinked(tree, folder, name)
+                done += _unknown(tree, slot, name, now)
     return done
-
-
-def _unlinked(tree: Tree, folder: str, name: str) -> list[str]:
-    """Give a task that another program wrote under its right name its identity."""
-    about = tree.fs.stat(name, tree.fd(folder))
-    adopted = about is not None and _adopt(tree, folder, name, about.st_nlink)
-    return [f"adopted {name!r}"] if adopted else []
 
 
 def _stranger(tree: Tree, folder: str, name: str, now: int) -> list[str]:
@@ -77,20 +70,21 @@ def _adopt(tree: Tree, folder: str, name: str, links: int) -> bool:
     return True
 
 
-def _introduce(tree: Tree, folder: str, name: str, task_id: str) -> bool:
-    """Give a message that was put under its right name by hand its identity, before anybody claims it."""
-    at = tree.live(folder)
-    if at is None:
-        return False
+def _unknown(tree: Tree, slot: Slot, name: str, now: int) -> list[str]:
+    """Give a message that was put under a right name by hand its identity, or put it aside."""
+    at, why = tree.fd(f"channels/{slot.channel}/requests"), "it is not the message that its name says"
     try:
         found = tree.fs.read(name, at, wire.MAX_FILE)
         body = wire.load_body(found.data)
-        if found.links != 1 or body.id != task_id or folder != f"channels/{body.channel}/requests":
-            return False
-        tree.fs.link(name, at, task_id + ".json", tree.fd("tasks", make=True))
-    except (CorruptRecord, OSError):
-        return False  # Claimed meanwhile, still being written, or wrong: whoever claims it finds out.
-    return True
+        if found.links == 1 and (body.id, body.channel) == (slot.id, slot.channel):
+            tree.fs.link(name, at, f"{slot.id}.json", tree.fd("tasks", make=True))
+            return [f"adopted {name!r}"]
+    except CorruptRecord as error:
+        why = str(error)
+    except (FileNotFoundError, FileExistsError):
+        return []  # Claimed, or introduced, meanwhile.
+    # Nobody who claims may ever come: whoever sweeps puts it aside, once it has settled.
+    return [f"quarantined {name!r}"] if suspect(tree, slot, why, now) else []
 
 
 def suspect(tree: Tree, slot: Slot, why: str, now: int) -> bool:

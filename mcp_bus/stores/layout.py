@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from mcp_bus import wire
 from mcp_bus.clock import System
-from mcp_bus.errors import CorruptRecord, StoreUnavailable
+from mcp_bus.errors import CorruptRecord, InvalidRequest, StoreUnavailable
 from mcp_bus.stores.fsops import Fs
 from mcp_bus.stores.probe import Verdict, probe
 from mcp_bus.stores.tree import Tree
@@ -19,6 +19,9 @@ if TYPE_CHECKING:
     from mcp_bus.clock import Source
 
 FOLDERS = ("tasks", "channels", "staged", "tmp", "keys", "quarantine", "rejected", "agents", "journal", "tombstones")
+_OURS = frozenset(
+    {*FOLDERS, "boots", "logs", "lost+found", "bus.json", "registry.json", "PROTOCOL.md", "manifest.json"}
+)
 PAGE = """\
 # This directory is a bus
 
@@ -57,6 +60,7 @@ def create(root: Path, *, fs: Fs | None = None, source: Source | None = None) ->
         What the probe found out about the file system.
 
     Raises:
+        InvalidRequest: the directory holds something else.
         StoreUnavailable: the file system cannot carry a bus, or is full or read-only.
         Untrusted: the directory belongs to another user.
     """
@@ -65,6 +69,7 @@ def create(root: Path, *, fs: Fs | None = None, source: Source | None = None) ->
     tree = Tree(root, fs, source)
     try:
         with tree.words():
+            _check_empty(tree)
             verdict = probe(tree, source.token(4))
             verdict.check(root)
             for folder in FOLDERS:
@@ -82,6 +87,15 @@ def create(root: Path, *, fs: Fs | None = None, source: Source | None = None) ->
     finally:
         tree.close()
     return verdict
+
+
+def _check_empty(tree: Tree) -> None:
+    """Refuse to make a bus among somebody's files; abq's home and what a killed `create` left are fine."""
+    there = tree.names("")
+    strangers = sorted(set(there) - _OURS)
+    if strangers and "bus.json" not in there:
+        msg = f"{str(tree.root)!r} is not a bus, and not empty: it holds {strangers[0]!r}"
+        raise InvalidRequest(msg, hint="name a new or empty directory")
 
 
 def _make_root(root: Path, fs: Fs) -> None:
