@@ -81,7 +81,7 @@ class Bus(Operator):
         """
         names.check_channel(channel)
         checked = draft.check(dict(options))
-        content = draft.check_size(wire.text_of(body), "body")
+        content = draft.check_content(wire.text_of(body), checked)
         policy = self._policy(channel)
         is_new = policy is None
         if policy is None:

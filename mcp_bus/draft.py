@@ -53,6 +53,14 @@ def check_size(text: str, what: str) -> str:
     return text
 
 
+def check_content(text: str, options: dict[str, Any]) -> str:
+    """Return the text of a new task if it says what is to be done, within the limit."""
+    if not text and not options.get("title"):
+        msg = "the body is empty, and there is no title"
+        raise InvalidRequest(msg, hint="say what is to be done")
+    return check_size(text, "body")
+
+
 def check_words(name: str, value: object) -> tuple[str, ...]:
     """Return a list of capabilities, sorted, each once."""
     if isinstance(value, str):
@@ -119,14 +127,7 @@ def _kind(value: object) -> str:
 def body(  # noqa: PLR0913  one argument per source: id, place, words, sender, options, time and rules
     task_id: str, channel: str, content: str, sender: Sender, options: dict[str, Any], *, now: int, policy: Policy
 ) -> Body:
-    """Make the body of a new task out of checked options and content.
-
-    Raises:
-        InvalidRequest: there is nothing in it to do.
-    """
-    if not content.strip() and not options.get("title", "").strip():
-        msg = "the body is empty, and there is no title"
-        raise InvalidRequest(msg, hint="say what is to be done")
+    """Make the body of a new task out of checked options and content."""
     delay_s, ttl_s = options.get("delay_s", 0), options.get("ttl_s", policy.ttl_s)
     key = options.get("key", "")
     not_before = now + int(delay_s * 1000) if delay_s else 0

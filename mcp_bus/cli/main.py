@@ -199,7 +199,7 @@ def usage() -> str:
     lines = ["usage: mcp-bus [--bus DIR] [--agent NAME] [--json] [-q] VERB …", ""]
     lines += ["A durable queue of tasks that coding agents share, in plain files.", ""]
     for group, verbs in GROUPS.items():
-        lines += [f"{group}:", *(f"  {name:<11}{about}" for name, (_, about) in verbs.items()), ""]
+        lines += [f"{group}:", *(f"  {name:<14}{about}" for name, (_, about) in verbs.items()), ""]
     lines += [
         "`mcp-bus VERB --help` says more, with an example.  Ids may be shortened to any unique beginning or end.",
         "",

@@ -79,6 +79,8 @@ def _unknown(tree: Tree, slot: Slot, name: str, now: int) -> list[str]:
         if found.links == 1 and (body.id, body.channel) == (slot.id, slot.channel):
             tree.fs.link(name, at, f"{slot.id}.json", tree.fd("tasks", make=True))
             return [f"adopted {name!r}"]
+        if _adopt(tree, f"channels/{slot.channel}/requests", name, found.links):
+            return [f"adopted {name!r}"]
     except CorruptRecord as error:
         why = str(error)
     except (FileNotFoundError, FileExistsError):

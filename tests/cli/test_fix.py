@@ -98,6 +98,14 @@ def test_a_finished_task_is_refused_with_what_to_do_instead(cli: Cli, verb: str,
     assert cli.state(task_id) == "done"
 
 
+def test_reprioritise_moves_a_waiting_task_forward(cli: Cli) -> None:
+    first, second = cli.post(), cli.post()
+    assert cli.main("reprioritise", second, "--priority", "5")[:2] == (0, f"{second[-8:]} ready\n")
+    assert cli.main("reprioritise", first, "--priority", "10")[0] == 5
+    assert cli.claim()[0] == second
+    assert cli.main("reprioritise", second, "--priority", "1")[0] == 5
+
+
 def test_sweep_brings_back_a_lapsed_lease(cli: Cli) -> None:
     cli.post("work", "x", "--backoff", "0")
     task_id, _ = cli.claim()

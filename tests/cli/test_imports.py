@@ -59,6 +59,7 @@ CALLS: dict[str, tuple[list[str], set[str]]] = {
     "discard": (["deadbeef"], set()),
     "undo": (["deadbeef"], set()),
     "cancel": (["deadbeef"], set()),
+    "reprioritise": (["deadbeef", "--priority", "1"], set()),
     "sweep": ([], set()),
     "init": ([], set()),
     "config": ([], set()),
@@ -71,7 +72,7 @@ CALLS: dict[str, tuple[list[str], set[str]]] = {
 OWN = {
     "tasks": {"post", "claim", "heartbeat", "submit", "wait"},
     "look": {"show", "find", "ls", "status"},
-    "fix": {"retry", "requeue", "discard", "undo", "cancel", "sweep"},
+    "fix": {"retry", "requeue", "discard", "undo", "cancel", "reprioritise", "sweep"},
     "setup": {"init", "config", "channel", "version"},
     "serve": {"serve", "demo"},
 }

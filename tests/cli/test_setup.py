@@ -225,3 +225,14 @@ def test_serve_refuses_a_wrong_profile_on_stderr_only(cli: Cli) -> None:
     done = cli.run("serve", "--json", "--profile", "nonsense", text="")
     assert (done.returncode, done.stdout) == (2, "")
     assert "it is one of worker, lead, full" in done.stderr
+
+
+def test_a_bus_is_not_made_among_somebody_s_files(cli: Cli) -> None:
+    place = cli.home / "source"
+    place.mkdir()
+    (place / "main.py").write_text("x", encoding="utf-8")
+    for words in (["init", str(place)], ["--bus", str(place), "post", "work", "x"]):
+        code, out, err = cli.main(*words)
+        assert (code, out) == (2, "")
+        assert "is not a bus, and not empty: it holds 'main.py'" in err
+        assert [path.name for path in place.iterdir()] == ["main.py"]

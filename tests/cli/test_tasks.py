@@ -53,7 +53,6 @@ def test_a_delayed_task_is_scheduled_and_cannot_be_claimed_yet(cli: Cli) -> None
         ("@@alice: look", None, "@alice: look"),
         ("- one\n- two", None, "- one\n- two"),
         ("--flag", None, "--flag"),
-        ("", None, ""),
     ],
 )
 def test_a_body_comes_from_the_word_stdin_or_a_file(cli: Cli, word: str, stdin: str | None, body: str) -> None:
@@ -61,6 +60,20 @@ def test_a_body_comes_from_the_word_stdin_or_a_file(cli: Cli, word: str, stdin: 
     done = cli.run("post", "--json", "--", "work", word, text=stdin)
     assert done.returncode == 0, done.stderr
     assert cli.json("show", json.loads(done.stdout)["id"])["body"] == body
+
+
+def test_nothing_to_do_is_no_task(cli: Cli) -> None:
+    code, out, err = cli.main("post", "work", "")
+    assert (code, out) == (2, "")
+    assert "the body is empty, and there is no title" in err
+    assert cli.main("ls", "work")[0] == 3
+    assert cli.main("post", "work", "", "--title", "the title says it all")[0] == 0
+
+
+def test_a_claim_without_a_task_says_why(cli: Cli) -> None:
+    cli.post("work", "x", "--requires", "gpu")
+    assert "1 ready, but none this worker is able to do (capabilities: none)" in cli.main("claim", "work")[2]
+    assert "no such channel yet: nope" in cli.main("claim", "nope")[2]
 
 
 def test_a_new_channel_is_told_with_the_ones_it_resembles(cli: Cli) -> None:
