@@ -18,7 +18,7 @@ from mcp_bus.errors import CorruptRecord
 try:
     import fcntl
 except ImportError:  # Windows
-    fcntl = None  # type: ignore[assignment]
+    fcntl = None  # type: ignore[assignment]  # there is no such module there, and no F_FULLFSYNC
 
 FILE_MODE = 0o600
 DIR_MODE = 0o700
