@@ -298,4 +298,4 @@ POLICY_FIELDS = frozenset(Policy._fields)
 
 def day_of(ms: int) -> str:
     """Return the UTC day of a time, `yyyy-mm-dd`."""
-    return date.fromordinal(719_163 + ms // DAY).isoformat()
+    return date.fromordinal(max(1, min(719_163 + ms // DAY, date.max.toordinal()))).isoformat()

@@ -158,6 +158,11 @@ def parse_staged(name: str, channel: str) -> Slot | None:
     return _slot(match, channel, State.LEASED) if match else None
 
 
+def is_identity(name: str) -> bool:
+    """Tell whether a name in `tasks/` is that of a task; anything may lie there."""
+    return name.endswith(".json") and TASK_ID.match(name[:-5]) is not None
+
+
 def end_of(name: str) -> State | None:
     """Return the state that the end of an archived task's name tells, without reading the rest."""
     stem, _, end = name.removesuffix(".json").rpartition("_")

@@ -37,6 +37,7 @@ TYPES = frozenset({"task", "signal", "command", "eval", "status", "note", "ack",
 # Room for the content, escaped (a control character takes six bytes), and everything around it.
 MAX_FILE = 8 * MAX_CONTENT
 MAX_DEPTH = 64
+LAST = 253_402_300_799_999  # The end of the year 9999; later times are shown as that.
 # Characters of a text in a policy, so that no `channel.json` outgrows what its readers accept.
 MAX_POLICY_TEXT = 4000
 _KNOWN = frozenset({"id", "version", "type", "from", "to", "content", "timestamp", "ttl", "reply_to", "bus"})
@@ -145,6 +146,7 @@ def _second(seconds: int) -> str:
 
 def stamp(ms: int) -> str:
     """Return a time as RFC 3339 in UTC, to the millisecond."""
+    ms = max(0, min(ms, LAST))
     return f"{_second(ms // 1000)}.{ms % 1000:03d}Z"
 
 

@@ -185,7 +185,7 @@ def _ended(item: Ending, mark: str, room: int) -> str:
     task = item.task
     head = line(task)
     if task.result is not None:
-        who = f"{head}, {clean(task.result.status)} by {cut(clean(task.result.sender.agent), 80)}"
+        who = f"{head}, {cut(clean(task.result.status), 40)} by {cut(clean(task.result.sender.agent), 80)}"
         more = f'; get_task(task="{short(task.id)}")'
         return f"{who}\n{quoted(task.result.content, mark, limit=room, more=more)}"
     return "\n".join([head, *history(task, 2)])
@@ -219,7 +219,7 @@ def shown(bus: Bus, task: Task, mark: str, offset: int) -> str:
     text = body.content + (f"\n\n=== result {mark} ===\n{task.result.content}" if task.result and offset else "")
     lines.append(quoted(text, mark, limit=room - min(wanted, room // 2), offset=offset, more=more))
     if task.result is not None and not offset:
-        lines.append(f"result, {clean(task.result.status)} by {cut(clean(task.result.sender.agent), 80)}:")
+        lines.append(f"result, {cut(clean(task.result.status), 40)} by {cut(clean(task.result.sender.agent), 80)}:")
         more = f'; get_task(task="{short(task.id)}", offset={len(body.content)})'
         lines.append(quoted(task.result.content, mark, limit=_room(lines), more=more))
     return "\n".join([*lines, f"next: {_after(task, is_mine=is_mine)}"])

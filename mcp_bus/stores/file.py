@@ -263,7 +263,7 @@ class FileStore:
     def ids(self) -> list[str]:
         """See `Store.ids`."""
         with self.tree.words():
-            return [name[:-5] for name in self.tree.names("tasks") if name.endswith(".json")]
+            return [name[:-5] for name in self.tree.names("tasks") if names.is_identity(name)]
 
     def mend(self, now: int) -> list[str]:
         """See `Store.mend`."""

@@ -143,8 +143,8 @@ class Fs:
         try:
             fd = os.open(name, _READ, dir_fd=at)
         except OSError as error:
-            if error.errno in (errno.ELOOP, errno.EMLINK, errno.ENXIO):
-                what = f"{name!r} is a symlink or a socket"
+            if error.errno in (errno.ELOOP, errno.EMLINK, errno.ENXIO, errno.EACCES):
+                what = f"{name!r} is a symlink, a socket, or may not be read"
                 raise CorruptRecord(what) from None
             raise
         try:

@@ -168,7 +168,7 @@ def restore(tree: Tree) -> list[str]:
     return [
         f"put {name[:-5]} back in its channel"
         for name in tree.names("tasks")
-        if name.endswith(".json") and name[:-5] not in placed and place_again(tree, name[:-5])
+        if names.is_identity(name) and name[:-5] not in placed and place_again(tree, name[:-5])
     ]
 
 

@@ -123,13 +123,13 @@ class Tree:
             return []
 
     def drop(self, path: str, name: str) -> None:
-        """Remove a name from a folder, if both are there."""
+        """Remove a name from a folder, if both are there; what cannot be removed (a folder) stays."""
         at = self.live(path)
         if at is None:
             return
         try:
             self.fs.unlink(name, at)
-        except FileNotFoundError:
+        except (FileNotFoundError, IsADirectoryError, PermissionError):
             return
 
     def forget(self) -> None:
