@@ -11,7 +11,8 @@ from mcp_bus import names, wire
 from mcp_bus.errors import CorruptRecord
 
 if TYPE_CHECKING:
-    from mcp_bus.model import Slot
+    from mcp_bus.model import Body, Slot
+    from mcp_bus.stores.fsops import Found
     from mcp_bus.stores.tree import Tree
 
 # Foreign bytes may still be being written for this long after their last change.
@@ -76,7 +77,7 @@ def _unknown(tree: Tree, slot: Slot, name: str, now: int) -> list[str]:
     try:
         found = tree.fs.read(name, at, wire.MAX_FILE)
         body = wire.load_body(found.data)
-        if found.links == 1 and (body.id, body.channel) == (slot.id, slot.channel):
+        if found.links == 1 + _key_links(tree, body, found) and (body.id, body.channel) == (slot.id, slot.channel):
             tree.fs.link(name, at, f"{slot.id}.json", tree.fd("tasks", make=True))
             return [f"adopted {name!r}"]
         if _adopt(tree, f"channels/{slot.channel}/requests", name, found.links):
@@ -87,6 +88,12 @@ def _unknown(tree: Tree, slot: Slot, name: str, now: int) -> list[str]:
         return []  # Claimed, or introduced, meanwhile.
     # Nobody who claims may ever come: whoever sweeps puts it aside, once it has settled.
     return [f"quarantined {name!r}"] if suspect(tree, slot, why, now) else []
+
+
+def _key_links(tree: Tree, body: Body, found: Found) -> int:
+    """Count the key's name: of a post that a crash cut off there it is ours, and not a hard link from elsewhere."""
+    key = tree.fs.stat(f"{body.key}.json", tree.fd("keys", make=True)) if body.key else None
+    return int(key is not None and key.st_ino == found.inode)
 
 
 def suspect(tree: Tree, slot: Slot, why: str, now: int) -> bool:

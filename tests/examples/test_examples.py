@@ -107,7 +107,7 @@ def test_a_pipeline_stops_at_a_bad_answer(tmp_path: Path) -> None:
 
 
 def test_a_worker_does_what_waits_and_ends(bus: Bus, tmp_path: Path) -> None:
-    good, bad = bus.post("count", "one two\nthree"), bus.post("count", "", max_attempts=1)
+    good, bad = bus.post("count", "one two\nthree"), bus.post("count", "", title="no text", max_attempts=1)
     python(tmp_path, "worker.py", "count", "--once")
     done = bus.get(good.id)
     assert done.result is not None
