@@ -157,6 +157,7 @@ class Tree:
     def _gone(self) -> bool:
         try:
             here, there = os.fstat(self._root), self.root.stat()
+            os.stat("tasks", dir_fd=self._root)  # Half removed is removed.
         except OSError:
             return True
         return (here.st_dev, here.st_ino) != (there.st_dev, there.st_ino)
