@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import os
 import re
 import sys
 import time
@@ -157,8 +156,3 @@ def boot_id() -> str:
         return Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
     except OSError:
         return f"at-{int(time.time() - time.monotonic()) // 60}"
-
-
-def host_owner() -> int:
-    """Return this user's id, -1 where there are none."""
-    return os.geteuid() if hasattr(os, "geteuid") else -1
