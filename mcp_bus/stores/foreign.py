@@ -74,6 +74,10 @@ def _adopt(tree: Tree, folder: str, name: str, links: int) -> bool:
 def _unknown(tree: Tree, slot: Slot, name: str, now: int) -> list[str]:
     """Give a message that was put under a right name by hand its identity, or put it aside."""
     at, why = tree.fd(f"channels/{slot.channel}/requests"), "it is not the message that its name says"
+    own = tree.fs.stat(f"{slot.id}.json", tree.fd("tasks", make=True))
+    about = tree.fs.stat(name, at)
+    if about is None or (own is not None and own.st_ino == about.st_ino):
+        return []  # Posted, or claimed, since `tasks/` was listed: a listing is no proof that it is unknown.
     try:
         found = tree.fs.read(name, at, wire.MAX_FILE)
         body = wire.load_body(found.data)

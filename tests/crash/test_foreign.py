@@ -16,6 +16,7 @@ from tests.crash.crowd import Log, quick, together, work_until
 from tests.crash.victim import Steps, open_at
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
     from tests.crash.victim import Op
@@ -172,3 +173,38 @@ def test_a_keyed_task_whose_identity_a_power_cut_took_is_still_delivered(root: P
         assert bus.post(CHANNEL, "x", key="k").id == posted.id
     assert task is not None
     assert auditor.sound(root).states == {posted.id: "leased"}
+
+
+class Between(Steps):
+    """Lets someone else do something once a folder was listed."""
+
+    def __init__(self, folder: str, other: Callable[[], object]) -> None:
+        super().__init__()
+        self._folder = folder
+        self._other: Callable[[], object] | None = other
+
+    def names(self, fd: int) -> list[str]:
+        listed = super().names(fd)
+        if self.path("", fd) == f"{self._folder}/" and self._other is not None:
+            other, self._other = self._other, None
+            other()
+        return listed
+
+
+@pytest.mark.parametrize("key", ["", "k"])
+def test_a_task_posted_while_a_sweep_goes_from_folder_to_folder_is_not_taken_for_a_strangers(
+    root: Path, key: str
+) -> None:
+    posted: list[str] = []
+
+    def post() -> None:
+        with quick(root, "ann") as ann:
+            posted.append(ann.post(CHANNEL, "x", key=key).id)
+
+    with quick(root, "ann") as bus:
+        bus.store.mend(bus.source.now())  # The first after a start of the machine lists `tasks` for another reason.
+    with open_at(root, Between("tasks", post), offset=3_600_000) as bus:
+        bus.store.mend(bus.source.now())
+    assert len(posted) == 1
+    assert auditor.settled(root).states == {posted[0]: "ready"}
+    assert list((root / "quarantine").iterdir()) == []
