@@ -10,7 +10,7 @@ from __future__ import annotations
 from contextlib import suppress
 from typing import TYPE_CHECKING, Self, Unpack
 
-from mcp_bus import draft, find, lifecycle, names, routing, wire
+from mcp_bus import draft, find, lifecycle, names, policies, routing, wire
 from mcp_bus.backlog import Backlog
 from mcp_bus.errors import Conflict, CorruptRecord, DuplicateTask, LeaseLost, NotFound
 from mcp_bus.model import Attempt, Lease, Outcome, Posted, Result, State, Task, Ticket
@@ -103,7 +103,7 @@ class Bus(Operator):
             The policy that holds now.
         """
         known = self._policy(names.check_channel(channel))
-        policy = wire.policy_from(settings, known)
+        policy = policies.make(settings, known)
         self.store.declare(channel, policy)
         return policy
 

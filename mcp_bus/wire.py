@@ -17,12 +17,10 @@ from mcp_bus.errors import CorruptRecord, InvalidRequest
 from mcp_bus.model import (
     MAX_CONTENT,
     NOTHING,
-    POLICY_FIELDS,
     PRIORITIES,
     Attempt,
     Body,
     Outcome,
-    Policy,
     Result,
     Sender,
 )
@@ -38,8 +36,6 @@ TYPES = frozenset({"task", "signal", "command", "eval", "status", "note", "ack",
 MAX_FILE = 8 * MAX_CONTENT
 MAX_DEPTH = 64
 LAST = 253_402_300_799_999  # The end of the year 9999; later times are shown as that.
-# Characters of a text in a policy, so that no `channel.json` outgrows what its readers accept.
-MAX_POLICY_TEXT = 4000
 _KNOWN = frozenset({"id", "version", "type", "from", "to", "content", "timestamp", "ttl", "reply_to", "bus"})
 _compact: Callable[[Any], str] = json.JSONEncoder(
     ensure_ascii=False, allow_nan=False, check_circular=False, separators=(",", ":")
@@ -344,48 +340,3 @@ def load_attempt(data: bytes) -> Attempt:
         _refuse("'attempt' is not a number")
     words = [str(outer.get(key) or "") for key in ("by", "note", "token", "successor")]
     return Attempt(attempt, outcome, unstamp(outer.get("at")), *words)
-
-
-def policy_fields(policy: Policy) -> dict[str, Any]:
-    """Return a channel's policy as JSON data."""
-    return {name: getattr(policy, name) for name in Policy._fields}
-
-
-def policy_from(values: dict[str, Any], base: Policy | None = None) -> Policy:
-    """Make a policy from named values, over `base` or the defaults.
-
-    Raises:
-        InvalidRequest: an unknown name, a wrong type or a value out of range.
-    """
-    made = policy_fields(base or Policy())
-    for name, value in values.items():
-        if name not in POLICY_FIELDS:
-            msg = f"{name!r} is not a channel setting"
-            raise InvalidRequest(msg, hint="known settings: " + ", ".join(made))
-        kind = type(made[name])
-        if kind is str:
-            fits = isinstance(value, str) and len(value) <= MAX_POLICY_TEXT
-        else:
-            fits = type(value) in (int, kind) and 0 <= value < 10**9
-        if not fits or (name in ("max_attempts", "lease_s", "max_lease_s") and not value):
-            msg = f"{value!r} is not a value for the channel setting {name!r}"
-            raise InvalidRequest(msg, hint=f"it is a {kind.__name__}, for example {made[name]!r}")
-        made[name] = kind(value)
-    if made["kind"] != "queue":
-        msg = f"{made['kind']!r} is not a kind of channel"
-        raise InvalidRequest(msg, hint="the kind is 'queue'")
-    return Policy(**made)
-
-
-def load_policy(data: bytes, channel: str) -> Policy:
-    """Read a `channel.json`.  Settings of a later version are passed over.
-
-    Raises:
-        CorruptRecord: it is not JSON or a known setting is out of range.
-    """
-    check_channel(channel)
-    known = {key: value for key, value in loads(data).items() if key in POLICY_FIELDS}
-    try:
-        return policy_from(known)
-    except InvalidRequest as error:
-        _refuse(f"the policy of channel {channel!r} is wrong: {error}")

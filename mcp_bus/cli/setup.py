@@ -222,9 +222,9 @@ def _list(call: Call) -> int:
 
 
 def _fields(policy: Policy) -> dict[str, Any]:
-    from mcp_bus import wire
+    from mcp_bus import policies
 
-    made: dict[str, Any] = wire.policy_fields(policy)
+    made: dict[str, Any] = policies.fields(policy)
     return made
 
 

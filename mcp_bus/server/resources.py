@@ -8,7 +8,7 @@ from urllib.parse import unquote
 
 from mcp import types
 
-from mcp_bus import find, wire
+from mcp_bus import find, policies, wire
 from mcp_bus.errors import NotFound
 from mcp_bus.model import OPEN, State, Task
 from mcp_bus.names import check_channel
@@ -82,7 +82,7 @@ def _channel(view: find.ChannelView) -> dict[str, Any]:
         "channel": view.name,
         "counts": view.counts,
         "oldest_ready": wire.stamp(view.oldest) if view.oldest else None,
-        "policy": wire.policy_fields(view.policy),
+        "policy": policies.fields(view.policy),
     }
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from mcp_bus import lifecycle, names, wire
+from mcp_bus import lifecycle, names, policies, wire
 from mcp_bus.clock import System
 from mcp_bus.errors import Conflict, CorruptRecord, NotFound
 from mcp_bus.model import ARCHIVED, Attempt, Outcome, Result, Slot, State, Task
@@ -220,9 +220,9 @@ class FileStore:
                 raise NotFound(msg, hint="post to it, or create it, to make it")
             try:
                 found = self.fs.read("channel.json", self.tree.fd(f"channels/{channel}"), 65536)
-                policy = wire.load_policy(found.data, channel)
+                policy = policies.load(found.data, channel)
             except FileNotFoundError:
-                policy = wire.policy_from({})
+                policy = policies.make({})
         self._policies[channel] = (now, policy)
         return policy
 
@@ -238,7 +238,7 @@ class FileStore:
             if policy is None and self.fs.stat("channel.json", at) is not None:
                 return
             draft = f"channel.{self._source.token(6)}"
-            data = wire.dumps(wire.policy_fields(policy or wire.policy_from({})))
+            data = wire.dumps(policies.fields(policy or policies.make({})))
             self.fs.create(draft, tmp, data, sync=self.durable)
             if policy is None:  # Never over a policy that someone sets at the same time.
                 once(self.tree, draft, "channel.json", at)

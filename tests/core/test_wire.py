@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from mcp_bus import wire
 from mcp_bus.errors import CorruptRecord, InvalidRequest
-from mcp_bus.model import MAX_CONTENT, Attempt, Body, Outcome, Policy, Result, Sender
+from mcp_bus.model import MAX_CONTENT, Attempt, Body, Outcome, Result, Sender
 
 NOW = 4_000_000_000_123
 ID = "req_0123456789ab"
@@ -239,38 +239,3 @@ def test_the_longest_content_fits_a_file_and_one_byte_more_is_refused(letter: st
     assert wire.load_body(data).content == longest
     with pytest.raises(InvalidRequest, match="over the limit"):
         wire.dump_body(BODY._replace(content=longest + letter * 2))
-
-
-def test_a_policy_written_and_read_is_the_same_and_later_settings_are_passed_over() -> None:
-    policy = Policy(max_attempts=9, backoff_s=0.5, description="x")
-    data = wire.dumps(wire.policy_fields(policy) | {"later": 1})
-    assert wire.load_policy(data, "work") == policy
-
-
-@pytest.mark.parametrize(
-    "setting",
-    [
-        {"max_attempts": 0}, {"max_attempts": -1}, {"max_attempts": 1.5}, {"max_attempts": True}, {"max_attempts": "3"},
-        {"lease_s": 0}, {"max_lease_s": 0}, {"lease_s": float("nan")}, {"lease_s": float("inf")}, {"ttl_s": 10**9},
-        {"kind": "topic"}, {"kind": 7}, {"description": 7}, {"description": "x" * 4001}, {"retention_days": None},
-    ],
-    ids=lambda setting: str(setting)[:40],
-)  # fmt: skip
-def test_a_setting_out_of_range_is_refused_and_corrupt_in_a_file(setting: dict[str, object]) -> None:
-    with pytest.raises(InvalidRequest):
-        wire.policy_from(setting)
-    if "nan" not in str(setting) and "inf" not in str(setting):
-        with pytest.raises(CorruptRecord, match="'work'"):
-            wire.load_policy(wire.dumps(setting), "work")
-
-
-def test_an_unknown_setting_is_refused_with_the_known_ones() -> None:
-    with pytest.raises(InvalidRequest) as refusal:
-        wire.policy_from({"color": 1})
-    assert "max_attempts" in refusal.value.hint
-
-
-def test_the_longest_description_can_be_read_back() -> None:
-    data = wire.dumps(wire.policy_fields(wire.policy_from({"description": "\x01" * 4000})))
-    assert len(data) < 65536
-    assert wire.load_policy(data, "work").description == "\x01" * 4000

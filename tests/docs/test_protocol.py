@@ -6,7 +6,7 @@ import re
 
 import pytest
 
-from mcp_bus import names, wire
+from mcp_bus import names, policies
 from mcp_bus.model import Lease, Policy, Slot, State
 from mcp_bus.stores import layout
 from tests.docs.executed import ROOT
@@ -62,6 +62,6 @@ def test_every_folder_of_a_new_bus_and_of_a_channel_is_in_the_layout() -> None:
 
 def test_the_policy_has_the_fields_and_defaults_of_the_page() -> None:
     said = PAGE.partition("**[B6] Policy.**")[2].partition("\n\n")[0]
-    for name, value in wire.policy_fields(Policy()).items():
+    for name, value in policies.fields(Policy()).items():
         shown = f" {value:g}" if isinstance(value, int | float) else ""
         assert re.search(rf"`{name}`{shown}\b" if shown else rf"`{name}`", " ".join(said.split())), name
