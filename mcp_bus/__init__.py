@@ -21,6 +21,7 @@ from mcp_bus.errors import (
     InvalidRequest,
     LeaseLost,
     NotFound,
+    Overloaded,
     StoreUnavailable,
     Untrusted,
 )
@@ -61,6 +62,7 @@ __all__ = [
     "LeaseLost",
     "NotFound",
     "Outcome",
+    "Overloaded",
     "Policy",
     "Posted",
     "Result",

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Self, Unpack
 
 from mcp_bus import draft, find, lifecycle, names, policies, routing, wire
 from mcp_bus.backlog import Backlog
-from mcp_bus.errors import Conflict, CorruptRecord, DuplicateTask, LeaseLost, NotFound
+from mcp_bus.errors import Conflict, CorruptRecord, DuplicateTask, InvalidRequest, LeaseLost, NotFound
+from mcp_bus.mail import Mail
 from mcp_bus.model import Attempt, Lease, Outcome, Posted, Result, State, Task, Ticket
 from mcp_bus.operate import TRIES, Operator
 
@@ -50,6 +51,7 @@ class Bus(Operator):
         self._backlog = Backlog(store, source)
         self._held: dict[str, Task] = {}
         self._requires: dict[str, tuple[str, ...]] = {}
+        self.mail = Mail(self)
 
     def close(self) -> None:
         """Close the store.  Leases stay; `release_all` first gives them back at once."""
@@ -87,8 +89,9 @@ class Bus(Operator):
         if policy is None:
             self.store.declare(channel)
             policy = self.store.policy(channel)
+        _check_queue(channel, policy, "send a message to it")
         made = draft.body(
-            self._ids.next(), channel, content, self.sender(), checked, now=self.source.now(), policy=policy
+            self.ids.next(), channel, content, self.sender(), checked, now=self.source.now(), policy=policy
         )
         kept = self.store.add(made)
         if kept.id != made.id and not draft.same(kept, made):
@@ -104,8 +107,17 @@ class Bus(Operator):
         """
         known = self._policy(names.check_channel(channel))
         policy = policies.make(settings, known)
+        if policy.kind == "inbox" or (known is not None and known.kind != policy.kind):
+            msg = f"{channel!r} cannot become a channel of kind {policy.kind!r}"
+            raise InvalidRequest(msg, hint="choose 'queue' or 'topic' when a channel is made, and keep it")
         self.store.declare(channel, policy)
         return policy
+
+    def _queue(self, channel: str) -> str:
+        policy = self._policy(names.check_channel(channel))
+        if policy is not None:
+            _check_queue(channel, policy, "read it with read_inbox")
+        return channel
 
     def _policy(self, channel: str) -> Policy | None:
         try:
@@ -132,7 +144,7 @@ class Bus(Operator):
             The task; `task.ticket` is what the worker's other verbs want.
         """
         wanted = [channels] if isinstance(channels, str) else channels
-        looked = [names.check_channel(c) for c in dict.fromkeys(wanted)] or self.store.channels()
+        looked = [self._queue(c) for c in dict.fromkeys(wanted)] or find.queues(self.store)
         if lease_s is not None:
             draft.check_number("lease_s", lease_s, low=1)
         can = frozenset(draft.check_words("capabilities", self.capabilities if capabilities is None else capabilities))
@@ -326,6 +338,17 @@ class Bus(Operator):
             with suppress(Conflict):
                 self.store.swap(stale, new, entry)
         raise LeaseLost(find.why_lost(task, self.identity.agent), hint=find.after_loss(task))
+
+
+def _check_queue(channel: str, policy: Policy, instead: str) -> None:
+    """Refuse tasks on a topic.
+
+    Raises:
+        InvalidRequest: it is one.
+    """
+    if policy.kind != "queue":
+        msg = f"{channel!r} is a {policy.kind}, whose messages are read by every subscriber and claimed by none"
+        raise InvalidRequest(msg, hint=instead)
 
 
 def _ticket(claim: Task | Ticket) -> Ticket:

@@ -65,6 +65,13 @@ class DuplicateTask(Conflict):
     retryable = False
 
 
+class Overloaded(BusError):
+    """Too much is waiting already, or comes too fast; nothing was written."""
+
+    code = "overloaded"
+    retryable = True
+
+
 class LeaseLost(Conflict):
     """The caller no longer holds the task; what it wrote was not accepted."""
 

@@ -68,7 +68,7 @@ def why_empty(bus: Bus, channels: Sequence[str], capabilities: Sequence[str], mi
     Args:
         mine: what the one who asks holds already.
     """
-    known = bus.store.channels()
+    known = queues(bus.store)
     looked = [name for name in channels if name in known] if channels else known
     counts = [bus.store.count(name) for name in looked]
     ready, later, out = (sum(c[s] for c in counts) for s in (State.READY, State.SCHEDULED, State.LEASED))
@@ -98,6 +98,16 @@ def after_loss(task: Task) -> str:
     return "drop this result and call claim_next"
 
 
+def queues(store: Store) -> list[str]:
+    """Return the channels that tasks are claimed from: not inboxes, and not topics."""
+    return [name for name in public(store) if _policy(store, name).kind == "queue"]
+
+
+def public(store: Store) -> list[str]:
+    """Return the channels that are not somebody's inbox."""
+    return [name for name in store.channels() if not names.is_inbox(name)]
+
+
 class ChannelView(NamedTuple):
     """One channel at a glance; `oldest` is when the oldest ready task was posted, 0 for none."""
 
@@ -108,9 +118,9 @@ class ChannelView(NamedTuple):
 
 
 def channels(store: Store) -> list[ChannelView]:
-    """Return every channel with its counts, as far as listings can tell."""
+    """Return every channel with its counts, as far as listings can tell; inboxes are their owners' affair."""
     views = []
-    for name in store.channels():
+    for name in public(store):
         first = min(store.scan(name, State.READY), key=lambda slot: slot.id, default=None)
         oldest = int(first.id[4:16], 16) if first else 0
         views.append(ChannelView(name, store.count(name), oldest, _policy(store, name)))
@@ -135,7 +145,7 @@ def tasks(
     """
     states = [State(state)] if check_state(state) else list(State)
     words, count = text.lower().split(), 0
-    for name in [names.check_channel(channel)] if channel else bus.store.channels():
+    for name in [names.check_place(channel)] if channel else bus.store.channels():
         ids = sorted({slot.id for one in states for slot in bus.store.scan(name, one, after=after)})
         for task_id in ids:
             try:

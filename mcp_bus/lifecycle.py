@@ -210,6 +210,12 @@ def expire(slot: Slot, *, now: int) -> Slot:
     return slot._replace(state=State.EXPIRED, not_before=0, day=day_of(now))
 
 
+def give_up(slot: Slot, *, now: int) -> Slot:
+    """End a message that nobody can read any more, because the one session it was for has ended."""
+    check(Event.EXPIRE, slot)
+    return slot._replace(state=State.EXPIRED, day=day_of(now))
+
+
 def cancel(slot: Slot, *, now: int) -> Slot:
     """End a task that is no longer wanted.  A worker that holds it finds its lease gone."""
     check(Event.CANCEL, slot)

@@ -57,6 +57,10 @@ class Outcome(StrEnum):
     UNDONE = "undone"
     EXPIRED = "expired"
     PROGRESS = "progress"
+    OFFERED = "offered"
+    ACKED = "acked"
+    SUPERSEDED = "superseded"
+    UNDELIVERABLE = "undeliverable"
 
 
 class Sender(NamedTuple):
@@ -79,6 +83,8 @@ class Body(NamedTuple):
         requires: capabilities a worker must have, sorted.
         key: sha256 of sender and idempotency key, in hex; empty without one.
         retry_of: the dead task this one replaces, when it was edited.
+        supersedes: an earlier message of the same sender that this one makes void.
+        hops: answers to answers that led to this message.
         extra: fields under `bus` that this version does not know, kept as they were.
     """
 
@@ -99,6 +105,8 @@ class Body(NamedTuple):
     requires: tuple[str, ...] = ()
     key: str = ""
     retry_of: str = ""
+    supersedes: str = ""
+    hops: int = 0
     extra: Mapping[str, Any] = NOTHING
 
 
@@ -250,7 +258,8 @@ class Policy(NamedTuple):
     """The rules of a channel, kept in its `channel.json`.
 
     Attributes:
-        kind: `queue`; each task goes to one worker.
+        kind: `queue`, each task goes to one worker; `topic`, each message goes to every subscriber;
+            `inbox`, an agent's own.
         max_attempts: hand-overs before a task goes to the dead letter.
         backoff_s: pause after the first failure; doubles with each, up to `max_backoff_s`.
         lease_s: how long a claim lasts unless renewed.
@@ -290,6 +299,32 @@ class PostOptions(TypedDict, total=False):
     requires: tuple[str, ...] | list[str]
     key: str
     type: str
+
+
+class Presence(NamedTuple):
+    """One session of an agent, as it said it is there.
+
+    Attributes:
+        host, boot, pid, started: which process it is: this machine since it was started, and the process's own
+            start by the kernel's clock, for pids come back; `started` is 0 where it cannot be told.
+        since: when it came.
+        ended: when it went, by its own word; 0 while it is there.
+        beat: the last sign of life.
+    """
+
+    agent: str
+    session: str
+    holder: str
+    client: str = ""
+    capabilities: tuple[str, ...] = ()
+    host: str = ""
+    boot: str = ""
+    pid: int = 0
+    started: int = 0
+    pwd: str = ""
+    since: int = 0
+    ended: int = 0
+    beat: int = 0
 
 
 POST_OPTIONS = frozenset(PostOptions.__annotations__)

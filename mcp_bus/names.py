@@ -14,11 +14,16 @@ from mcp_bus.errors import InvalidRequest
 from mcp_bus.model import PRIORITIES, Lease, Slot, State
 
 CHANNEL = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}\Z")
+# An agent's inbox, or that of one of its sessions: a channel that only its owner reads.
+INBOX = re.compile(r"@[a-z0-9][a-z0-9._-]{0,63}(?:~[0-9a-z]{1,16})?\Z")
 TASK_ID = re.compile(r"req_[0-9a-f]{8,48}\Z")
 KEY = re.compile(r"[0-9a-f]{64}\Z")
 HOLDER = re.compile(r"[A-Za-z0-9_@+~-]{1,64}\Z")
 DAY = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}\Z")
 IN_NAME = re.compile(r"req_[0-9a-f]{8,48}")
+# Recipients that nobody else may be called.
+HUMAN, BROADCAST = "human", "broadcast"
+RESERVED = frozenset({HUMAN, BROADCAST})
 # Names Windows cannot have, with any extension.
 _DEVICES = frozenset({"con", "prn", "aux", "nul", *(f"{d}{n}" for d in ("com", "lpt") for n in range(1, 10))})
 
@@ -182,8 +187,46 @@ def name_priority(name: str) -> int:
     return value if value in PRIORITIES else 0
 
 
+def is_inbox(channel: str) -> bool:
+    """Tell an inbox from a channel that anyone may post to and claim from."""
+    return channel.startswith("@")
+
+
+def inbox(agent: str, session: str = "") -> str:
+    """Return the channel that is an agent's inbox: `planner` has `@planner`.
+
+    A name that is no channel's name, such as `github.com/acme/app/main`, becomes its readable part and a few
+    digits of its hash, so that two agents never share an inbox.
+
+    Args:
+        session: for the inbox of just this session of the agent, `@planner~7f3a90c2`.
+    """
+    word = agent
+    if not CHANNEL.match(agent):
+        import hashlib  # noqa: PLC0415  loads OpenSSL, which agents with plain names do not need
+
+        readable = re.sub(r"[^a-z0-9._-]+", "-", agent.lower()).strip("-._")
+        digits = hashlib.sha256(agent.encode("utf-8", "surrogatepass")).hexdigest()[:8]
+        word = f"{readable[-50:].strip('-._') or 'agent'}-{digits}"
+    return f"@{word}~{session}" if session else f"@{word}"
+
+
+def is_place(name: str) -> bool:
+    """Tell whether a name is that of a channel or of an inbox."""
+    return CHANNEL.match(name) is not None or INBOX.match(name) is not None
+
+
+def check_place(name: object) -> str:
+    """Return the name of a channel or an inbox, if it is one.
+
+    Raises:
+        InvalidRequest: it is neither.
+    """
+    return name if isinstance(name, str) and INBOX.match(name) else check_channel(name)
+
+
 def check_channel(name: object) -> str:
-    """Return a channel's name if it is one.
+    """Return a channel's name if it is one; an inbox is not, for nobody else may post to it or claim from it.
 
     Lower case, because two names that differ in case are one folder on some file systems.
 
@@ -194,6 +237,8 @@ def check_channel(name: object) -> str:
         return name
     shown = repr(name) if len(repr(name)) <= 80 else repr(name)[:77] + "..."
     hint = "use 1 to 64 of a-z 0-9 . _ - and start with a letter or digit, for example 'code-review'"
+    if isinstance(name, str) and INBOX.match(name):
+        hint = "that is an inbox: send to it, and read your own"
     if isinstance(name, str) and CHANNEL.match(name.lower()) and name.lower().split(".")[0] not in _DEVICES:
         hint = f"channel names are lower case: {name.lower()!r}"
     msg = f"{shown} is not a channel name"

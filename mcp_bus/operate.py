@@ -33,7 +33,7 @@ class Operator:
         self.store = store
         self.identity = identity
         self.source = source
-        self._ids = Ids(source)
+        self.ids = Ids(source)
 
     # --- looking ------------------------------------------------------------------------------
 
@@ -98,7 +98,7 @@ class Operator:
             msg = f"cannot edit {old.id!r}: it is {old.state}, and only dead tasks are retried with another body"
             raise IllegalTransition(msg, hint="cancel it and post a new task")
         now = self.source.now()
-        edited = draft.edited(old, self._ids.next(), content, self.sender(), now=now)
+        edited = draft.edited(old, self.ids.next(), content, self.sender(), now=now)
         kept = self.store.add(edited)
         if not draft.same(kept, edited):
             msg = f"{old.id!r} was edited and retried before, as {kept.id!r}"

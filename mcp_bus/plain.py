@@ -1,4 +1,4 @@
-"""Untrusted text made harmless before a person's terminal or a model sees it.  Pure."""
+"""Untrusted text made harmless before a person's terminal or a model sees it; and names that resemble one.  Pure."""
 
 from __future__ import annotations
 
@@ -37,3 +37,23 @@ def _shown(char: str) -> str:
 def cut(text: str, limit: int) -> str:
     """Return at most `limit` characters of a text, with an ellipsis where it was cut."""
     return text if len(text) <= limit else text[: max(0, limit - 1)] + "…"
+
+
+def near(name: str, others: list[str]) -> list[str]:
+    """Return the names that one may have meant by `name`: two slips apart, or one begins the other."""
+    close = [
+        other
+        for other in others
+        if other != name and (other.startswith(name) or name.startswith(other) or slips(name, other) <= 2)
+    ]
+    return sorted(close, key=lambda other: slips(name, other))[:3]
+
+
+def slips(one: str, two: str) -> int:
+    """Return how many characters must be changed, added or left out to make one text of the other."""
+    row = list(range(len(two) + 1))
+    for number, char in enumerate(one, 1):
+        left, row[0] = row[0], number
+        for at, other in enumerate(two, 1):
+            left, row[at] = row[at], min(row[at] + 1, row[at - 1] + 1, left + (char != other))
+    return row[-1]

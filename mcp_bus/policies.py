@@ -7,10 +7,11 @@ from typing import Any
 from mcp_bus import wire
 from mcp_bus.errors import CorruptRecord, InvalidRequest
 from mcp_bus.model import POLICY_FIELDS, Policy
-from mcp_bus.names import check_channel
+from mcp_bus.names import check_place
 
 # Characters of a text in a policy, so that no `channel.json` outgrows what its readers accept.
 MAX_TEXT = 4000
+KINDS = ("queue", "topic", "inbox")
 
 
 def fields(policy: Policy) -> dict[str, Any]:
@@ -38,9 +39,9 @@ def make(values: dict[str, Any], base: Policy | None = None) -> Policy:
             msg = f"{value!r} is not a value for the channel setting {name!r}"
             raise InvalidRequest(msg, hint=f"it is a {kind.__name__}, for example {made[name]!r}")
         made[name] = kind(value)
-    if made["kind"] != "queue":
+    if made["kind"] not in KINDS:
         msg = f"{made['kind']!r} is not a kind of channel"
-        raise InvalidRequest(msg, hint="the kind is 'queue'")
+        raise InvalidRequest(msg, hint="the kinds are 'queue' and 'topic'")
     return Policy(**made)
 
 
@@ -50,7 +51,7 @@ def load(data: bytes, channel: str) -> Policy:
     Raises:
         CorruptRecord: it is not JSON or a known setting is out of range.
     """
-    check_channel(channel)
+    check_place(channel)
     known = {key: value for key, value in wire.loads(data).items() if key in POLICY_FIELDS}
     try:
         return make(known)

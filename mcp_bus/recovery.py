@@ -9,7 +9,7 @@ from __future__ import annotations
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from mcp_bus import find, lifecycle, wire
+from mcp_bus import find, lifecycle, names, wire
 from mcp_bus.errors import BusError, Conflict, CorruptRecord, Gone, NotFound
 from mcp_bus.model import ARCHIVED, Attempt, Outcome, State
 
@@ -22,6 +22,8 @@ SWEEP_S = 1.0
 # Between two thorough sweeps, whoever makes them: these read every name in the bus, and leave a
 # fresh manifest, whose age tells others when the last one was.
 THOROUGH_S = 30.0
+# A session that fell silent may still come back within this time, for instance from a laptop's sleep.
+GRACE = 600_000
 MANIFEST_TASKS = 1000
 MANIFEST_SCAN = 5000
 
@@ -68,7 +70,29 @@ def sweep(bus: Bus, *, thorough: bool = True) -> list[str]:
                 # A policy nobody can read, a channel removed meanwhile: the others go on.
                 done.append(f"left channel {channel!r} as it is: {error}")
     if thorough:
+        done += [f"forgot the session {holder}" for holder in bus.mail.roster.forget()]
+        done += _undeliverable(bus)
         bus.store.write_manifest(manifest(bus))
+    return done
+
+
+def _undeliverable(bus: Bus) -> list[str]:
+    """End messages that were for one session alone, once that session has ended or is long silent."""
+    boxes = [name for name in bus.store.channels() if names.is_inbox(name) and "~" in name]
+    if not boxes:
+        return []
+    now, done = bus.source.now(), list[str]()
+    alive = {
+        names.inbox(seen.presence.agent, seen.presence.session)
+        for seen in bus.mail.roster.all()
+        if seen.is_live or (not seen.presence.ended and now - seen.presence.beat < GRACE)
+    }
+    for box in boxes:
+        for slot in bus.store.scan(box, State.READY) if box not in alive else ():
+            note = "the session it was for has ended"
+            line = Attempt(slot.attempt, Outcome.UNDELIVERABLE, now, bus.identity.agent, note)
+            if _swap(bus, slot, lifecycle.give_up(slot, now=now), line):
+                done.append(f"{slot.id} cannot be delivered: {note}")
     return done
 
 

@@ -24,7 +24,7 @@ from mcp_bus.model import (
     Result,
     Sender,
 )
-from mcp_bus.names import KEY, TASK_ID, check_channel
+from mcp_bus.names import KEY, TASK_ID, check_place
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -191,7 +191,7 @@ def dump_body(body: Body) -> bytes:
     if body.reply_to:
         outer["reply_to"] = body.reply_to
     ours: dict[str, Any] = dict(body.extra)
-    for key in ("title", "thread", "priority", "not_before", "deadline", "key", "retry_of"):
+    for key in ("title", "thread", "priority", "not_before", "deadline", "key", "retry_of", "supersedes", "hops"):
         value = getattr(body, key)
         if value:
             ours[key] = value
@@ -240,7 +240,7 @@ def load_body(data: bytes) -> Body:
     if not isinstance(kind, str):
         _refuse("'type' is not text")
     try:
-        channel = check_channel(channel)
+        channel = check_place(channel)
     except InvalidRequest as error:
         _refuse(f"'to' is wrong: {error}")
     reply_to = outer.get("reply_to") or ""
@@ -274,6 +274,8 @@ def load_body(data: bytes) -> Body:
         requires=tuple(sorted({name.lower() for name in requires})),
         key=key,
         retry_of=_take(ours, "retry_of", str, ""),
+        supersedes=_take(ours, "supersedes", str, ""),
+        hops=_take(ours, "hops", int, 0),
         extra=ours or NOTHING,
     )
 

@@ -64,7 +64,7 @@ def open_store(request: pytest.FixtureRequest, source: VirtualSource) -> Iterato
         medium = Medium()
 
         def opener() -> Store:
-            return MemoryStore(medium)
+            return MemoryStore(medium, source=source)
     else:
         root: Path = request.getfixturevalue("root")
 

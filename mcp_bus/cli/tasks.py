@@ -11,6 +11,7 @@ from mcp_bus.cli.output import duration, one_line
 from mcp_bus.errors import BusError, Conflict
 from mcp_bus.find import Ending, resolve, safe_ending, short, why_empty
 from mcp_bus.model import State, Ticket
+from mcp_bus.plain import near
 
 if TYPE_CHECKING:
     from mcp_bus.bus import Bus
@@ -69,26 +70,6 @@ def _posted(call: Call, posted: Posted) -> None:
     call.out.line(f"{short(posted.id)} {posted.channel}")
     if not posted.created:
         call.out.note("posted before under that key; nothing new")
-
-
-def near(name: str, others: list[str]) -> list[str]:
-    """Return the names that one may have meant by `name`: two slips apart, or one begins the other."""
-    close = [
-        other
-        for other in others
-        if other != name and (other.startswith(name) or name.startswith(other) or slips(name, other) <= 2)
-    ]
-    return sorted(close, key=lambda other: slips(name, other))[:3]
-
-
-def slips(one: str, two: str) -> int:
-    """Return how many characters must be changed, added or left out to make one text of the other."""
-    row = list(range(len(two) + 1))
-    for number, char in enumerate(one, 1):
-        left, row[0] = row[0], number
-        for at, other in enumerate(two, 1):
-            left, row[at] = row[at], min(row[at] + 1, row[at - 1] + 1, left + (char != other))
-    return row[-1]
 
 
 # --- claim ----------------------------------------------------------------------------------------

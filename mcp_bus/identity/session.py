@@ -40,11 +40,14 @@ def identify(cwd: Path, *, agent: str = "", client: str = "", session: str, pid:
         session: the generation, so that two sessions in one checkout differ.
 
     Raises:
-        InvalidRequest: a configured name has control characters, or is too long.
+        InvalidRequest: a configured name has control characters, is too long, or is reserved.
     """
     if agent and not AGENT.match(agent):
         msg = f"{agent[:80]!r} is not a name for an agent"
         raise InvalidRequest(msg, hint="use 1 to 160 printable characters")
+    if agent in names.RESERVED - ({names.HUMAN} if not client else set()) or agent[:1] in ("@", "#"):
+        msg = f"no agent may be called {agent!r}"
+        raise InvalidRequest(msg, hint="that is reserved; choose another name with --agent or MCP_BUS_AGENT")
     if not SESSION.match(session):
         msg = f"{session[:40]!r} is not a session name"
         raise InvalidRequest(msg, hint="use 1 to 16 of a-z 0-9")

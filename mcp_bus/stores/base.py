@@ -5,22 +5,67 @@ The rules every store keeps are in `contract`, a test suite that any store runs.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
     from pathlib import Path
 
     from mcp_bus.model import Attempt, Body, Policy, Result, Slot, State, Task
 
 
+class Record(NamedTuple):
+    """A small document that is replaced as a whole: which revision of it this is, and when it was last touched."""
+
+    revision: int
+    data: Mapping[str, Any]
+    touched: int
+
+
+class Records(Protocol):
+    """Keeps small documents by kind and name, such as who is there and what a subscriber has read.
+
+    A document is replaced by compare-and-swap on its revision, so that two writers never undo one another.
+    """
+
+    def names(self, kind: str) -> list[str]:
+        """Return the names of all documents of a kind, sorted."""
+        ...
+
+    def read(self, kind: str, name: str) -> Record | None:
+        """Return the latest readable revision of a document, or None if there is none."""
+        ...
+
+    def write(self, kind: str, name: str, data: Mapping[str, Any], *, after: int, durable: bool) -> int:
+        """Write the revision that follows `after` (0 for a new document); return its number.
+
+        Raises:
+            Conflict: someone else wrote meanwhile; read again and decide again.  What they wrote may contain this
+                write already, so that writing again must be harmless.
+        """
+        ...
+
+    def touch(self, kind: str, name: str) -> bool:
+        """Note that a document still holds; False if it is gone."""
+        ...
+
+    def remove(self, kind: str, name: str) -> None:
+        """Forget a document."""
+        ...
+
+
 class Store(Protocol):
-    """Keeps tasks and channels.
+    """Keeps tasks, channels and records.
 
     The five verbs are `add`, `get`, `scan`, `swap` and `changes`; the rest keeps the channels'
     policies and repairs what a crash cut off.  A store is used by one thread at a time; any number
     of stores, in any number of processes, may share a medium.
     """
+
+    @property
+    def records(self) -> Records:
+        """The small documents beside the tasks."""
+        ...
 
     @property
     def durable(self) -> bool:
@@ -95,8 +140,13 @@ class Store(Protocol):
         """
         ...
 
-    def declare(self, channel: str, policy: Policy | None = None) -> None:
-        """Make a channel, or give an existing one another policy."""
+    def declare(self, channel: str, policy: Policy | None = None, *, is_default: bool = False) -> None:
+        """Make a channel, or give an existing one another policy.
+
+        Args:
+            policy: None leaves the policy of an existing channel as it is.
+            is_default: so does this; the policy is for a channel that is new.
+        """
         ...
 
     def count(self, channel: str) -> dict[State, int]:

@@ -12,13 +12,14 @@ from typing import TYPE_CHECKING
 from mcp_bus import lifecycle, names, policies, wire
 from mcp_bus.clock import System
 from mcp_bus.errors import Conflict, CorruptRecord, NotFound
+from mcp_bus.identity.process import boot_id
 from mcp_bus.model import ARCHIVED, Attempt, Outcome, Result, Slot, State, Task
 from mcp_bus.stores import foreign, graves, mend, publish, story
 from mcp_bus.stores.fsops import Fs
 from mcp_bus.stores.journal import Journal
 from mcp_bus.stores.layout import check_format, once
-from mcp_bus.stores.probe import boot_id
 from mcp_bus.stores.reader import Reader
+from mcp_bus.stores.records import FileRecords
 from mcp_bus.stores.tree import Tree
 
 if TYPE_CHECKING:
@@ -31,6 +32,8 @@ if TYPE_CHECKING:
 # Published results whose staged names are removed together, after one fsync.
 BATCH = 64
 _RARE = frozenset({State.DEAD, State.CANCELLED, State.EXPIRED})
+# Moves into these without a result are made durable: nobody would do them again.
+_LASTING = _RARE | {State.DONE}
 
 
 class FileStore:
@@ -57,6 +60,7 @@ class FileStore:
         self.fs, self.tree.sync = self.tree.fs, durable
         self._reader = Reader(self.tree, source or System())
         self._source = source or System()
+        self.records = FileRecords(self.tree, self._source, sync=durable)
         self._published: dict[str, list[str]] = {}
         self._journal = Journal(self.tree, self._source, who)
         self._policies: dict[str, tuple[float, Policy]] = {}
@@ -204,7 +208,7 @@ class FileStore:
             found = self.tree.names("channels")
             if not found:
                 self.tree.fd("tasks")  # Tells an empty bus from one that was deleted.
-            return sorted(c for c in found if names.CHANNEL.match(c) and self.tree.live(f"channels/{c}/requests"))
+            return sorted(c for c in found if names.is_place(c) and self.tree.live(f"channels/{c}/requests"))
 
     def policy(self, channel: str) -> Policy:
         """See `Store.policy`.  Read at most once a second."""
@@ -212,7 +216,7 @@ class FileStore:
         known = self._policies.get(channel)
         if known and now - known[0] < 1:
             return known[1]
-        names.check_channel(channel)
+        names.check_place(channel)
         with self.tree.words():
             if self.tree.live(f"channels/{channel}/requests") is None:
                 self.tree.fd("tasks")
@@ -226,21 +230,22 @@ class FileStore:
         self._policies[channel] = (now, policy)
         return policy
 
-    def declare(self, channel: str, policy: Policy | None = None) -> None:
+    def declare(self, channel: str, policy: Policy | None = None, *, is_default: bool = False) -> None:
         """See `Store.declare`."""
-        names.check_channel(channel)
+        names.check_place(channel)
         with self.tree.words():
             self.tree.fd("tasks")  # Never makes a bus out of nothing.
             self.tree.live(f"channels/{channel}")  # What was removed and is open still would be taken for it.
             for part in names.CHANNEL_FOLDERS:
                 self.tree.fd(f"channels/{channel}/{part}", make=True)
             at, tmp = self.tree.fd(f"channels/{channel}"), self.tree.fd("tmp", make=True)
-            if policy is None and self.fs.stat("channel.json", at) is not None:
+            is_default = is_default or policy is None
+            if is_default and self.fs.stat("channel.json", at) is not None:
                 return
             draft = f"channel.{self._source.token(6)}"
             data = wire.dumps(policies.fields(policy or policies.make({})))
             self.fs.create(draft, tmp, data, sync=self.durable)
-            if policy is None:  # Never over a policy that someone sets at the same time.
+            if is_default:  # Never over a policy that someone sets at the same time.
                 once(self.tree, draft, "channel.json", at)
             else:
                 self.fs.rename(draft, tmp, "channel.json", at)
@@ -342,7 +347,7 @@ class FileStore:
         except FileNotFoundError:
             msg = f"{old.id!r} is not {old.state} any more, or not under the same lease"
             raise Conflict(msg) from None
-        if self.durable and (new.state in _RARE or old.state in _RARE):
+        if self.durable and (new.state in _LASTING or old.state in _RARE):
             self.fs.fsync(there)
         if old.state is State.DEAD:
             self.tree.drop(f"channels/{old.channel}/dead", old.id + names.REASON)

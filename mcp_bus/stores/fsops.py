@@ -70,6 +70,10 @@ class Fs:
         """Move a name; fails if it has moved on, which makes it a compare-and-swap."""
         os.rename(src, dst, src_dir_fd=src_at, dst_dir_fd=dst_at)
 
+    def touch(self, name: str, at: int, now: int) -> None:
+        """Set a file's time of last change, in milliseconds."""
+        os.utime(name, ns=(now * 1_000_000, now * 1_000_000), dir_fd=at, follow_symlinks=False)
+
     def unlink(self, name: str, at: int) -> None:
         """Remove a name."""
         os.unlink(name, dir_fd=at)

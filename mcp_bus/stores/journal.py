@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import os
 from typing import TYPE_CHECKING
 
+from mcp_bus.identity.process import host
 from mcp_bus.model import day_of
 from mcp_bus.wire import stamp
 
@@ -23,7 +23,7 @@ class Journal:
         self._source = source
         self._who = who
         self._open = (-1.0, -1)
-        self._host = "".join(c for c in _host() if c.isalnum() or c in "-_") or "host"
+        self._host = "".join(c for c in host() if c.isalnum() or c in "-_") or "host"
 
     def move(self, what: str, old: Slot | None, new: Slot | None, now: int) -> None:
         """Write down that a task moved from `old` to `new`; None stands for not being on the bus.
@@ -60,8 +60,3 @@ class Journal:
         if fd >= 0:
             self._open = (-1.0, -1)
             self._tree.fs.close(fd)
-
-
-def _host() -> str:
-    """Return this machine's name, without what importing `socket` costs."""
-    return os.uname().nodename if hasattr(os, "uname") else ""

@@ -7,17 +7,20 @@ that finds mistakes: it checks every transition against the lifecycle's table.
 from __future__ import annotations
 
 from threading import Lock
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from mcp_bus import lifecycle, names, wire
+from mcp_bus.clock import System
 from mcp_bus.errors import Conflict, Gone, NotFound
 from mcp_bus.model import Attempt, Outcome, Policy, Result, State, Task
 from mcp_bus.routing import rank
+from mcp_bus.stores.base import Record
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
     from pathlib import Path
 
+    from mcp_bus.clock import Source
     from mcp_bus.model import Body, Slot
 
 _MOVES = {
@@ -41,6 +44,50 @@ class Medium:
         self.graves: dict[str, str] = {}
         self.moves = 0
         self.manifest: tuple[bytes, int] = (b"", 0)
+        self.records: dict[tuple[str, str], Record] = {}
+
+
+class MemoryRecords:
+    """Documents that live as long as their medium."""
+
+    def __init__(self, medium: Medium, source: Source) -> None:
+        """Keep documents in `medium`."""
+        self._medium = medium
+        self._source = source
+
+    def names(self, kind: str) -> list[str]:
+        """See `Records.names`."""
+        with self._medium.lock:
+            return sorted(name for found, name in self._medium.records if found == kind)
+
+    def read(self, kind: str, name: str) -> Record | None:
+        """See `Records.read`."""
+        return self._medium.records.get((kind, name))
+
+    def write(self, kind: str, name: str, data: Mapping[str, Any], *, after: int, durable: bool) -> int:
+        """See `Records.write`."""
+        del durable
+        kept = wire.loads(wire.dumps(dict(data)))
+        with self._medium.lock:
+            now = self._medium.records.get((kind, name))
+            if (now.revision if now else 0) != after:
+                msg = f"the record {name!r} was written by someone else meanwhile"
+                raise Conflict(msg, hint="read it again")
+            self._medium.records[kind, name] = Record(after + 1, kept, self._source.now())
+        return after + 1
+
+    def touch(self, kind: str, name: str) -> bool:
+        """See `Records.touch`."""
+        with self._medium.lock:
+            known = self._medium.records.get((kind, name))
+            if known is not None:
+                self._medium.records[kind, name] = known._replace(touched=self._source.now())
+        return known is not None
+
+    def remove(self, kind: str, name: str) -> None:
+        """See `Records.remove`."""
+        with self._medium.lock:
+            self._medium.records.pop((kind, name), None)
 
 
 class MemoryStore:
@@ -48,9 +95,10 @@ class MemoryStore:
 
     durable = False
 
-    def __init__(self, medium: Medium | None = None) -> None:
+    def __init__(self, medium: Medium | None = None, *, source: Source | None = None) -> None:
         """Open a medium, or a new one."""
         self.medium = medium or Medium()
+        self.records = MemoryRecords(self.medium, source or System())
 
     def add(self, body: Body) -> Body:
         """See `Store.add`."""
@@ -113,7 +161,8 @@ class MemoryStore:
                 self._forget(old)
                 return
             assert (old.state, new.state) in _MOVES, f"{old.state} -> {new.state} is in no row of the table"
-            assert isinstance(entry, Result) == (new.state is State.DONE), "a result goes with done, only"
+            is_end = isinstance(entry, Result) or (entry is not None and entry.outcome is Outcome.ACKED)
+            assert is_end == (new.state is State.DONE), "done needs a result or an ack, and nothing else has one"
             assert names.parse(new.channel, *names.place(new)) == new, "a slot has a name that says all of it"
             medium.slots[old.id] = new
             if isinstance(entry, Attempt):
@@ -150,17 +199,17 @@ class MemoryStore:
 
     def policy(self, channel: str) -> Policy:
         """See `Store.policy`."""
-        names.check_channel(channel)
+        names.check_place(channel)
         if channel not in self.medium.policies:
             msg = f"there is no channel {channel!r}"
             raise NotFound(msg, hint="post to it, or create it, to make it")
         return self.medium.policies[channel]
 
-    def declare(self, channel: str, policy: Policy | None = None) -> None:
+    def declare(self, channel: str, policy: Policy | None = None, *, is_default: bool = False) -> None:
         """See `Store.declare`."""
-        names.check_channel(channel)
+        names.check_place(channel)
         with self.medium.lock:
-            if policy is not None or channel not in self.medium.policies:
+            if (policy is not None and not is_default) or channel not in self.medium.policies:
                 self.medium.policies[channel] = policy or Policy()
 
     def count(self, channel: str) -> dict[State, int]:

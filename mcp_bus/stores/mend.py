@@ -35,7 +35,7 @@ def everything(tree: Tree, now: int, *, sync: bool) -> list[str]:
     done += staged_results(tree, now, sync=sync)
     done += old_journals(tree, now)
     for channel in tree.names("channels"):
-        if names.CHANNEL.match(channel):
+        if names.is_place(channel):
             done += foreign.look(tree, channel, now)
     return done
 
@@ -78,7 +78,7 @@ def _finish_draft(tree: Tree, name: str) -> bool:
     try:
         found = tree.fs.read(name, tree.fd("tmp"), wire.MAX_FILE)
         body = wire.load_body(found.data)
-        names.check_channel(body.channel)
+        names.check_place(body.channel)
         tree.fs.link(name, tree.fd("tmp"), body.id + ".json", tree.fd("tasks"))
     except FileExistsError:
         own = tree.fs.stat(body.id + ".json", tree.fd("tasks"))

@@ -144,15 +144,3 @@ def _try(tree: Tree, first: str, second: str, at: int) -> str:
     tree.fs.link(first, at, long, at)
     tree.fs.unlink(long, at)
     return ""
-
-
-def boot_id() -> str:
-    """Return a word that changes when the machine starts anew.
-
-    Where the kernel gives none, the time it started, which may seem to change more often: what
-    depends on it is then done more often than it need be.
-    """
-    try:
-        return Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
-    except OSError:
-        return f"at-{int(time.time() - time.monotonic()) // 60}"

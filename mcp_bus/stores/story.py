@@ -27,6 +27,8 @@ def note(tree: Tree, slot: Slot, entry: Attempt, *, sync: bool) -> None:
         tree.fs.create(draft, tmp, data, sync=False)
         tree.fs.rename(draft, tmp, f"{entry.attempt:04d}-progress.json", at)
         return
+    # As a claim that a power cut forgets, so an offer: the message is unread again.
+    sync = sync and entry.outcome is not Outcome.OFFERED
     with suppress(FileExistsError):
         tree.fs.create(f"{entry.attempt:04d}-{entry.outcome}-{entry.at}.json", at, data, sync=sync)
 

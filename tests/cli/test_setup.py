@@ -153,7 +153,7 @@ def test_a_channel_is_made_shown_and_changed(cli: Cli) -> None:
         (["set", "nowhere", "lease_s=5"], 3), (["show", "nowhere"], 3), (["show"], 2), (["list", "x"], 2),
         (["create", "review", "nonsense=1"], 2), (["create", "review", "lease_s=soon"], 2),
         (["create", "review", "lease_s=0"], 2), (["create", "review", "max_attempts=1.5"], 2),
-        (["create", "review", "lease_s"], 2), (["create", "review", "kind=topic"], 2), (["rename", "a"], 2),
+        (["create", "review", "lease_s"], 2), (["create", "review", "kind=stack"], 2), (["rename", "a"], 2),
     ],
 )  # fmt: skip
 def test_a_wrong_use_of_channel_makes_nothing(cli: Cli, words: list[str], code: int) -> None:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from mcp_bus.cli.tasks import near, slips
+from mcp_bus.plain import near, slips
 
 if TYPE_CHECKING:
     from pathlib import Path

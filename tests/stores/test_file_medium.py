@@ -15,10 +15,10 @@ import pytest
 
 from mcp_bus import find
 from mcp_bus.errors import BusError, CorruptRecord, StoreUnavailable, Untrusted
+from mcp_bus.identity.process import boot_id
 from mcp_bus.model import State
 from mcp_bus.stores import layout
 from mcp_bus.stores.file import FileStore
-from mcp_bus.stores.probe import boot_id
 from tests.fakes import VirtualSource, bus_on, swept
 
 if TYPE_CHECKING:

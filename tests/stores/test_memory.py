@@ -34,10 +34,10 @@ def test_a_move_in_no_row_of_the_table_is_a_mistake(store: MemoryStore) -> None:
 def test_a_result_without_an_end_is_a_mistake(store: MemoryStore) -> None:
     ready = lifecycle.first(store.add(body(1)))
     taken = lifecycle.claim(ready, lease())
-    with pytest.raises(AssertionError, match="a result goes with done"):
+    with pytest.raises(AssertionError, match="done needs a result"):
         store.swap(ready, taken, result(taken))
     store.swap(ready, taken)
-    with pytest.raises(AssertionError, match="a result goes with done"):
+    with pytest.raises(AssertionError, match="done needs a result"):
         store.swap(taken, lifecycle.ack(taken, now=NOW))
     assert list(store.scan("work", State.LEASED)) == [taken]
 

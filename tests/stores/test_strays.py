@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from mcp_bus import open_bus, wire
+from mcp_bus.identity.process import boot_id
 from mcp_bus.model import day_of
-from mcp_bus.stores.probe import boot_id
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -1,0 +1,51 @@
+"""Which process this is, and whether another one still runs: what presence on one machine rests on."""
+
+from __future__ import annotations
+
+import os
+import time
+from pathlib import Path
+
+# Field of /proc/<pid>/stat after the name in parentheses that holds the start, in ticks since boot (proc(5)).
+_START = 19
+
+
+def boot_id() -> str:
+    """Return a word that changes when the machine starts anew.
+
+    Where the kernel gives none, the time it started, which may seem to change more often: what
+    depends on it is then done more often than it need be.
+    """
+    try:
+        return Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
+    except OSError:
+        return f"at-{int(time.time() - time.monotonic()) // 60}"
+
+
+def host() -> str:
+    """Return this machine's name, without what importing `socket` costs."""
+    return os.uname().nodename if hasattr(os, "uname") else ""
+
+
+def started(pid: int) -> int:
+    """Return when a process started, by the kernel's clock: with its pid, who it is.  0 where that is not told."""
+    try:
+        stat = Path(f"/proc/{pid}/stat").read_bytes()
+    except OSError:
+        return 0
+    # The name may hold anything, parentheses and blanks included.
+    fields = stat.rpartition(b")")[2].split()
+    return int(fields[_START]) if len(fields) > _START else 0
+
+
+def is_running(pid: int, since: int) -> bool:
+    """Tell whether the process of that pid which started at `since` still runs; without `since`, whether any does."""
+    if since:
+        return started(pid) == since
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except OSError:
+        return True  # Someone else's: it runs.
+    return True

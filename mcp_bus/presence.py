@@ -1,0 +1,144 @@
+"""Who is there: sessions say so, and whoever asks judges for himself whether it is still true."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from mcp_bus.errors import Conflict
+from mcp_bus.identity import process
+from mcp_bus.model import DAY, Presence
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from mcp_bus.clock import Source
+    from mcp_bus.model import Identity
+    from mcp_bus.stores.base import Record, Records, Store
+
+KIND = "agents"
+# A session says that it is there this often, and counts as gone when it was silent for three times as long.
+BEAT_S = 15.0
+SILENT = 45_000
+# Sessions that are over are remembered this long, and the last of an agent longer, so that mail to it waits.
+REMEMBERED = DAY // 24
+KNOWN = 30 * DAY
+
+
+class Seen(NamedTuple):
+    """A session as one observer sees it now: `why` says why it does not count as live; empty if it does."""
+
+    presence: Presence
+    why: str
+
+    @property
+    def is_live(self) -> bool:
+        """Whether it is there, as far as can be told."""
+        return not self.why
+
+
+class Roster:
+    """The sessions on a bus, and this one among them."""
+
+    def __init__(self, store: Store, identity: Identity, source: Source) -> None:
+        """Speak of `identity`; nothing is written until it arrives."""
+        self._records: Records = store.records
+        self._identity = identity
+        self._source = source
+        self._here: Presence | None = None
+
+    def arrive(self, capabilities: Sequence[str] = ()) -> Presence:
+        """Say that this session is there; `beat` keeps that true, `leave` ends it."""
+        who, pid = self._identity, self._identity.pid
+        self._here = Presence(
+            who.agent,
+            who.session,
+            who.holder,
+            who.client,
+            tuple(capabilities),
+            host=process.host(),
+            boot=process.boot_id(),
+            pid=pid,
+            started=process.started(pid),
+            pwd=who.pwd,
+            since=self._source.now(),
+        )
+        self._write(self._here)
+        return self._here
+
+    def beat(self) -> None:
+        """Say that this session is still there, if it ever arrived."""
+        if self._here is not None and not self._records.touch(KIND, self._here.holder):
+            self._write(self._here)  # Somebody tidied it away.
+
+    def leave(self) -> None:
+        """Say that this session ends, if it ever arrived."""
+        here, self._here = self._here, None
+        if here is not None:
+            self._write(here._replace(ended=self._source.now()))
+
+    def _write(self, here: Presence) -> None:
+        for _ in range(3):
+            known = self._records.read(KIND, here.holder)
+            try:
+                self._records.write(
+                    KIND, here.holder, _fields(here), after=known.revision if known else 0, durable=False
+                )
+            except Conflict:
+                continue
+            return
+
+    def all(self) -> list[Seen]:
+        """Return every session that is remembered, the latest sign of life first."""
+        now, host, boot = self._source.now(), process.host(), process.boot_id()
+        found = []
+        for name in self._records.names(KIND):
+            record = self._records.read(KIND, name)
+            presence = _load(record) if record is not None else None
+            if presence is not None and presence.holder == name:
+                found.append(Seen(presence, _why(presence, now, (host, boot))))
+        return sorted(found, key=lambda seen: -seen.presence.beat)
+
+    def forget(self) -> list[str]:
+        """Remove sessions that are long over; return their names.  The last of an agent is kept longer."""
+        now, kept, gone = self._source.now(), set[str](), []
+        for seen in self.all():
+            agent, age = seen.presence.agent, now - seen.presence.beat
+            is_last = agent not in kept
+            kept.add(agent)
+            if not seen.is_live and age > (KNOWN if is_last else REMEMBERED):
+                self._records.remove(KIND, seen.presence.holder)
+                gone.append(seen.presence.holder)
+        return gone
+
+
+def _why(presence: Presence, now: int, here: tuple[str, str]) -> str:
+    """Say why a session does not count as live: only what can be shown."""
+    if presence.ended:
+        return "its session has ended"
+    if abs(now - presence.beat) > SILENT:
+        return "it gave no sign of life for too long"
+    if presence.host != here[0]:
+        return ""
+    if presence.boot != here[1]:
+        return "the machine was started anew"
+    return "" if process.is_running(presence.pid, presence.started) else "its process has ended"
+
+
+def _fields(presence: Presence) -> dict[str, Any]:
+    made = presence._asdict()
+    del made["beat"]  # When the record was last touched.
+    return made | {"capabilities": list(presence.capabilities)}
+
+
+def _load(record: Record) -> Presence | None:
+    """Read a record; None if it is none: anything may lie in the folder, and nobody depends on it."""
+    data: Mapping[str, Any] = record.data
+    made: dict[str, Any] = {}
+    for name, default in Presence._field_defaults.items() | {("agent", ""), ("session", ""), ("holder", "")}:
+        value = data.get(name, default)
+        if isinstance(default, tuple):
+            value = tuple(str(word) for word in value) if isinstance(value, list) else ()
+        if type(value) is not type(default):
+            return None
+        made[name] = value
+    return Presence(**made | {"beat": record.touched}) if made["agent"] and made["holder"] else None

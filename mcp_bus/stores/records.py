@@ -1,0 +1,118 @@
+"""Small documents that are replaced as a whole, each revision a file of its own.
+
+    agents/planner~7f3a90c2.4.json        the fourth revision of a document
+
+A revision is made whole in `tmp/` and linked to the number that follows the one it was made from: a
+link fails when the name is taken, which makes it a compare-and-swap.  Older revisions are removed
+afterwards; the highest number counts, so a crash in between leaves nothing to mend.
+"""
+
+from __future__ import annotations
+
+import re
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any
+
+from mcp_bus import wire
+from mcp_bus.errors import Conflict, CorruptRecord, InvalidRequest
+from mcp_bus.stores.base import Record
+from mcp_bus.stores.foreign import quarantine
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from mcp_bus.clock import Source
+    from mcp_bus.stores.tree import Tree
+
+MAX_RECORD = 4 * 1024 * 1024
+NAME = re.compile(r"[A-Za-z0-9@][A-Za-z0-9_@+~.-]{0,127}\Z")
+_REVISION = re.compile(r"(?P<name>[A-Za-z0-9@][A-Za-z0-9_@+~.-]{0,127})\.(?P<number>[1-9][0-9]{0,14})\.json\Z")
+
+
+class FileRecords:
+    """Documents in the folders of a bus; a kind is a folder."""
+
+    def __init__(self, tree: Tree, source: Source, *, sync: bool) -> None:
+        """Keep documents below `tree`; with `sync` a durable write is on disk when it returns."""
+        self._tree = tree
+        self._source = source
+        self._sync = sync
+
+    def names(self, kind: str) -> list[str]:
+        """See `Records.names`."""
+        with self._tree.words():
+            return sorted({match["name"] for file in self._tree.names(kind) if (match := _REVISION.match(file))})
+
+    def _revisions(self, kind: str, name: str) -> list[int]:
+        """Return the numbers that a document has files for, highest first."""
+        found = (_REVISION.match(file) for file in self._tree.names(kind))
+        return sorted((int(match["number"]) for match in found if match and match["name"] == name), reverse=True)
+
+    def read(self, kind: str, name: str) -> Record | None:
+        """See `Records.read`.  A revision that is no document is put aside, and the one before it counts."""
+        with self._tree.words():
+            for number in self._revisions(kind, name):
+                at, file = self._tree.fd(kind), _file(name, number)
+                try:
+                    data = wire.loads(self._tree.fs.read(file, at, MAX_RECORD).data)
+                    about = self._tree.fs.stat(file, at)
+                except FileNotFoundError:
+                    return self.read(kind, name)  # A later revision took its place.
+                except CorruptRecord as error:
+                    quarantine(self._tree, kind, file, str(error), self._source.now())
+                    continue
+                return Record(number, data, int(about.st_mtime * 1000) if about else 0)
+        return None
+
+    def write(self, kind: str, name: str, data: Mapping[str, Any], *, after: int, durable: bool) -> int:
+        """See `Records.write`."""
+        if not NAME.match(name):
+            msg = f"{name[:80]!r} is not a name for a record"
+            raise InvalidRequest(msg)
+        sync, number = durable and self._sync, after + 1
+        with self._tree.words():
+            tmp, at = self._tree.fd("tmp", make=True), self._tree.fd(kind, make=True)
+            if self._revisions(kind, name)[:1] != ([after] if after else []):
+                raise _moved_on(name)
+            draft = f"record.{self._source.token(8)}"
+            self._tree.fs.create(draft, tmp, wire.dumps(dict(data)), sync=sync)
+            try:
+                self._tree.fs.touch(draft, tmp, self._source.now())
+                self._tree.fs.link(draft, tmp, _file(name, number), at)
+            except FileExistsError:
+                raise _moved_on(name) from None
+            finally:
+                self._tree.drop("tmp", draft)
+            revisions = self._revisions(kind, name)
+            if revisions[:1] != [number]:
+                # The number was free because later revisions had been made and this one tidied away.
+                self._tree.drop(kind, _file(name, number))
+                raise _moved_on(name)
+            if sync:
+                self._tree.fs.fsync(at)
+            for old in revisions[1:]:
+                self._tree.drop(kind, _file(name, old))
+        return number
+
+    def touch(self, kind: str, name: str) -> bool:
+        """See `Records.touch`."""
+        with self._tree.words():
+            for number in self._revisions(kind, name)[:1]:
+                with suppress(FileNotFoundError):
+                    self._tree.fs.touch(_file(name, number), self._tree.fd(kind), self._source.now())
+                    return True
+        return False
+
+    def remove(self, kind: str, name: str) -> None:
+        """See `Records.remove`.  The highest goes last, so that nobody takes an older one for it."""
+        with self._tree.words():
+            for number in reversed(self._revisions(kind, name)):
+                self._tree.drop(kind, _file(name, number))
+
+
+def _file(name: str, number: int) -> str:
+    return f"{name}.{number}.json"
+
+
+def _moved_on(name: str) -> Conflict:
+    return Conflict(f"the record {name!r} was written by someone else meanwhile", hint="read it again")

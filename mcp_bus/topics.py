@@ -1,0 +1,313 @@
+"""The topics an agent reads: each message stays where it is, and every subscriber's cursor says what it has seen.
+
+The subscriber is the agent, so that a session that starts anew goes on where the last one ended.  A session
+that was there when a message came sees it even if another session of the agent acked it meanwhile: what is
+said to all must not be missed by one because its twin was faster.
+"""
+
+from __future__ import annotations
+
+import json
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from mcp_bus import cursors, lifecycle, names
+from mcp_bus.cursors import Cursor, Mark
+from mcp_bus.errors import Conflict, CorruptRecord, InvalidRequest, NotFound
+from mcp_bus.model import Policy, State
+from mcp_bus.operate import TRIES
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping, Sequence
+
+    from mcp_bus.bus import Bus
+    from mcp_bus.model import Body, Slot
+
+# Paths of acks that no reader made.
+SENT, FILTERED = "sent", "filtered"
+# A count for a nudge may use a listing for as long as this, and for this many times what it took to make.
+FRESH_S = 0.02
+COST_FACTOR = 20
+# Bodies that are looked into for a filter or a count, at most, in one go.
+LOOKED = 500
+
+
+class Offer(NamedTuple):
+    """A message of a topic as it was shown: how often, and when it counts as unread again."""
+
+    body: Body
+    offers: int
+    expires: int
+
+
+class Topics:
+    """What one session reads of topics."""
+
+    # A message that became visible later than this after its id was made is sent again (rule T2).
+    LATE = cursors.SETTLE // 2
+
+    def __init__(self, bus: Bus) -> None:
+        """Read for the agent that `bus` speaks for, from now on."""
+        self._bus = bus
+        self._since = bus.source.now()
+        self._word = names.inbox(bus.identity.agent)[1:]
+        self._shown: dict[str, tuple[str, int]] = {}
+        self._acked: set[str] = set()
+        self._wanted: dict[str, bool] = {}
+        self._listed: dict[str, tuple[float, dict[str, Slot]]] = {}
+
+    # --- subscriptions ------------------------------------------------------------------------
+
+    def all(self) -> list[str]:
+        """Return the names of all topics."""
+        store, found = self._bus.store, list[str]()
+        for name in store.channels():
+            with suppress(CorruptRecord, NotFound):
+                if not names.is_inbox(name) and store.policy(name).kind == "topic":
+                    found.append(name)
+        return found
+
+    def subscribed(self) -> dict[str, Cursor]:
+        """Return the cursors of all topics this agent reads; `broadcast` is one unless it was unsubscribed."""
+        found = ((topic, self._cursor(topic)[1]) for topic in self.all())
+        return {topic: cursor for topic, cursor in found if cursor is not None and cursor.is_active}
+
+    def subscribe(self, topic: str, match: Mapping[str, str] | None = None) -> Cursor:
+        """Read a topic from now on: all it retains, and what comes.
+
+        Args:
+            topic: made if it is new.
+            match: only messages in which each of these fields has this value: `type`, `from`, `title`,
+                `thread`, or a field of the JSON object that the message is.  Replaces an earlier one.
+
+        Raises:
+            InvalidRequest: it is no topic.
+        """
+        wanted = _checked(match or {})
+        self._bus.store.declare(names.check_channel(topic), Policy("topic"), is_default=True)
+        if self._bus.store.policy(topic).kind != "topic":
+            msg = f"{topic!r} is a queue: each of its tasks goes to one worker"
+            raise InvalidRequest(msg, hint="claim from it instead, or choose another name for the topic")
+        self._wanted.clear()
+        return self._write(topic, lambda cursor: cursor._replace(is_active=True, match=wanted), durable=True)
+
+    def unsubscribe(self, topic: str) -> None:
+        """Read a topic no longer; what was acked is remembered for the next time.
+
+        Raises:
+            NotFound: this agent does not read it.
+        """
+        if topic not in self.subscribed():
+            msg = f"{self._bus.identity.agent!r} is not subscribed to {topic!r}"
+            raise NotFound(msg, hint=f"subscribed: {', '.join(self.subscribed()) or 'none'}")
+        self._write(topic, lambda cursor: cursor._replace(is_active=False), durable=True)
+
+    # --- cursors ------------------------------------------------------------------------------
+
+    def _cursor(self, topic: str) -> tuple[int, Cursor | None]:
+        """Return a cursor and its revision; one that cannot be read starts again from what is retained."""
+        record = self._bus.store.records.read(f"cursors/{topic}", self._word)
+        new = Cursor(self._bus.identity.agent)
+        if record is None:
+            return 0, new if topic == names.BROADCAST else None
+        with suppress(CorruptRecord):
+            return record.revision, cursors.load(record.data, now=self._bus.source.now())
+        return record.revision, new
+
+    def _write(self, topic: str, change: Callable[[Cursor], Cursor], *, durable: bool) -> Cursor:
+        for _ in range(TRIES):
+            revision, known = self._cursor(topic)
+            cursor = change(known or Cursor(self._bus.identity.agent))
+            if cursor == known:
+                return cursor
+            if len(cursor.acked) > 2 * cursors.KEEP or len(cursor.offered) > 2 * cursors.KEEP:
+                cursor = cursors.advance(cursor, sorted(self._retained(topic)), now=self._bus.source.now())
+            data, kind = cursors.fields(cursor), f"cursors/{topic}"
+            try:
+                self._bus.store.records.write(kind, self._word, data, after=revision, durable=durable)
+            except Conflict:
+                continue
+            return cursor
+        msg = f"the cursor of {self._bus.identity.agent!r} on {topic!r} is being written by others all the time"
+        raise Conflict(msg, hint="repeat the call")
+
+    # --- reading ------------------------------------------------------------------------------
+
+    def _retained(self, topic: str, *, is_count: bool = False) -> dict[str, Slot]:
+        """List a topic's messages by id; for a count, a listing of a moment ago will do."""
+        source = self._bus.source
+        start = source.monotonic()
+        until, known = self._listed.get(topic, (0.0, {}))
+        if is_count and start < until:
+            return known
+        now = source.now()
+        found = {
+            slot.id: slot
+            for slot in self._bus.store.scan(topic, State.READY)
+            if not lifecycle.is_expired(slot, now=now)
+        }
+        end = source.monotonic()
+        self._listed[topic] = (end + max(FRESH_S, COST_FACTOR * (end - start)), found)
+        return found
+
+    def _waiting(self, topic: str, cursor: Cursor, retained: Mapping[str, Slot]) -> list[str]:
+        """Return the ids that this session should be shown, oldest first."""
+        now, lease = self._bus.source.now(), int(self._bus.store.policy(topic).lease_s * 1000)
+        unread = set(cursors.unread(cursor, retained))
+
+        def is_due(message: str) -> bool:
+            is_new = cursors.time_of(message) >= self._since
+            if message not in unread:
+                return is_new and message not in self._acked and message not in self._shown
+            if message in self._shown:
+                return self._shown[message][1] <= now
+            mark = cursor.offered.get(message)
+            return is_new or mark is None or mark.at + lease <= now
+
+        fresh = {message for message in retained if cursors.time_of(message) >= self._since}
+        return [message for message in sorted(unread | fresh) if is_due(message)]
+
+    def unread(self) -> tuple[int, int]:
+        """Return how many messages wait on all topics, and how many of them have a priority above 0."""
+        count = urgent = 0
+        for topic, cursor in self.subscribed().items():
+            retained = self._retained(topic, is_count=True)
+            waiting = self._waiting(topic, cursor, retained)
+            if cursor.match:
+                waiting = [message for message in waiting[:LOOKED] if self._is_wanted(cursor, retained[message])]
+            count += len(waiting)
+            urgent += sum(retained[message].priority > 0 for message in waiting)
+        return count, urgent
+
+    def _is_wanted(self, cursor: Cursor, slot: Slot) -> bool:
+        known = self._wanted.get(slot.id)
+        if known is None:
+            body = self._body(slot)
+            known = body is not None and cursors.wants(cursor, _fields(body))
+            if len(self._wanted) > 100 * LOOKED:
+                self._wanted.clear()
+            self._wanted[slot.id] = known
+        return known
+
+    def _body(self, slot: Slot) -> Body | None:
+        try:
+            task = self._bus.store.get(slot.id, at=slot)
+        except (Conflict, CorruptRecord):
+            return None
+        return task.body if task else None
+
+    def offer(self, limit: int, room: int, path: str) -> list[Offer]:
+        """Offer what is unread to this session, from all topics it reads, oldest first in each.
+
+        What the subscriber did not ask for is passed over for good.
+        """
+        made: list[Offer] = []
+        for topic, cursor in self.subscribed().items():
+            if len(made) >= limit or room <= 0:
+                break
+            shown, unwanted = self._gather(topic, cursor, limit - len(made), room)
+            made += shown
+            room -= sum(len(item.body.content) for item in shown)
+            if not shown and not unwanted:
+                continue
+            mark = Mark(self._bus.source.now(), self._bus.identity.holder, path)
+            filtered = mark._replace(path=FILTERED)
+            ids = [item.body.id for item in shown]
+            self._write(
+                topic,
+                lambda now, ids=ids, mark=mark, unwanted=unwanted, filtered=filtered: cursors.offer(  # type: ignore[misc]  # defaults in a lambda
+                    cursors.ack(now, unwanted, filtered), ids, mark
+                ),
+                durable=False,
+            )
+            for item in shown:
+                self._shown[item.body.id] = (topic, item.expires)
+        return made
+
+    def _gather(self, topic: str, cursor: Cursor, limit: int, room: int) -> tuple[list[Offer], list[str]]:
+        """Read what should be shown of a topic, and tell what was not asked for."""
+        retained = self._retained(topic)
+        expires = self._bus.source.now() + int(self._bus.store.policy(topic).lease_s * 1000)
+        shown, unwanted = list[Offer](), list[str]()
+        for message in self._waiting(topic, cursor, retained):
+            if len(shown) >= limit or room <= 0:
+                break
+            if cursor.match and not self._is_wanted(cursor, retained[message]):
+                unwanted.append(message)
+                continue
+            body = self._body(retained[message])
+            if body is not None:
+                shown.append(Offer(body, 1 + (message in cursor.offered), expires))
+                room -= len(body.content)
+        return shown, unwanted
+
+    def wrote(self, topic: str, message: str) -> None:
+        """Note that a message is this session's own: its agent need not be told, but a twin of the session is."""
+        self._acked.add(message)
+        if topic in self.subscribed():
+            mark = Mark(self._bus.source.now(), self._bus.identity.holder, SENT)
+            self._write(topic, lambda cursor: cursors.ack(cursor, [message], mark), durable=False)
+
+    # --- acking -------------------------------------------------------------------------------
+
+    def offered(self) -> list[str]:
+        """Return the ids that this session was shown and has not acked."""
+        return sorted(self._shown)
+
+    def ack(self, topic: str, ids: Sequence[str]) -> set[str]:
+        """Say that messages of a topic were read; return those that were not acked before.
+
+        Raises:
+            InvalidRequest: this agent does not read the topic.
+        """
+        cursor = self.subscribed().get(topic)
+        if cursor is None:
+            msg = f"{ids[0]!r} is a message on {topic!r}, which {self._bus.identity.agent!r} does not read"
+            raise InvalidRequest(msg, hint="ack only what read_inbox showed you")
+        new = set(cursors.unread(cursor, ids))
+        mark = Mark(self._bus.source.now(), self._bus.identity.holder)
+        self._write(topic, lambda now: cursors.ack(now, ids, mark), durable=True)
+        self._acked.update(ids)
+        for message in ids:
+            self._shown.pop(message, None)
+        return new
+
+
+def readers(bus: Bus, topic: str) -> list[Cursor]:
+    """Return the cursors of everyone who reads a topic, or did so before, as far as they said so."""
+    found, now = list[Cursor](), bus.source.now()
+    for word in bus.store.records.names(f"cursors/{topic}"):
+        record = bus.store.records.read(f"cursors/{topic}", word)
+        with suppress(CorruptRecord):
+            if record is not None:
+                found.append(cursors.load(record.data, now=now))
+    return found
+
+
+def _fields(body: Body) -> dict[str, Any]:
+    """Return what a filter can ask for: the fields of a JSON object, and those of the message."""
+    made: dict[str, Any] = {}
+    if body.content.startswith("{"):
+        with suppress(ValueError, RecursionError):
+            found = json.loads(body.content)
+            made |= found if isinstance(found, dict) else {}
+    return made | {"type": body.type, "from": body.sender.agent, "title": body.title, "thread": body.thread}
+
+
+def _checked(match: Mapping[str, str]) -> dict[str, str]:
+    if len(match) > cursors.MAX_MATCH or not all(_is_field(item) for pair in match.items() for item in pair):
+        msg = f"this is not a filter of at most {cursors.MAX_MATCH} fields with values of at most 200 characters"
+        raise InvalidRequest(msg, hint="for example signal=build_complete")
+    return dict(match)
+
+
+def _is_field(item: object) -> bool:
+    return isinstance(item, str) and 0 < len(item) <= 200
+
+
+def by_topic(tasks: Iterable[tuple[str, str]]) -> dict[str, list[str]]:
+    """Group (topic, id) pairs."""
+    made: dict[str, list[str]] = {}
+    for topic, message in tasks:
+        made.setdefault(topic, []).append(message)
+    return made

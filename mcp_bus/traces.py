@@ -1,0 +1,143 @@
+"""What became of a message: only what can be shown, never what is merely likely."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+from mcp_bus import names
+from mcp_bus.cursors import Cursor
+from mcp_bus.errors import InvalidRequest
+from mcp_bus.model import Outcome, State
+from mcp_bus.topics import FILTERED, SENT, readers
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from mcp_bus.bus import Bus
+    from mcp_bus.model import Task
+    from mcp_bus.presence import Seen
+
+
+class Step(NamedTuple):
+    """One thing that happened to a message: when, what, who did it, and how or why."""
+
+    at: int
+    what: str
+    who: str
+    how: str = ""
+
+
+class Reader(NamedTuple):
+    """How a message stands with one reader.
+
+    Attributes:
+        state: `queued` (nobody was shown it), `offered` (shown, not acked), `acked`, `expired`, `superseded`,
+            `cancelled` or `undeliverable`.
+        live: sessions of the reader that are there now.
+        last_seen: its last sign of life, in milliseconds; 0 for never.
+    """
+
+    agent: str
+    state: str
+    steps: tuple[Step, ...]
+    live: int
+    last_seen: int
+
+
+class Trace(NamedTuple):
+    """A message and how it stands with everyone it is for; a topic nobody reads has no readers."""
+
+    task: Task
+    to: str
+    readers: tuple[Reader, ...]
+
+
+def trace(bus: Bus, message_id: str) -> Trace:
+    """Return what became of a message.
+
+    Raises:
+        NotFound: there is none of that id.
+        InvalidRequest: it is a task; `get` shows those.
+    """
+    task, seen = bus.get(message_id), bus.mail.roster.all()
+    if names.is_inbox(task.channel):
+        agent, session = _owner(task.channel, seen)
+        mine = [item for item in seen if item.presence.agent == agent and session in ("", item.presence.session)]
+        to = f"{agent}~{session}" if session else agent
+        return Trace(task, to, (_reader(to, _state(task), _steps(task), mine),))
+    if bus.store.policy(task.channel).kind != "topic":
+        msg = f"{task.id!r} is a task on {task.channel!r}, not a message"
+        raise InvalidRequest(msg, hint="get_task or `mcp-bus show` tells its history")
+    made, found = list[Reader](), readers(bus, task.channel)
+    if task.channel == names.BROADCAST:  # Everyone reads it who is there, unless they said otherwise.
+        known = {cursor.agent for cursor in found} | {task.body.sender.agent}
+        agents = {item.presence.agent for item in seen if item.is_live} - known
+        found += [Cursor(agent) for agent in sorted(agents)]
+    for cursor in found:
+        mark = cursor.acked.get(task.id)
+        if not cursor.is_active or (mark is not None and mark.path == SENT):
+            continue
+        mine = [item for item in seen if item.presence.agent == cursor.agent]
+        state, steps = _on_topic(cursor, task)
+        made.append(_reader(cursor.agent, state, steps, mine))
+    return Trace(task, task.channel, tuple(made))
+
+
+def _owner(inbox: str, seen: Sequence[Seen]) -> tuple[str, str]:
+    """Return whose inbox it is; of an agent that nobody remembers, what its inbox is called."""
+    for item in seen:
+        agent, session = item.presence.agent, item.presence.session
+        if inbox == names.inbox(agent):
+            return agent, ""
+        if inbox == names.inbox(agent, session):
+            return agent, session
+    word, _, session = inbox[1:].partition("~")
+    return word, session
+
+
+def _reader(agent: str, state: str, steps: tuple[Step, ...], sessions: Sequence[Seen]) -> Reader:
+    last_seen = max((item.presence.beat for item in sessions), default=0)
+    return Reader(agent, state, steps, sum(item.is_live for item in sessions), last_seen)
+
+
+def _state(task: Task) -> str:
+    if task.state is State.LEASED:
+        return "offered"
+    if task.state is State.DONE:
+        return "acked"
+    last = task.history[-1].outcome if task.history else None
+    if task.state is State.EXPIRED:
+        return "undeliverable" if last is Outcome.UNDELIVERABLE else "expired"
+    if task.state is State.CANCELLED:
+        return "superseded" if last is Outcome.SUPERSEDED else "cancelled"
+    return "queued"
+
+
+def _steps(task: Task) -> tuple[Step, ...]:
+    """Return what the history can show: an offer counts only if its lease was really taken."""
+    held = {line.token for line in task.history if line.outcome is not Outcome.OFFERED}
+    if task.slot.lease is not None:
+        held.add(task.slot.lease.token)
+    made = [Step(task.body.created, "queued", task.body.sender.agent)]
+    made += [
+        Step(line.at, str(line.outcome), line.by, line.note)
+        for line in sorted(task.history, key=lambda line: (line.at, line.attempt, line.outcome is not Outcome.OFFERED))
+        if line.outcome is not Outcome.OFFERED or line.token in held
+    ]
+    return tuple(made)
+
+
+def _on_topic(cursor: Cursor, task: Task) -> tuple[str, tuple[Step, ...]]:
+    steps = [Step(task.body.created, "queued", task.body.sender.agent)]
+    offered, acked = cursor.offered.get(task.id), cursor.acked.get(task.id)
+    if offered:
+        steps.append(Step(offered.at, "offered", offered.session, offered.path))
+    if acked is not None:
+        what = "not asked for" if acked.path == FILTERED else "acked"
+        return what, (*steps, Step(acked.at, what, acked.session))
+    if task.id <= cursor.watermark:
+        return "acked", tuple(steps)  # When and by whom is not kept for ever.
+    ended = _state(task)
+    if ended not in ("queued", "offered"):
+        return ended, tuple(steps)
+    return ("offered" if offered else "queued"), tuple(steps)
