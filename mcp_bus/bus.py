@@ -144,6 +144,9 @@ class Bus(Operator):
             The task; `task.ticket` is what the worker's other verbs want.
         """
         wanted = [channels] if isinstance(channels, str) else channels
+        if not isinstance(wanted, list | tuple | set | frozenset):
+            msg = f"{str(wanted)[:60]!r} is not a list of channels"
+            raise InvalidRequest(msg, hint="for example ['review', 'build']")
         looked = [self._queue(c) for c in dict.fromkeys(wanted)] or find.queues(self.store)
         if lease_s is not None:
             draft.check_number("lease_s", lease_s, low=1)
@@ -212,6 +215,7 @@ class Bus(Operator):
         """
         if lease_s is not None:
             draft.check_number("lease_s", lease_s, low=1)
+        draft.check_note(progress)
 
         def decide(task: Task) -> tuple[Slot, Attempt | None]:
             seconds = self.store.policy(task.channel).lease_s if lease_s is None else lease_s
@@ -219,7 +223,7 @@ class Bus(Operator):
             return kept, self._line(task.slot, Outcome.PROGRESS, progress) if progress else None
 
         task = self._write(claim, decide)
-        if claim.id in self._held:
+        if task.id in self._held:
             self._held[task.id] = task
         return task
 
@@ -284,6 +288,15 @@ class Bus(Operator):
 
         return self._end(claim, decide)
 
+    def unclaim(self, claim: Task | Ticket, reason: str = "") -> Task:
+        """Undo a claim that nobody was told of: the task is as if it had not been claimed, and no cap counts it.
+
+        For whoever claims on behalf of another and cannot tell them; a worker who saw the task releases it.
+        """
+        return self._end(
+            claim, lambda task: (lifecycle.unclaim(task.slot), self._line(task.slot, Outcome.RELEASED, reason))
+        )
+
     def block(self, claim: Task | Ticket, question: str) -> Task:
         """Park a task that needs a person; `retry` with a note answers it."""
         return self._end(
@@ -303,7 +316,7 @@ class Bus(Operator):
 
     def _end(self, claim: Task | Ticket, decide: Callable[[Task], tuple[Slot, Attempt]]) -> Task:
         task = self._write(claim, decide)
-        self._held.pop(claim.id, None)
+        self._held.pop(task.id, None)
         return task
 
     def _write(self, claim: Task | Ticket, decide: Callable[[Task], tuple[Slot, Attempt | Result | None]]) -> Task:
@@ -351,5 +364,8 @@ def _check_queue(channel: str, policy: Policy, instead: str) -> None:
         raise InvalidRequest(msg, hint=instead)
 
 
-def _ticket(claim: Task | Ticket) -> Ticket:
-    return claim.ticket if isinstance(claim, Task) else claim
+def _ticket(claim: object) -> Ticket:
+    if isinstance(claim, Task | Ticket):
+        return claim.ticket if isinstance(claim, Task) else claim
+    msg = f"{str(claim)[:60]!r} is not a claim"
+    raise InvalidRequest(msg, hint="pass the task that `claim` returned, or a Ticket of its id and token")

@@ -1,12 +1,15 @@
 """Settings: flag > environment > project file > user file > default.  The only reader of the environment.
 
 The project file is `mcp-bus.toml` in the checkout's top directory, the user file
-`~/.config/mcp-bus/config.toml` (or under `XDG_CONFIG_HOME`).
+`~/.config/mcp-bus/config.toml` (or under `XDG_CONFIG_HOME`).  The project file comes with the code,
+so it is read with care and may not set what only the person may decide.
 """
 
 from __future__ import annotations
 
+import errno
 import os
+import stat
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -27,6 +30,10 @@ if TYPE_CHECKING:
 
 FOLDER = ".mcp-bus"
 PROFILES = ("worker", "lead", "full")
+# What a file of settings may hold at most.
+MAX_FILE = 65_536
+# What a project may not decide for whoever works on it: who they are, and whether their work is kept.
+PERSONAL = ("agent", "durability", "session")
 
 
 class Setting(NamedTuple):
@@ -96,7 +103,7 @@ def load(
     ]
     top = checkout.top if checkout else cwd
     layers.append((str(top / "mcp-bus.toml"), _project(top)))
-    base = Path(env.get("XDG_CONFIG_HOME") or Path(env.get("HOME") or Path.home()) / ".config")
+    base = Path(env.get("XDG_CONFIG_HOME") or _home(env) / ".config")
     layers.append((str(base / "mcp-bus" / "config.toml"), _file(base / "mcp-bus" / "config.toml")))
     values: dict[str, Any] = {}
     origins: dict[str, str] = {}
@@ -109,20 +116,52 @@ def load(
                 break
     if not values["bus"]:
         values["bus"], origins["bus"] = _place(checkout, env)
-    values["bus"] = str((cwd / Path(values["bus"]).expanduser()).absolute())
+    values["bus"] = str((cwd / _expanded(values["bus"], env)).absolute())
     return Config(values, origins, cwd)
+
+
+def agent_of(config: Config) -> tuple[str, str]:
+    """Return the name under which this process speaks, and where it is from: a setting, `git`, or `directory`."""
+    if config["agent"]:
+        return config["agent"], config.origins["agent"]
+    who = session.identify(config.cwd, session="0", pid=os.getpid())
+    return who.agent, "git" if git.find(config.cwd) else "directory"
+
+
+def _home(env: Mapping[str, str]) -> Path:
+    """Return the user's home.  An empty HOME counts as not set; `Path.home` would make `/` of it."""
+    if env.get("HOME"):
+        return Path(env["HOME"])
+    try:
+        import pwd  # noqa: PLC0415  not on every system, and rarely needed
+    except ImportError:
+        return Path.home()
+    try:
+        return Path(pwd.getpwuid(os.getuid()).pw_dir)
+    except KeyError:
+        msg = "HOME is not set, and this user has no home"
+        raise InvalidRequest(msg, hint="set HOME, or name the bus and XDG_CONFIG_HOME") from None
+
+
+def _expanded(text: str, env: Mapping[str, str]) -> Path:
+    if text == "~" or text.startswith("~/"):
+        return _home(env) / text[2:]
+    try:
+        return Path(text).expanduser()
+    except RuntimeError:
+        msg = f"{text[:80]!r} begins with the home of a user who is not known"
+        raise InvalidRequest(msg, hint="./~… is a name that begins with ~") from None
 
 
 def _place(checkout: git.Checkout | None, env: Mapping[str, str]) -> tuple[str, str]:
     if checkout is not None and (checkout.home / FOLDER).is_dir():
         return str(checkout.home / FOLDER), "repository"
-    return str(Path(env.get("HOME") or Path.home()) / FOLDER), "default: one per user"
+    return str(_home(env) / FOLDER), "default: one per user"
 
 
-def _file(path: Path) -> dict[str, Any]:
-    try:
-        data = path.read_bytes()
-    except OSError:
+def _file(path: Path, *, may_be_link: bool = True) -> dict[str, Any]:
+    data = _data(path, may_be_link=may_be_link)
+    if not data:
         return {}
     import tomllib  # noqa: PLC0415  most calls have no such file
 
@@ -138,10 +177,41 @@ def _file(path: Path) -> dict[str, Any]:
     return found
 
 
+def _data(path: Path, *, may_be_link: bool) -> bytes:
+    """Read a file of settings; empty when there is none.  A FIFO or device must not stop or fill any process here.
+
+    Raises:
+        InvalidRequest: it is no regular file, or larger than any file of settings.
+    """
+    flags = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_CLOEXEC", 0)
+    data: bytes | None = None
+    try:
+        fd = os.open(path, flags if may_be_link else flags | getattr(os, "O_NOFOLLOW", 0))
+    except OSError as error:
+        if error.errno not in (errno.ELOOP, errno.EMLINK, errno.ENXIO):
+            return b""
+    else:
+        try:
+            data = os.read(fd, MAX_FILE + 1) if stat.S_ISREG(os.fstat(fd).st_mode) else None
+        finally:
+            os.close(fd)
+    if data is None:
+        msg = f"{str(path)!r} is not a regular file"
+        raise InvalidRequest(msg, hint="put a file there (in a project no link to one), or remove it")
+    if len(data) > MAX_FILE:
+        msg = f"{str(path)!r} has more than {MAX_FILE} bytes"
+        raise InvalidRequest(msg, hint="it is read for settings alone; make it smaller")
+    return data
+
+
 def _project(top: Path) -> dict[str, Any]:
-    """Read a project's file.  It comes with the code, so it may not send work elsewhere."""
+    """Read a project's file.  It comes with the code, so it may not send work elsewhere or speak for anyone."""
     path = top / "mcp-bus.toml"
-    found = _file(path)
+    found = _file(path, may_be_link=False)
+    for name in PERSONAL:
+        if name in found:
+            msg = f"{str(path)!r} sets {name!r}, which a project's file may not"
+            raise InvalidRequest(msg, hint=f"set it yourself: {SETTINGS[name].env}, or in your own config.toml")
     if "bus" in found:
         place = (top / str(found["bus"])).resolve()
         if not place.is_relative_to(top.resolve()):

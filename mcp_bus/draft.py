@@ -32,6 +32,14 @@ def check_number(name: str, value: object, *, low: float = 0, high: float = YEAR
     return float(value)
 
 
+def check_note(note: object) -> str:
+    """Return a note, reason or word of progress if it is text."""
+    if isinstance(note, str):
+        return check_size(note, "note")
+    msg = f"{str(note)[:40]!r} is not a text"
+    raise InvalidRequest(msg, hint="give a note or reason as text")
+
+
 def check_token(token: object) -> str:
     """Return a lease token if it has the form of one."""
     if isinstance(token, str) and TOKEN.match(token):

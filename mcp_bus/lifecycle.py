@@ -11,6 +11,7 @@ L4  A clean hand-back costs no attempt, at most `max_releases` times; after that
 L5  Only waiting tasks expire.  A leased one that comes back late expires then.
 L6  A retry raises the budget by what the body (or channel) allows; attempts never restart at 0.
 L7  Undo puts a cancelled task back where it came from: discarded ones to the dead letter.
+L8  A person who makes a task ready grants it one more attempt if it has none left.
 """
 
 from __future__ import annotations
@@ -23,6 +24,10 @@ from mcp_bus.model import DAY, PRIORITIES, Lease, Slot, State, day_of
 
 if TYPE_CHECKING:
     from mcp_bus.model import Body, Policy
+
+
+# What a mark in a name can count to (docs/protocol.md, N4).
+MOST = 999_999_999
 
 
 class Event(StrEnum):
@@ -175,16 +180,29 @@ def release(slot: Slot, body: Body, policy: Policy) -> Slot:
     return back
 
 
+def unclaim(slot: Slot) -> Slot:
+    """Undo a claim that nobody was told of: as if it had not been, so that no cap counts it."""
+    check(Event.RELEASE, slot)
+    return slot._replace(state=State.READY, lease=None, attempt=slot.attempt - 1)
+
+
 def block(slot: Slot) -> Slot:
     """Park a task that needs a person; it waits in the dead letter for a retry with an answer."""
     check(Event.BLOCK, slot)
     return slot._replace(state=State.DEAD, lease=None)
 
 
-def requeue(slot: Slot) -> Slot:
+def _granted(slot: Slot, body: Body, policy: Policy) -> Slot:
+    """Let a task that a person made ready be tried at least once more (rule L8)."""
+    if slot.attempt < budget(slot, body, policy):
+        return slot
+    return slot._replace(budget=min(slot.attempt + 1, MOST))
+
+
+def requeue(slot: Slot, body: Body, policy: Policy) -> Slot:
     """Make a leased or scheduled task ready now.  A leased one keeps its counted attempt."""
     check(Event.REQUEUE, slot)
-    return slot._replace(state=State.READY, lease=None, not_before=0)
+    return _granted(slot._replace(state=State.READY, lease=None, not_before=0), body, policy)
 
 
 def due(slot: Slot, *, now: int) -> Slot:
@@ -225,7 +243,7 @@ def cancel(slot: Slot, *, now: int) -> Slot:
 def retry(slot: Slot, body: Body, policy: Policy) -> Slot:
     """Bring back a dead, cancelled or expired task with a fresh budget and no deadline (rule L6)."""
     check(Event.RETRY, slot)
-    raised = slot.attempt + (body.max_attempts or policy.max_attempts)
+    raised = min(slot.attempt + (body.max_attempts or policy.max_attempts), MOST)
     return slot._replace(state=State.READY, budget=raised, deadline=0, day="", discarded=False, releases=0)
 
 
@@ -235,11 +253,12 @@ def discard(slot: Slot, *, now: int) -> Slot:
     return slot._replace(state=State.CANCELLED, day=day_of(now), discarded=True)
 
 
-def undo(slot: Slot) -> Slot:
+def undo(slot: Slot, body: Body, policy: Policy) -> Slot:
     """Take back a cancel or a discard (rule L7)."""
     check(Event.UNDO, slot)
-    state = State.DEAD if slot.discarded else State.READY
-    return slot._replace(state=state, day="", discarded=False)
+    if slot.discarded:
+        return slot._replace(state=State.DEAD, day="", discarded=False)
+    return _granted(slot._replace(state=State.READY, day=""), body, policy)
 
 
 def reprioritise(slot: Slot, priority: int) -> Slot:

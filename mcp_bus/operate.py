@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from mcp_bus import draft, find, lifecycle, wire
 from mcp_bus.clock import Ids
 from mcp_bus.errors import Conflict, DuplicateTask, IllegalTransition, InvalidRequest, NotFound
-from mcp_bus.model import Attempt, Outcome, Sender, State
+from mcp_bus.model import ENDED, Attempt, Outcome, Sender, State
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -94,6 +94,7 @@ class Operator:
 
     def _replace(self, task_id: str, content: str, note: str) -> Task:
         old = self.get(task_id)
+        _unedited(old, "edit")
         if old.state is not State.DEAD:
             msg = f"cannot edit {old.id!r}: it is {old.state}, and only dead tasks are retried with another body"
             raise IllegalTransition(msg, hint="cancel it and post a new task")
@@ -104,14 +105,34 @@ class Operator:
             msg = f"{old.id!r} was edited and retried before, as {kept.id!r}"
             raise DuplicateTask(msg, hint="look at that task instead")
         line = self._line(old.slot, Outcome.RETRIED, note or "edited")._replace(successor=kept.id)
-        # Someone else may have done the same, or discarded it: the edited task is there all the same.
-        with suppress(Conflict):
+        try:
             self.store.swap(old.slot, lifecycle.discard(old.slot, now=now), line)
+        except Conflict:
+            self._check_replaced(old.id, kept.id)
         return self.get(kept.id)
+
+    def _check_replaced(self, old_id: str, new_id: str) -> None:
+        """Take an edited task back if the one it was to replace was brought back meanwhile: of the two one is done.
+
+        Raises:
+            Conflict: it was.
+        """
+        old = self.get(old_id)
+        if old.state in ENDED:
+            return  # Someone else did the same, or discarded it: the edited task is there all the same.
+        with suppress(IllegalTransition):
+            self.cancel(new_id, f"{old_id} was retried as it is at the same time")
+        msg = f"{old_id!r} was retried by someone else meanwhile, and is {old.state}"
+        raise Conflict(msg, hint="look at it; cancel it first if it must not be done as it is")
 
     def requeue(self, task_id: str, reason: str = "") -> Task:
         """Make a leased or scheduled task ready now.  Its worker, if any, loses the lease."""
-        return self._operate(task_id, Outcome.REQUEUED, lambda task: lifecycle.requeue(task.slot), reason)
+        return self._operate(
+            task_id,
+            Outcome.REQUEUED,
+            lambda task: lifecycle.requeue(task.slot, task.body, self.store.policy(task.channel)),
+            reason,
+        )
 
     def discard(self, task_id: str, reason: str = "") -> Task:
         """Take a task out of the dead letter for good; `undo` takes that back until it is pruned."""
@@ -121,7 +142,12 @@ class Operator:
 
     def undo(self, task_id: str, reason: str = "") -> Task:
         """Take back a cancel or a discard."""
-        return self._operate(task_id, Outcome.UNDONE, lambda task: lifecycle.undo(_unedited(task, "undo")), reason)
+        return self._operate(
+            task_id,
+            Outcome.UNDONE,
+            lambda task: lifecycle.undo(_unedited(task, "undo"), task.body, self.store.policy(task.channel)),
+            reason,
+        )
 
     def reprioritise(self, task_id: str, priority: int) -> Task:
         """Move a waiting task forward (up to 9) or back (down to -9)."""
@@ -146,7 +172,7 @@ class Operator:
 
     def _line(self, slot: Slot, outcome: Outcome, note: str) -> Attempt:
         token = slot.lease.token if slot.lease else ""
-        by = self.identity.agent
+        by, note = self.identity.agent, draft.check_note(note)
         return Attempt(slot.attempt, outcome, self.source.now(), by, note[:2000], token)
 
 

@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 import unicodedata
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 # Category of characters that do something instead of showing something: controls, formats (bidi
 # overrides, zero-width, tags), surrogates, private use, unassigned.
 _ACTIVE = frozenset({"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"})
 # Format characters that scripts need to be written at all: joiners of Persian, Hindi and emoji.
 _NEEDED = frozenset({"\u200c", "\u200d"})
+# Names longer than this are compared with none: the work grows with the square.
+LONG = 200
 
 
 def clean(text: str, *, multiline: bool = False) -> str:
@@ -39,14 +45,23 @@ def cut(text: str, limit: int) -> str:
     return text if len(text) <= limit else text[: max(0, limit - 1)] + "…"
 
 
-def near(name: str, others: list[str]) -> list[str]:
-    """Return the names that one may have meant by `name`: two slips apart, or one begins the other."""
-    close = [
-        other
-        for other in others
-        if other != name and (other.startswith(name) or name.startswith(other) or slips(name, other) <= 2)
-    ]
+def near(name: str, others: Iterable[str]) -> list[str]:
+    """Return the names that one may have meant, the likeliest first: few slips apart, or one begins the other.
+
+    How many slips are few grows with the length: among short names, two slips make any of any other.
+    """
+    close = [other for other in others if other != name and _is_near(name, other)]
     return sorted(close, key=lambda other: slips(name, other))[:3]
+
+
+def _is_near(one: str, two: str) -> bool:
+    if min(len(one), len(two)) < 2:
+        return False
+    longer = max(len(one), len(two))
+    if longer > LONG:
+        return False
+    allowed = 0 if longer < 3 else 1 if longer < 6 else 2 if longer < 12 else 3
+    return one.startswith(two) or two.startswith(one) or slips(one, two) <= allowed
 
 
 def slips(one: str, two: str) -> int:

@@ -11,6 +11,8 @@ from mcp_bus.names import check_place
 
 # Characters of a text in a policy, so that no `channel.json` outgrows what its readers accept.
 MAX_TEXT = 4000
+# What counts in a name has room for nine digits, and some to grow.
+MOST = {"max_attempts": 10**6 + 1, "max_releases": 10**6 + 1}
 KINDS = ("queue", "topic", "inbox")
 
 
@@ -34,7 +36,7 @@ def make(values: dict[str, Any], base: Policy | None = None) -> Policy:
         if kind is str:
             fits = isinstance(value, str) and len(value) <= MAX_TEXT
         else:
-            fits = type(value) in (int, kind) and 0 <= value < 10**9
+            fits = type(value) in (int, kind) and 0 <= value < (MOST.get(name) or 10**9)
         if not fits or (name in ("max_attempts", "lease_s", "max_lease_s") and not value):
             msg = f"{value!r} is not a value for the channel setting {name!r}"
             raise InvalidRequest(msg, hint=f"it is a {kind.__name__}, for example {made[name]!r}")

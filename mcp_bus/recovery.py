@@ -6,11 +6,13 @@ finished.  Everything in it is idempotent, may be done by many at once, and is s
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
 from typing import TYPE_CHECKING
 
 from mcp_bus import find, lifecycle, names, wire
-from mcp_bus.errors import BusError, Conflict, CorruptRecord, Gone, NotFound
+from mcp_bus.errors import BusError, Conflict, CorruptRecord, Gone, StoreUnavailable
 from mcp_bus.model import ARCHIVED, Attempt, Outcome, State
 
 if TYPE_CHECKING:
@@ -26,6 +28,7 @@ THOROUGH_S = 30.0
 GRACE = 600_000
 MANIFEST_TASKS = 1000
 MANIFEST_SCAN = 5000
+Step = Callable[[], list[str]]
 
 
 class Tender:
@@ -34,12 +37,12 @@ class Tender:
     def __init__(self) -> None:
         """Sweep at the first call."""
         self._next = 0.0
+        self._said = ""
 
     def __call__(self, bus: Bus) -> None:
         """Sweep if the last one is long enough ago.
 
-        What stops a sweep, such as bytes of others in a place nobody foresaw, must not stop who only
-        wanted to claim; `mcp-bus sweep` says what it was.
+        What stops a sweep must not stop who only wanted to claim; it is logged.
 
         Raises:
             StoreUnavailable: the bus is gone.
@@ -49,31 +52,55 @@ class Tender:
             return
         self._next = now + SWEEP_S
         age = bus.store.manifest_age(bus.source.now())
-        with suppress(BusError, ValueError):
+        try:
             # A manifest from the future says nothing about when the last sweep was.
             sweep(bus, thorough=not 0 <= age < THOROUGH_S * 1000)
+        except BusError as error:
+            self._log(error)
+
+    def _log(self, error: BusError) -> None:
+        """Say once what stands in the way."""
+        if str(error) != self._said:
+            import logging  # noqa: PLC0415  milliseconds, and nearly no process gets here
+
+            self._said = str(error)
+            logging.getLogger(__name__).warning("the sweep could not do everything: %s", error)
 
 
 def sweep(bus: Bus, *, thorough: bool = True) -> list[str]:
     """Bring everything on the bus to where it should be by now; return a line for each thing done.
 
+    What stops one step, such as bytes of others in a place nobody foresaw, stops no other: it is a line of its own.
+
     Args:
         thorough: also look for foreign files, tasks past their ttl, and tasks past retention.
+
+    Raises:
+        StoreUnavailable: the medium failed; what could be done was done.
     """
-    done = bus.store.mend(bus.source.now()) if thorough else []
-    steps = (_due, _lapsed, _expired, _pruned) if thorough else (_due, _lapsed)
-    for channel in bus.store.channels():
-        for step in steps:
-            try:
-                done += step(bus, channel)
-            except (CorruptRecord, NotFound) as error:
-                # A policy nobody can read, a channel removed meanwhile: the others go on.
-                done.append(f"left channel {channel!r} as it is: {error}")
+    # First what was cut off: a lease whose result is on its way must not lapse.
+    steps: list[Step] = [lambda: bus.store.mend(bus.source.now())] if thorough else []
+    kinds = (_due, _lapsed, _expired, _pruned) if thorough else (_due, _lapsed)
+    steps += [partial(step, bus, channel) for channel in bus.store.channels() for step in kinds]
     if thorough:
-        done += [f"forgot the session {holder}" for holder in bus.mail.roster.forget()]
-        done += _undeliverable(bus)
+        steps += [partial(_forgotten, bus), partial(_undeliverable, bus)]
+    done, failed = list[str](), list[StoreUnavailable]()
+    for step in steps:
+        try:
+            done += step()
+        except StoreUnavailable as error:
+            failed.append(error)
+        except (BusError, ValueError) as error:
+            done.append(f"left as it is: {error}")
+    if thorough:
         bus.store.write_manifest(manifest(bus))
+    if failed:
+        raise failed[0]
     return done
+
+
+def _forgotten(bus: Bus) -> list[str]:
+    return [f"forgot the session {holder}" for holder in bus.mail.roster.forget()]
 
 
 def _undeliverable(bus: Bus) -> list[str]:

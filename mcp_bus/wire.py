@@ -219,7 +219,8 @@ def _take(ours: dict[str, Any], key: str, kind: type | tuple[type, ...], default
         return default
     if not isinstance(value, kind) or isinstance(value, bool):
         _refuse(f"bus.{key} has the wrong type")
-    if isinstance(value, int | float) and key != "priority" and not 0 <= value < 10**15:
+    most = 10**6 + 1 if key == "max_attempts" else 10**15
+    if isinstance(value, int | float) and key != "priority" and not 0 <= value < most:
         _refuse(f"bus.{key} is out of range")
     return value
 

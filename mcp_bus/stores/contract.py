@@ -266,7 +266,7 @@ class SwapContract(Opened):
         gone = lifecycle.discard(dead, now=NOW)
         store.swap(dead, gone, line(dead, Outcome.DISCARDED))
         assert list(two.scan("work", State.CANCELLED)) == [gone]
-        store.swap(gone, lifecycle.undo(gone), line(gone, Outcome.UNDONE))
+        store.swap(gone, lifecycle.undo(gone, body(1), Policy()), line(gone, Outcome.UNDONE))
         assert list(two.scan("work", State.DEAD)) == [dead]
         ready = lifecycle.retry(dead, body(1), Policy())
         store.swap(dead, ready, line(dead, Outcome.RETRIED))
@@ -368,7 +368,7 @@ class ForgetContract(Opened):
         ready = self.posted(one)
         gone = lifecycle.cancel(ready, now=NOW)
         one.swap(ready, gone, line(ready, Outcome.CANCELLED))
-        one.swap(gone, lifecycle.undo(gone), line(gone, Outcome.UNDONE))
+        one.swap(gone, lifecycle.undo(gone, body(1), Policy()), line(gone, Outcome.UNDONE))
         refused(Conflict, lambda: two.swap(gone, None))
         found = two.get(ready.id)
         assert found is not None

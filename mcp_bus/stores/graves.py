@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from mcp_bus.stores.tree import Tree
 
 TOMBSTONES = "tombstones"
+# A prune is left to its own process for this long.
+PATIENCE = 5_000
 
 
 def _grave(task_id: str) -> str:
@@ -47,31 +49,98 @@ def tombstone(tree: Tree, task_id: str) -> str | None:
     return f"{state} on {day}" if state in list(State) else None
 
 
+def pruning(channel: str) -> str:
+    """Return the folder of a channel's tasks that are being forgotten; made when it is first needed."""
+    return f"channels/{channel}/pruning"
+
+
 def prune(tree: Tree, old: Slot, *, sync: bool) -> None:
-    """Forget an ended task: tombstone first, its place last, so that a crash leaves no zombie and no leftover.
+    """Forget an ended task.  One rename decides, as for every move: who would bring it back finds it gone.
 
     Raises:
         Conflict: it is not there any more, or what is there is not the task of that id.
     """
     place, base = names.place(old), f"channels/{old.channel}/"
-    at, identity, key = tree.live(base + place.folder), old.id + ".json", ""
+    at = tree.live(base + place.folder)
     about = None if at is None else tree.fs.stat(place.name, at)
-    own = tree.fs.stat(identity, tree.fd("tasks"))
+    own = tree.fs.stat(f"{old.id}.json", tree.fd("tasks"))
     if at is None or about is None or (own is not None and own.st_ino != about.st_ino):
         msg = f"{old.id!r} is not {old.state} any more"
         raise Conflict(msg)
+    kept = f"{tree.token(4)}.{old.day}.{place.name}"
+    there = tree.fd(pruning(old.channel), make=True)
+    try:
+        tree.fs.rename(place.name, at, kept, there)
+    except FileNotFoundError:
+        msg = f"{old.id!r} is not {old.state} any more"
+        raise Conflict(msg) from None
+    if sync:  # Before the tombstone: a task that has one must not come back.
+        tree.fs.fsync(there)
+    _forget(tree, old, kept, sync=sync)
+
+
+def _forget(tree: Tree, old: Slot, kept: str, *, sync: bool) -> None:
+    """Do what a prune does once it is decided: tombstone first, its last name last, so that a crash leaves a trail."""
+    base, identity, key = f"channels/{old.channel}/", f"{old.id}.json", ""
+    folder = tree.fd(pruning(old.channel))
+    about = tree.fs.stat(kept, folder)
+    if about is None:
+        return
     with suppress(CorruptRecord, FileNotFoundError):  # The rest can be forgotten without it.
-        key = wire.load_body(tree.fs.read(place.name, at, wire.MAX_FILE).data).key
-    bury(tree, old, sync=sync)
+        key = wire.load_body(tree.fs.read(kept, folder, wire.MAX_FILE).data).key
+    try:
+        bury(tree, old, sync=sync)
+    except OSError:
+        _put_back(tree, old, kept)
+        raise
     taken = tree.fs.stat(key + ".json", tree.fd("keys", make=True)) if key else None
     if taken is not None and taken.st_ino == about.st_ino:
         tree.drop("keys", key + ".json")  # Before the identity, or a post of the key would make a new one.
     tree.drop("tasks", identity)
-    tree.drop(base + "responses", old.id + ".json")
+    tree.drop(base + "responses", identity)
     for name in tree.names(f"{base}attempts/{old.id}"):
         tree.drop(f"{base}attempts/{old.id}", name)
     remove_folder(tree, f"{base}attempts", old.id)
-    tree.drop(base + place.folder, place.name)
+    tree.drop(pruning(old.channel), kept)
+
+
+def _put_back(tree: Tree, old: Slot, kept: str) -> None:
+    """Undo the decision: without a tombstone nothing may be forgotten."""
+    place = names.place(old)
+    with suppress(OSError):  # Else it stays, and is gone on with when the medium is well again.
+        there = tree.fd(f"channels/{old.channel}/{place.folder}", make=True)
+        tree.fs.rename(kept, tree.fd(pruning(old.channel)), place.name, there)
+
+
+def _parse(channel: str, kept: str) -> Slot | None:
+    _, _, rest = kept.partition(".")
+    day, _, name = rest.partition(".")
+    return names.parse(channel, f"archive/{day}", name)
+
+
+def resume(tree: Tree, channel: str, now: int, *, sync: bool) -> list[str]:
+    """Go on with what a prune that was cut off had decided; it is left to its own process for a while."""
+    done: list[str] = []
+    for kept in tree.names(pruning(channel)):
+        slot, at = _parse(channel, kept), tree.fd(pruning(channel))
+        about = tree.fs.stat(kept, at)
+        if slot is None or about is None or now - int(about.st_ctime * 1000) < PATIENCE:
+            continue
+        mine = f"{tree.token(4)}{kept[kept.index('.') :]}"
+        with suppress(FileNotFoundError):  # Someone else goes on with it.
+            tree.fs.rename(kept, at, mine, at)
+            _forget(tree, slot, mine, sync=sync)
+            done.append(f"pruned {slot.id}")
+    return done
+
+
+def is_pruning(tree: Tree, channel: str, task_id: str) -> Slot | None:
+    """Return how a task ended that is being forgotten just now, or by a process that died; None if it is not."""
+    for kept in tree.names(pruning(channel)):
+        slot = _parse(channel, kept) if task_id in kept else None
+        if slot is not None and slot.id == task_id:
+            return slot
+    return None
 
 
 def remove_folder(tree: Tree, parent: str, name: str) -> None:

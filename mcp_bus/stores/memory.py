@@ -133,7 +133,7 @@ class MemoryStore:
                 return None
             found = medium.results.get(task_id)
             result = wire.load_result(found) if found else None
-            history = tuple(sorted(medium.history.get(task_id, ()), key=lambda line: line.at))
+            history = tuple(medium.history.get(task_id, ()))
             return Task(wire.load_body(medium.bodies[task_id]), medium.slots[task_id], result, history)
 
     def scan(self, channel: str, state: State, *, after: str = "", limit: int = 0) -> Iterator[Slot]:
@@ -171,7 +171,7 @@ class MemoryStore:
                     lines[:] = [
                         line for line in lines if (line.attempt, line.outcome) != (entry.attempt, entry.outcome)
                     ]
-                lines += [] if entry in lines else [entry]
+                lines.append(entry)
             if isinstance(entry, Result):
                 medium.results[old.id] = wire.dump_result(entry)
 

@@ -8,6 +8,9 @@ name), a staged result is the result once its lease's name is gone into the arch
 from __future__ import annotations
 
 import contextlib
+import errno
+import os
+from functools import partial
 from typing import TYPE_CHECKING
 
 from mcp_bus import lifecycle, names, wire
@@ -16,6 +19,8 @@ from mcp_bus.model import DAY, day_of
 from mcp_bus.stores import foreign, graves, publish
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from mcp_bus.model import Body, Slot
     from mcp_bus.stores.tree import Tree
 
@@ -30,14 +35,35 @@ STEPS_BACK = 1000
 
 
 def everything(tree: Tree, now: int, *, sync: bool) -> list[str]:
-    """Mend drafts, staged results and foreign files; return a line for each thing done."""
-    done = drafts(tree, now)
-    done += staged_results(tree, now, sync=sync)
-    done += old_journals(tree, now)
+    """Mend drafts, staged results and foreign files; return a line for each thing done.
+
+    Each kind of thing by itself: a folder in the place of a file, say, must not keep the rest from being mended.
+    """
+    steps: list[Callable[[], list[str]]] = [
+        partial(drafts, tree, now),
+        partial(staged_results, tree, now, sync=sync),
+        partial(old_journals, tree, now),
+    ]
     for channel in tree.names("channels"):
         if names.is_place(channel):
-            done += foreign.look(tree, channel, now)
+            steps.append(partial(graves.resume, tree, channel, now, sync=sync))
+            steps.append(partial(foreign.look, tree, channel, now))
+    done = list[str]()
+    for step in steps:
+        try:
+            done += step()
+        except (NotADirectoryError, IsADirectoryError, FileExistsError) as error:
+            done.append(_in_the_way(error))
+        except OSError as error:
+            if error.errno not in (errno.ELOOP, errno.ENOTEMPTY):
+                raise
+            done.append(_in_the_way(error))
     return done
+
+
+def _in_the_way(error: OSError) -> str:
+    where = error.filename2 or error.filename
+    return f"left what depends on {os.fsdecode(where or '?')!r}: {error.strerror}; something else is in its place"
 
 
 def old_journals(tree: Tree, now: int) -> list[str]:
@@ -177,7 +203,12 @@ def _placed(tree: Tree) -> set[str]:
     found: set[str] = set()
     for channel in tree.names("channels"):
         base = f"channels/{channel}"
-        folders = [*names.FOLDERS.values(), "responses", *(f"archive/{day}" for day in tree.names(f"{base}/archive"))]
+        folders = [
+            *names.FOLDERS.values(),
+            "responses",
+            "pruning",
+            *(f"archive/{day}" for day in tree.names(f"{base}/archive")),
+        ]
         for folder in folders:
             listed = (name for name in tree.names(f"{base}/{folder}") if not name.endswith(names.REASON))
             found.update(match[0] for name in listed if (match := names.IN_NAME.search(name)))

@@ -12,6 +12,7 @@ always has at least one durable name.
 
 from __future__ import annotations
 
+import errno
 from typing import TYPE_CHECKING
 
 from mcp_bus import names, wire
@@ -84,11 +85,16 @@ def is_published(tree: Tree, channel: str, staged: str, task_id: str) -> bool:
 
 
 def reject(tree: Tree, staged: str) -> None:
-    """Keep a result that came too late, for a person to look at."""
+    """Keep a result that came too late, for a person to look at; a later word of the same lease replaces it."""
+    at, there = tree.fd(STAGED), tree.fd(REJECTED, make=True)
     try:
-        tree.fs.rename(staged, tree.fd(STAGED), staged, tree.fd(REJECTED, make=True))
+        tree.fs.rename(staged, at, staged, there)
     except FileNotFoundError:
         return
+    except OSError as error:
+        if error.errno not in (errno.EISDIR, errno.ENOTDIR, errno.ENOTEMPTY, errno.EEXIST):
+            raise
+        tree.fs.rename(staged, at, f"{staged}.{tree.token(4)}", there)  # One of the two is no file.
 
 
 def settle(tree: Tree, published: dict[str, list[str]], *, sync: bool) -> None:

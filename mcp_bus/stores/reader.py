@@ -6,12 +6,12 @@ from typing import TYPE_CHECKING
 
 from mcp_bus import lifecycle, names, wire
 from mcp_bus.errors import Conflict, CorruptRecord, Gone
-from mcp_bus.model import Attempt, Lease, Result, Slot, State
-from mcp_bus.stores import graves, mend, publish
+from mcp_bus.model import Lease, Result, Slot, State
+from mcp_bus.stores import graves, mend, publish, story
 
 if TYPE_CHECKING:
     from mcp_bus.clock import Source
-    from mcp_bus.model import Body
+    from mcp_bus.model import Attempt, Body
     from mcp_bus.stores.tree import Tree
 
 # A claim by a program without leases (abq) may be taken back after this long.
@@ -38,8 +38,7 @@ class Reader:
             ended = graves.tombstone(self._tree, task_id)
             if ended is None:
                 return None
-            msg = f"{task_id!r} has expired from the bus: it ended {ended} and was pruned after its retention time"
-            raise Gone(msg, hint="its result is no longer kept") from None
+            raise _gone(task_id, ended) from None
         body = wire.load_body(found.data)
         if body.id != task_id:
             what = f"the file of {task_id!r} holds {body.id!r}"
@@ -97,6 +96,9 @@ class Reader:
                 found = found or self._listed(channel, f"archive/{day}", body.id)
             if found is not None:
                 return found
+            pruned = graves.is_pruning(self._tree, channel, body.id)
+            if pruned is not None:
+                raise _gone(body.id, f"{pruned.state} on {pruned.day}")
             mend.drafts(self._tree, self._source.now())
             mend.place_again(self._tree, body.id)
         msg = f"{body.id!r} has no place in channel {channel!r}"
@@ -143,10 +145,9 @@ class Reader:
 
     def history(self, slot: Slot) -> tuple[Attempt, ...]:
         """Return a task's history, oldest line first, as far as it can be read."""
-        folder, lines = f"channels/{slot.channel}/attempts/{slot.id}", []
-        for name in sorted(self._tree.names(folder)):
-            try:
-                lines.append(wire.load_attempt(self._tree.fs.read(name, self._tree.fd(folder), 65536).data))
-            except (CorruptRecord, FileNotFoundError):
-                continue  # Cut off in a crash, or being written: history is for people.
-        return tuple(sorted(lines, key=lambda line: line.at))
+        return story.lines(self._tree, slot)
+
+
+def _gone(task_id: str, ended: str) -> Gone:
+    msg = f"{task_id!r} has expired from the bus: it ended {ended} and was pruned after its retention time"
+    return Gone(msg, hint="its result is no longer kept")

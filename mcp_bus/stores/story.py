@@ -5,23 +5,25 @@ Written before the move it tells of, for people: no decision reads it but who fo
 
 from __future__ import annotations
 
-from contextlib import suppress
+import errno
 from typing import TYPE_CHECKING
 
 from mcp_bus import names, wire
-from mcp_bus.model import Outcome
+from mcp_bus.errors import CorruptRecord
+from mcp_bus.model import Attempt, Outcome
+from mcp_bus.stores import foreign
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from mcp_bus.model import Attempt, Slot
+    from mcp_bus.model import Slot
     from mcp_bus.stores.tree import Tree
 
 
 def note(tree: Tree, slot: Slot, entry: Attempt, *, sync: bool) -> None:
-    """Write a line of history; the same line twice is one line."""
-    at = tree.fd(f"channels/{slot.channel}/attempts/{slot.id}", make=True)
-    data = wire.dumps(wire.attempt_fields(entry))
+    """Write a line of history, numbered after those that are there: a clock is too coarse to tell their order."""
+    folder = f"channels/{slot.channel}/attempts/{slot.id}"
+    at, data = _folder(tree, slot, entry.at), wire.dumps(wire.attempt_fields(entry))
     if entry.outcome is Outcome.PROGRESS:  # Only the latest word counts, and it need not survive a power cut.
         draft, tmp = f"progress.{tree.token(6)}", tree.fd("tmp", make=True)
         tree.fs.create(draft, tmp, data, sync=False)
@@ -29,8 +31,48 @@ def note(tree: Tree, slot: Slot, entry: Attempt, *, sync: bool) -> None:
         return
     # As a claim that a power cut forgets, so an offer: the message is unread again.
     sync = sync and entry.outcome is not Outcome.OFFERED
-    with suppress(FileExistsError):
-        tree.fs.create(f"{entry.attempt:04d}-{entry.outcome}-{entry.at}.json", at, data, sync=sync)
+    number = 1 + max((_number(name) for name in tree.names(folder)), default=0)
+    while True:
+        try:
+            tree.fs.create(f"{number:06d}-{entry.attempt}-{entry.outcome}.json", at, data, sync=sync)
+        except FileExistsError:
+            number += 1  # Someone else wrote at the same moment.
+            continue
+        return
+
+
+def _folder(tree: Tree, slot: Slot, now: int) -> int:
+    """Open a task's folder of history, putting aside what has its name and is none: nothing may stop a move."""
+    parent = f"channels/{slot.channel}/attempts"
+    try:
+        return tree.fd(f"{parent}/{slot.id}", make=True)
+    except OSError as error:
+        if error.errno not in (errno.ENOTDIR, errno.ELOOP):
+            raise
+    foreign.quarantine(tree, parent, slot.id, "it is where a task's history belongs", now)
+    return tree.fd(f"{parent}/{slot.id}", make=True)
+
+
+def _number(name: str) -> int:
+    """Return the number of a line; 0 for progress, and for what is none."""
+    digits, dash, rest = name.partition("-")
+    return int(digits) if dash and rest != "progress.json" and digits.isascii() and digits.isdecimal() else 0
+
+
+def lines(tree: Tree, slot: Slot) -> tuple[Attempt, ...]:
+    """Return a task's history, oldest line first, as far as it can be read."""
+    folder, found = f"channels/{slot.channel}/attempts/{slot.id}", list[Attempt]()
+    progress = list[Attempt]()
+    for name in sorted(tree.names(folder)):
+        try:
+            entry = wire.load_attempt(tree.fs.read(name, tree.fd(folder), 65536).data)
+        except (CorruptRecord, FileNotFoundError):
+            continue  # Cut off in a crash, or being written: history is for people.
+        (found if _number(name) else progress).append(entry)
+    for entry in progress:  # It has no number, for it is replaced: it comes before what ended its attempt.
+        later = (place for place, line in enumerate(found) if line.attempt >= entry.attempt and line.at >= entry.at)
+        found.insert(next(later, len(found)), entry)
+    return tuple(found)
 
 
 def reason(tree: Tree, slot: Slot, history: Sequence[Attempt], *, sync: bool) -> None:

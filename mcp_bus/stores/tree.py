@@ -175,8 +175,8 @@ class Tree:
                 return StoreUnavailable(f"there is no bus at {str(self.root)!r}", hint=hint)
             return Conflict(f"something moved in the bus meanwhile: {error.filename!r} is gone", hint="repeat the call")
         msg, hint = _WHY.get(error.errno or 0) or (
-            f"the bus cannot be used: {error.strerror or error}",
-            "look at the disk, then repeat the call",
+            f"the bus cannot be used: {error.strerror or error}" + (f": {error.filename!r}" if error.filename else ""),
+            "look at that, then repeat the call",
         )
         return StoreUnavailable(f"{msg} ({str(self.root)!r})", hint=hint)
 

@@ -51,8 +51,6 @@ class Item:
     successor: str = ""
     result: str | None = None
     history: list[str] = field(default_factory=list)
-    # Hand-overs a person gave it beyond its budget: by requeue, and by undo of a cancel.
-    granted: int = 0
 
     def allowed(self, rules: Rules) -> int:
         return self.raised or self.own_attempts or rules.max_attempts
@@ -182,14 +180,14 @@ class Model:
 
     def requeue(self, item: Item) -> None:
         item.history.append("requeued")
-        item.granted += item.state == "leased"
         self._back(item, "ready")
+        self._grant(item)
 
     def retry(self, item: Item) -> None:
         item.history.append("retried")
         item.raised = item.attempt + (item.own_attempts or self.rules[item.channel].max_attempts)
         self._back(item, "ready")
-        item.deadline = item.releases = item.day = item.granted = 0
+        item.deadline = item.releases = item.day = 0
         item.discarded = False
 
     def edit(self, item: Item, successor: Item) -> None:
@@ -206,9 +204,15 @@ class Model:
 
     def undo(self, item: Item) -> None:
         item.history.append("undone")
-        item.granted += not item.discarded
         item.state = "dead" if item.discarded else "ready"
         item.day, item.discarded = 0, False
+        if item.state == "ready":
+            self._grant(item)
+
+    def _grant(self, item: Item) -> None:
+        """Give a task that a person made ready one more hand-over, if it has none left."""
+        if item.attempt >= item.allowed(self.rules[item.channel]):
+            item.raised = item.attempt + 1
 
     def sweep(self) -> None:
         for item in self.items.values():

@@ -59,13 +59,13 @@ CALLS: dict[Event, Callable[[Slot], Slot]] = {
     Event.LAPSE: lambda slot: lifecycle.lapse(slot, BODY, POLICY, now=NOW + 1),
     Event.RELEASE: lambda slot: lifecycle.release(slot, BODY, POLICY),
     Event.BLOCK: lifecycle.block,
-    Event.REQUEUE: lifecycle.requeue,
+    Event.REQUEUE: lambda slot: lifecycle.requeue(slot, BODY, POLICY),
     Event.DUE: lambda slot: lifecycle.due(slot, now=NOW + 60_000),
     Event.EXPIRE: lambda slot: lifecycle.expire(slot._replace(deadline=NOW), now=NOW),
     Event.CANCEL: lambda slot: lifecycle.cancel(slot, now=NOW),
     Event.RETRY: lambda slot: lifecycle.retry(slot, BODY, POLICY),
     Event.DISCARD: lambda slot: lifecycle.discard(slot, now=NOW),
-    Event.UNDO: lifecycle.undo,
+    Event.UNDO: lambda slot: lifecycle.undo(slot, BODY, POLICY),
     Event.REPRIORITISE: lambda slot: lifecycle.reprioritise(slot, 4),
 }
 
@@ -164,8 +164,8 @@ def test_l4_a_hand_back_costs_nothing_until_the_cap_and_one_attempt_after_it() -
 
 
 def test_a_requeued_task_keeps_the_attempt_that_was_counted() -> None:
-    assert lifecycle.requeue(leased(attempt=2)) == SLOTS[State.READY]._replace(attempt=2)
-    assert lifecycle.requeue(SLOTS[State.SCHEDULED]) == SLOTS[State.READY]
+    assert lifecycle.requeue(leased(attempt=2), BODY, POLICY) == SLOTS[State.READY]._replace(attempt=2)
+    assert lifecycle.requeue(SLOTS[State.SCHEDULED], BODY, POLICY) == SLOTS[State.READY]
 
 
 def test_a_scheduled_task_is_due_at_its_time_and_not_before() -> None:
@@ -189,10 +189,10 @@ def test_l6_a_retry_raises_the_budget_and_attempts_never_restart() -> None:
 
 
 def test_l7_undo_puts_back_a_cancelled_task_and_a_discarded_one_where_it_was() -> None:
-    assert lifecycle.undo(SLOTS[State.CANCELLED]) == SLOTS[State.READY]
+    assert lifecycle.undo(SLOTS[State.CANCELLED], BODY, POLICY) == SLOTS[State.READY]
     gone = lifecycle.discard(SLOTS[State.DEAD], now=NOW)
     assert (gone.state, gone.day, gone.discarded) == (C, TODAY, True)
-    assert lifecycle.undo(gone) == SLOTS[State.DEAD]
+    assert lifecycle.undo(gone, BODY, POLICY) == SLOTS[State.DEAD]
 
 
 @pytest.mark.parametrize("priority", [10, -10, 10**9])

@@ -75,12 +75,15 @@ def _channel(audit: Audit, inodes: dict[str, int], root: Path, channel: Path) ->
             _place(audit, inodes, root, path, state)
     for path in (p for day in _files(channel / "archive") for p in _files(day)):
         _place(audit, inodes, root, path, ENDS[path.stem.rpartition("_")[2]])
+    for path in _files(channel / "pruning"):
+        audit.leftovers.append(os.fspath(path.relative_to(root)))
+        _place(audit, inodes, root, path, "pruning")
     for path in _files(channel / "responses"):
         audit.results[path.stem] = load(path)["result"]
 
 
 def _is_done(audit: Audit, name: str) -> bool:
-    return audit.states.get(name) == "done"
+    return audit.states.get(name) in ("done", "pruning")
 
 
 def _files(folder: Path) -> list[Path]:

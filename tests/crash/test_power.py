@@ -138,7 +138,7 @@ def new_channel(story: Story, bus: Bus) -> None:
 
 
 def prune(story: Story, bus: Bus) -> None:
-    story.tell(story.before, "", "done")
+    story.tell(story.before, "", "done", "pruning")
     (slot,) = bus.store.scan(CHANNEL, State.DONE)
     bus.store.swap(slot, None)
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from mcp_bus.errors import Gone
 from mcp_bus.model import State
 from mcp_bus.recovery import sweep
 from mcp_bus.stores import layout
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from pathlib import Path
 
+    from mcp_bus.bus import Bus
     from mcp_bus.model import Ticket
     from tests.crash.victim import Op
 
@@ -316,3 +318,61 @@ def test_a_key_posted_again_while_its_task_is_pruned_is_the_old_task_or_a_new_on
             return
         assert set(told) == set(states) or (told == [old] and not states), f"step {step}: {told}, {states}"
     pytest.fail("thirty steps and no end")
+
+
+VERBS: dict[str, Callable[[Bus, str], object]] = {
+    "undo": lambda bus, name: bus.undo(name),
+    "retry": lambda bus, name: bus.retry(name),
+}
+
+
+@pytest.mark.parametrize("how", ["cancelled", "discarded"])
+@pytest.mark.parametrize("verb", VERBS)
+def test_who_brings_a_task_back_while_it_is_pruned_has_it_or_is_told_that_it_is_gone(
+    disk: Path, root: Path, verb: str, how: str
+) -> None:
+    with quick(root, "ann") as bus:
+        old = bus.post(CHANNEL, "x", key="k", max_attempts=1).id
+        if how == "discarded":
+            task = bus.claim()
+            assert task is not None
+            bus.nack(task, "no")
+            bus.discard(old)
+        else:
+            bus.cancel(old)
+        slot = bus.get(old).slot
+
+    def bring_back(at: Path, told: list[str]) -> None:
+        with quick(at, "boss") as boss:
+            told.append("refused" if refused(lambda: VERBS[verb](boss, old)) else "back")
+
+    said = set[str]()
+    for step in range(30):
+        at, told = copy(root, disk / f"step-{step}"), list[str]()
+        with open_at(at, Interrupted(step, lambda at=at, told=told: bring_back(at, told))) as bus:  # type: ignore[misc]  # defaults in a lambda
+            pruned = not refused(lambda bus=bus: bus.store.swap(slot, None))  # type: ignore[misc]  # as above
+        states = auditor.settled(at).states
+        if not told:
+            assert said == {"refused", "back"}
+            return
+        said.update(told)
+        assert pruned is (told == ["refused"]), f"step {step}: both were told that they won, or neither"
+        assert bool(states) is (told == ["back"]), f"step {step}: {told}, {states}"
+    pytest.fail("thirty steps and no end")
+
+
+def test_a_prune_that_was_killed_is_gone_on_with_and_nobody_brings_the_task_back_meanwhile(root: Path) -> None:
+    with quick(root, "ann") as bus:
+        old = bus.post(CHANNEL, "x", key="k").id
+        bus.cancel(old)
+        slot = bus.get(old).slot
+    cut_off("rename", f"channels/{CHANNEL}/pruning", lambda fs: open_at(root, fs).store.swap(slot, None))
+    with quick(root, "ann") as bus:
+        for verb in (bus.get, bus.undo, bus.retry):
+            with pytest.raises(Gone, match="cancelled on"):
+                verb(old)
+        bus.store.mend(bus.source.now())
+        assert auditor.look(root).states == {old: "pruning"}, "its own process may still go on"
+        assert bus.store.mend(bus.source.now() + 10_000) == [f"pruned {old}"]
+        assert auditor.settled(root).states == {}
+        assert bus.post(CHANNEL, "x", key="k").created

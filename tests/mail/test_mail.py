@@ -40,8 +40,8 @@ def here(bus: Bus) -> Bus:
     return bus
 
 
-def texts(bus: Bus, **how: int) -> list[str]:
-    return [item.body.content for item in bus.mail.read(**how)]
+def texts(bus: Bus, *, limit: int = 20, room: int = 6000) -> list[str]:
+    return [item.body.content for item in bus.mail.read(limit=limit, room=room)]
 
 
 def told(bus: Bus, message: str) -> tuple[str, list[str]]:

@@ -223,9 +223,12 @@ def test_a_prune_leaves_the_tombstone_durable_before_anything_goes_and_the_place
     bus.store.swap(slot, None)
     unlinked = [call for call in fs.calls if call.startswith("unlink")]
     assert unlinked[:2] == [f"unlink keys/{key}.json", f"unlink tasks/{i}.json"]
-    assert unlinked[-1] == f"unlink {DAY}/{i}_cancelled.json"
+    (decided,) = (call for call in fs.calls if call.startswith("rename"))
+    assert decided.startswith(f"rename {DAY}/{i}_cancelled.json -> channels/work/pruning/")
+    assert unlinked[-1] == f"unlink {decided.partition(' -> ')[2]}"
     if bus.store.durable:
-        assert fs.calls[0].startswith("fsync tombstones/")
+        moves = [call for call in fs.calls if not call.startswith("unlink")]
+        assert moves[moves.index(decided) + 1] == "fsync channels/work/pruning", "before the tombstone"
         last = max(n for n, call in enumerate(fs.calls) if call.startswith("fsync tombstones"))
         assert fs.calls.index(unlinked[0]) > last
     assert i in next((root / "tombstones").iterdir()).read_text()
