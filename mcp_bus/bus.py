@@ -116,7 +116,7 @@ class Bus(Operator):
     def _queue(self, channel: str) -> str:
         policy = self._policy(names.check_channel(channel))
         if policy is not None:
-            _check_queue(channel, policy, "read it with read_inbox")
+            _check_queue(channel, policy, "subscribe to it, and read your inbox")
         return channel
 
     def _policy(self, channel: str) -> Policy | None:
@@ -244,8 +244,10 @@ class Bus(Operator):
 
         def decide(task: Task) -> tuple[Slot, Result]:
             now = self.source.now()
-            made.append(Result(task.id, text, self.sender(), now, task.slot.attempt, token=ticket.token))
-            return lifecycle.ack(task.slot, now=now), made[-1]
+            done = lifecycle.ack(task.slot, now=now)
+            place = "/".join(names.place(done))
+            made.append(Result(task.id, text, self.sender(), now, task.slot.attempt, token=ticket.token, place=place))
+            return done, made[-1]
 
         try:
             self._write(ticket, decide)
@@ -350,7 +352,7 @@ class Bus(Operator):
         if isinstance(entry, Result) and not repeated:
             with suppress(Conflict):
                 self.store.swap(stale, new, entry)
-        raise LeaseLost(find.why_lost(task, self.identity.agent), hint=find.after_loss(task))
+        raise find.lost(task, self.identity.agent, ticket.token, is_result=isinstance(entry, Result))
 
 
 def _check_queue(channel: str, policy: Policy, instead: str) -> None:

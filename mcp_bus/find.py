@@ -2,12 +2,23 @@
 
 from __future__ import annotations
 
+from itertools import islice
 from typing import TYPE_CHECKING, NamedTuple
 
 from mcp_bus import names
-from mcp_bus.errors import BusError, Conflict, CorruptRecord, Gone, InvalidRequest, NotFound, StoreUnavailable
+from mcp_bus.errors import (
+    BusError,
+    Conflict,
+    CorruptRecord,
+    Gone,
+    InvalidRequest,
+    LeaseLost,
+    NotFound,
+    StoreUnavailable,
+)
 from mcp_bus.model import ENDED, MAX_CONTENT, Policy, State
 from mcp_bus.plain import cut
+from mcp_bus.routing import missing
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -16,6 +27,8 @@ if TYPE_CHECKING:
     from mcp_bus.model import Task
     from mcp_bus.stores.base import Store
 
+# Ready tasks that are looked into to say why nobody gets them.
+EXAMINED = 50
 # Digits shown of an id: its random end.
 SHORT = 8
 MIN_SHORT = 4
@@ -56,7 +69,7 @@ def resolve(store: Store, text: object) -> str:
     if not found:
         if names.TASK_ID.match(text) and len(text) >= FULL_ABQ:
             return text  # It may have been pruned: the store can say so.
-        raise NotFound(unknown(text), hint="find_tasks or `mcp-bus find` lists tasks; pruned ones need the full id")
+        raise NotFound(unknown(text), hint="search for it; the id of a pruned one must be given in full")
     some = ", ".join(sorted(found)[:3])
     msg = f"{text!r} could be any of {len(found)} tasks: {some}{'' if len(found) <= 3 else ', …'}"
     raise NotFound(msg, hint="give more digits")
@@ -75,27 +88,48 @@ def why_empty(bus: Bus, channels: Sequence[str], capabilities: Sequence[str], mi
     out -= sum(task.channel in looked for task in mine)
     why = f"nothing to do on {cut(', '.join(channels), 300) if channels else 'any channel'}"
     if ready:
-        able = cut(", ".join(capabilities), 300) or "none"
-        why = f"{ready} ready, but none this worker is able to do (capabilities: {able})"
+        why = f"{ready} ready, but {_obstacle(bus, looked, capabilities)}"
     unknown = [name for name in channels if name not in known]
     missing = f"; no such channel yet: {cut(', '.join(unknown), 300)}" if unknown else ""
     return f"{why}{missing}; {later} scheduled, {out} with other workers"
 
 
-def why_lost(task: Task, agent: str) -> str:
-    """Say who has a task that a worker believed to hold."""
+def _obstacle(bus: Bus, channels: Sequence[str], capabilities: Sequence[str]) -> str:
+    """Say why a worker gets none of the tasks that are ready, as far as a look at the first of them tells."""
+    needed, unread = set[str](), 0
+    for slot in islice((slot for name in channels for slot in bus.store.scan(name, State.READY)), EXAMINED):
+        try:
+            task = bus.store.get(slot.id, at=slot)
+        except (Conflict, CorruptRecord):
+            unread += 1
+            continue
+        needed.update(missing(task.body.requires, capabilities) if task else ())
+    able = cut(", ".join(capabilities), 300) or "none"
+    if needed:
+        return f"they need {cut(', '.join(sorted(needed)), 300)} (this worker's capabilities: {able})"
+    if unread:
+        return f"{unread} cannot be read: still being written, or about to be put aside"
+    return "others are taking them"
+
+
+def lost(task: Task, agent: str, token: str, *, is_result: bool) -> LeaseLost:
+    """Return the error for a worker whose token is not that of the lease: who has the task now, and what to do.
+
+    Args:
+        is_result: whether the worker brought a result, which is kept aside.
+    """
     lease = task.slot.lease
     now = f"it is {task.state}"
     if task.state is State.LEASED and lease is not None:
         now = f"it is leased by {lease.holder!r}, attempt {task.slot.attempt}"
-    return f"{agent!r} no longer holds {task.id!r} under that token: {now}"
-
-
-def after_loss(task: Task) -> str:
-    """Say what a worker should do after it lost a lease."""
+    kept = "; the result is kept in rejected/" if is_result else ""
+    if task.state is State.LEASED and all(line.token != token for line in task.history):
+        msg = f"{token!r} is not the token of any claim on {task.id!r}: {now}{kept}"
+        return LeaseLost(msg, hint="check the token and repeat the call; it is the one that the claim returned")
+    hint = "stop working on it, and claim the next task"
     if task.state is State.CANCELLED:
-        return "it was cancelled: stop working on it and call claim_next"
-    return "drop this result and call claim_next"
+        hint = f"it was cancelled: {hint}"
+    return LeaseLost(f"{agent!r} no longer holds {task.id!r} under that token: {now}{kept}", hint=hint)
 
 
 def queues(store: Store) -> list[str]:

@@ -167,7 +167,7 @@ class Result(NamedTuple):
     """What a worker answered.  The first published result of a task is final.
 
     `token` is the one of the lease it was made under, so that a worker that repeats itself after a
-    lost answer is recognised.
+    lost answer is recognised; `place` is the path of the done task in its channel.
     """
 
     id: str
@@ -178,6 +178,7 @@ class Result(NamedTuple):
     status: str = "success"
     error: str = ""
     token: str = ""
+    place: str = ""
 
 
 class Ticket(NamedTuple):

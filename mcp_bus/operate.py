@@ -57,7 +57,7 @@ class Operator:
         else:
             task = self.store.get(full)
         if task is None:
-            raise NotFound(find.unknown(task_id), hint="find_tasks or `mcp-bus find` lists tasks")
+            raise NotFound(find.unknown(task_id), hint="search for it")
         return task
 
     def sender(self) -> Sender:

@@ -263,7 +263,7 @@ class Topics:
         cursor = self.subscribed().get(topic)
         if cursor is None:
             msg = f"{ids[0]!r} is a message on {topic!r}, which {self._bus.identity.agent!r} does not read"
-            raise InvalidRequest(msg, hint="ack only what read_inbox showed you")
+            raise InvalidRequest(msg, hint="ack only what you were shown")
         new = set(cursors.unread(cursor, ids))
         mark = Mark(self._bus.source.now(), self._bus.identity.holder)
         self._write(topic, lambda now: cursors.ack(now, ids, mark), durable=True)

@@ -67,7 +67,7 @@ def trace(bus: Bus, message_id: str) -> Trace:
         return Trace(task, to, (_reader(to, _state(task), _steps(task), mine),))
     if bus.store.policy(task.channel).kind != "topic":
         msg = f"{task.id!r} is a task on {task.channel!r}, not a message"
-        raise InvalidRequest(msg, hint="get_task or `mcp-bus show` tells its history")
+        raise InvalidRequest(msg, hint="look at the task itself; it has a history")
     made, found = list[Reader](), readers(bus, task.channel)
     if task.channel == names.BROADCAST:  # Everyone reads it who is there, unless they said otherwise.
         known = {cursor.agent for cursor in found} | {task.body.sender.agent}

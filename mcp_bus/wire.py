@@ -292,7 +292,8 @@ def dump_result(result: Result) -> bytes:
             "result": result.content,
             "error": result.error or None,
             "timestamp": stamp(result.at),
-            "bus": {"attempt": result.attempt} | ({"token": result.token} if result.token else {}),
+            "bus": {"attempt": result.attempt}
+            | {key: value for key in ("token", "place") if (value := getattr(result, key))},
         }
     )
 
@@ -315,6 +316,7 @@ def load_result(data: bytes) -> Result:
         at=unstamp(outer.get("timestamp")),
         attempt=_take(ours, "attempt", int, 0),
         token=_take(ours, "token", str, ""),
+        place=_take(ours, "place", str, ""),
         status=str(outer.get("status", "success")),
         error=str(outer.get("error") or ""),
     )

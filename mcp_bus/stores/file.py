@@ -81,8 +81,9 @@ class FileStore:
         began = self._source.now()
         with self.tree.words():
             target = names.place(slot)
+            self.tree.check()  # A bus that was renamed away is no place to leave a task.
             there = self._folder(slot.channel, target.folder)
-            tmp, tasks = self.tree.fd("tmp", make=True), self.tree.fd("tasks", make=True)
+            tmp, tasks = self.tree.fd("tmp", make=True), self.tree.fd("tasks")
             draft = f"{body.id}.{self._source.token(4)}"
             self.fs.create(draft, tmp, data, sync=self.durable)
             if not self._name(body, draft):
@@ -133,19 +134,24 @@ class FileStore:
         """See `Store.get`."""
         with self.tree.words():
             if at is not None:
-                try:
-                    return Task(self._reader.read_at(at), at)
-                except CorruptRecord as error:
-                    self._suspects[at] = str(error)
-                    raise
+                return Task(self._read_at(at), at)
             body = self._reader.identity(task_id)
             if body is None:
                 return None
             slot = self._reader.locate(body)
             result = self._reader.result(slot) if slot.state is State.DONE else None
-            if result is not None:  # A done slot was found by its response, whose name does not say these.
-                slot = slot._replace(attempt=result.attempt, priority=body.priority)
+            if result is not None:
+                slot = _done(slot, body, result)
             return Task(body, slot, result, self._reader.history(slot))
+
+    def _read_at(self, at: Slot) -> Body:
+        try:
+            return self._reader.read_at(at)
+        except CorruptRecord as error:
+            # Put aside at once if it has settled: whoever comes once, to claim, may be all who ever come.
+            if not foreign.suspect(self.tree, at, str(error), self._source.now()):
+                self._suspects[at] = str(error)
+            raise
 
     def scan(self, channel: str, state: State, *, after: str = "", limit: int = 0) -> Iterator[Slot]:
         """See `Store.scan`."""
@@ -364,6 +370,15 @@ class FileStore:
         waiting.append(staged)
         if not self.durable or len(waiting) >= BATCH:
             publish.settle(self.tree, self._published, sync=self.durable)
+
+
+def _done(slot: Slot, body: Body, result: Result) -> Slot:
+    """Return where a task with a result is; it was found by its response, whose name says nothing else."""
+    folder, _, name = result.place.rpartition("/")
+    placed = names.parse(slot.channel, folder, name) if name else None
+    if placed is not None and (placed.id, placed.state) == (slot.id, State.DONE):
+        return placed
+    return slot._replace(attempt=result.attempt, priority=body.priority)
 
 
 def _in_order(state: State, listed: list[str]) -> list[str]:

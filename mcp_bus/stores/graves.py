@@ -64,7 +64,10 @@ def prune(tree: Tree, old: Slot, *, sync: bool) -> None:
     at = tree.live(base + place.folder)
     about = None if at is None else tree.fs.stat(place.name, at)
     own = tree.fs.stat(f"{old.id}.json", tree.fd("tasks"))
-    if at is None or about is None or (own is not None and own.st_ino != about.st_ino):
+    is_other = own is not None and about is not None and own.st_ino != about.st_ino
+    # In a bus that was copied without its links, place and identity are two files, each with one name.
+    is_copy = own is not None and about is not None and own.st_nlink == about.st_nlink == 1
+    if at is None or about is None or (is_other and not is_copy):
         msg = f"{old.id!r} is not {old.state} any more"
         raise Conflict(msg)
     kept = f"{tree.token(4)}.{old.day}.{place.name}"

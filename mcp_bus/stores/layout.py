@@ -41,6 +41,9 @@ You may look at everything.  Change things with `mcp-bus`, not by hand.
     rejected/                              results that came after their lease was lost
     quarantine/                            bytes that were not a message, each with a reason
     keys/                                  idempotency keys: the same key is the same task
+    agents/                                who is there, or was
+    cursors/                               what subscribers of a topic have read
+    boots/                                 which start of the machine leases were last checked after
     tombstones/                            ids that were pruned
     manifest.json, journal/                for people; may be deleted at any time
 
@@ -49,7 +52,7 @@ only one can win.  Marks in a name: .p<priority> .a<attempts so far> .m<attempts
 .r<hand-backs> .t<expires, ms>.
 
 To add a message by hand: write a complete JSON file elsewhere on the same file system, then rename
-it to channels/<channel>/requests/<id>.json, where <id> is `req_` and 22 or more hex digits.
+it to channels/<channel>/requests/<id>.json, where <id> is `req_` and 8 to 48 lower-case hex digits.
 """
 
 
@@ -102,7 +105,7 @@ def _make_root(root: Path, fs: Fs) -> None:
     missing = [path for path in (root, *root.parents) if not path.exists()]
     for path in reversed(missing):
         try:
-            at = fs.open_dir(str(path.parent), None)
+            at = fs.open_dir(str(path.parent.resolve()), None)  # A home may be a symlink; what is in it may not.
             try:
                 fs.mkdir(path.name, at)
             except FileExistsError:

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import stat
 from typing import TYPE_CHECKING
 
 from mcp_bus import lifecycle, names, wire
 from mcp_bus.errors import Conflict, CorruptRecord, Gone
 from mcp_bus.model import Lease, Result, Slot, State
-from mcp_bus.stores import graves, mend, publish, story
+from mcp_bus.stores import foreign, graves, mend, publish, story
 
 if TYPE_CHECKING:
+    import os
+
     from mcp_bus.clock import Source
     from mcp_bus.model import Attempt, Body
+    from mcp_bus.stores.fsops import Found
     from mcp_bus.stores.tree import Tree
 
 # A claim by a program without leases (abq) may be taken back after this long.
@@ -64,6 +68,8 @@ class Reader:
             raise CorruptRecord(what)
         tasks, identity = self._tree.fd("tasks"), slot.id + ".json"
         own = self._tree.fs.stat(identity, tasks)
+        if own is not None and own.st_ino != found.inode:
+            own = self._reunited(slot, found, body, own)
         # No other name than its place, and perhaps its key: nobody gave it an identity yet.
         if own is None and found.links == mend.own_names(self._tree, body, found.inode):
             try:
@@ -80,6 +86,35 @@ class Reader:
             what = f"{place.name!r} is not the file that was posted as {slot.id!r}"
             raise CorruptRecord(what)
         return body
+
+    def _reunited(self, slot: Slot, found: Found, body: Body, own: os.stat_result) -> os.stat_result | None:
+        """Make one file again of what a copy of the bus made two: its place and its identity, alone and alike.
+
+        What has its identity's name and is no file is put aside.
+        """
+        identity, tasks = slot.id + ".json", self._tree.fd("tasks")
+        if not stat.S_ISREG(own.st_mode):
+            foreign.quarantine(self._tree, "tasks", identity, "it is where a task belongs", self._source.now())
+            return None
+        if found.links == own.st_nlink == 1:
+            self._replace(slot, found, identity, "tasks")
+            if body.key:
+                self._replace(slot, found, body.key + ".json", "keys")
+        return self._tree.fs.stat(identity, tasks)
+
+    def _replace(self, slot: Slot, found: Found, name: str, folder: str) -> None:
+        """Put a task's own file in the place of a copy of it; never of anything else."""
+        place, tmp, draft = names.place(slot), self._tree.fd("tmp", make=True), f"{slot.id}.{self._tree.token(4)}"
+        try:
+            other = self._tree.fs.read(name, self._tree.fd(folder), wire.MAX_FILE)
+            if other.data != found.data or other.links != 1 or other.inode == found.inode:
+                return
+            here = self._tree.fd(f"channels/{slot.channel}/{place.folder}")
+            self._tree.fs.link(place.name, here, draft, tmp)
+        except (CorruptRecord, FileNotFoundError):
+            return  # It moved meanwhile, or is not there at all.
+        self._tree.fs.rename(draft, tmp, name, self._tree.fd(folder))
+        self._tree.drop("tmp", draft)  # A rename onto another name of the same file leaves both.
 
     def locate(self, body: Body) -> Slot:
         """Find where a task is by its exact names first, then by listing; it may move meanwhile."""

@@ -51,7 +51,7 @@ class Tree:
         self._root = -1
         self._words = Words(self)
         with self.words():
-            self._root = fs.open_dir(str(root), None)
+            self._root = fs.open_dir(str(root.resolve()), None)
         owner = os.fstat(self._root).st_uid if hasattr(os, "geteuid") else None
         if owner is not None and owner != os.geteuid():
             self.close()

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from mcp_bus.errors import Conflict, StoreUnavailable
 from mcp_bus.model import day_of
 from mcp_bus.stores.file import BATCH, FileStore
 from tests.fakes import START, RecordingFs, VirtualSource, bus_on
@@ -246,3 +247,44 @@ def test_without_durability_nothing_is_fsynced(root: Path, source: VirtualSource
     store.mend(source.now())
     store.close()
     assert [call for call in fs.calls if "sync" in call] == []
+
+
+class Cut(RecordingFs):
+    """Is cut off before a result gets its final name."""
+
+    def link(self, src: str, src_at: int, dst: str, dst_at: int) -> None:
+        if self.path(dst, dst_at).startswith(f"{WORK}/responses/"):
+            raise OSError(5, "cut off", dst)
+        super().link(src, src_at, dst, dst_at)
+
+
+def test_who_reads_a_done_task_before_its_result_is_there_makes_the_end_durable_before_it_shows_it(
+    root: Path, source: VirtualSource, fs: RecordingFs
+) -> None:
+    worker = bus_on(FileStore(root, fs=Cut(), source=source), source)
+    i = worker.post("work", "x").id
+    with pytest.raises(StoreUnavailable):
+        worker.ack(worker.claim() or pytest.fail("nothing to claim"), "the answer")
+    found = bus_on(FileStore(root, fs=fs, source=source), source).get(i)
+    assert found.result is not None
+    assert found.result.content == "the answer"
+    shown = next(n for n, call in enumerate(fs.calls) if call.endswith(f"{WORK}/responses/{i}.json"))
+    assert f"fsync {DAY}" in fs.calls[:shown]
+
+
+def test_a_key_whose_task_was_pruned_is_free_again_though_a_power_cut_left_it(
+    root: Path, source: VirtualSource
+) -> None:
+    bus = bus_on(FileStore(root, source=source), source)
+    old = bus.post("work", "x", key="k").id
+    bus.cancel(old)
+    slot, key = bus.get(old).slot, bus.get(old).body.key
+    (root / "kept").hardlink_to(root / "keys" / f"{key}.json")
+    bus.store.swap(slot, None)
+    (root / "kept").rename(root / "keys" / f"{key}.json")
+    with pytest.raises(Conflict, match="pruned"):
+        bus.post("work", "x", key="k")
+    assert bus.store.ids() == []
+    new = bus.post("work", "x", key="k")
+    assert new.created
+    assert bus.store.ids() == [new.id]

@@ -33,32 +33,58 @@ def bus(root: Path, clock: VirtualSource) -> Iterator[Bus]:
     store.close()
 
 
-IN_THE_WAY: dict[str, Callable[[Path], object]] = {
-    "folders of one name among the staged and the rejected": lambda root: [
-        (root / part / "x" / "y").mkdir(parents=True) for part in ("staged", "rejected")
-    ],
-    "a folder where a result is rejected to": lambda root: (
-        (root / "rejected" / "x").mkdir(parents=True),
-        (root / "staged" / "x").write_text("{"),
+def folders(*paths: Path) -> None:
+    for path in paths:
+        (path / "inside").mkdir(parents=True)
+
+
+def file_for(folder: Path) -> None:
+    """Put a file where a folder belongs."""
+    if folder.is_dir():
+        folder.rmdir()
+    folder.write_text("")
+
+
+def rejected_and_staged(root: Path) -> None:
+    folders(root / "rejected" / "x")
+    (root / "staged" / "x").write_text("{")
+
+
+def quarantine(root: Path) -> None:
+    file_for(root / "quarantine")
+    (root / "channels" / "work" / "requests" / "strange").write_text("")
+
+
+def rejected(root: Path) -> None:
+    file_for(root / "rejected")
+    (root / "staged" / "strange").write_text("")
+
+
+def tombstones(root: Path) -> None:
+    folders(root / "tombstones" / f"{day_of(time.time_ns() // 1_000_000)}.txt")
+
+
+IN_THE_WAY: dict[str, Callable[[Path], None]] = {
+    "folders of one name among the staged and the rejected": lambda root: folders(
+        root / "staged" / "x", root / "rejected" / "x"
     ),
-    "a file for the quarantine": lambda root: (
-        (root / "quarantine").rmdir(),
-        (root / "quarantine").write_text(""),
-        (root / "channels" / "work" / "requests" / "strange").write_text(""),
-    ),
-    "a file for the rejected": lambda root: (
-        (root / "rejected").rmdir(),
-        (root / "rejected").write_text(""),
-        (root / "staged" / "strange").write_text(""),
-    ),
+    "a folder where a result is rejected to": rejected_and_staged,
+    "a file for the quarantine": quarantine,
+    "a file for the rejected": rejected,
     "a symlink for the boots": lambda root: (root / "boots").symlink_to(root / "tasks"),
-    "a folder for the manifest": lambda root: (root / "manifest.json" / "x").mkdir(parents=True),
-    "a file for the keys": lambda root: ((root / "keys").rmdir(), (root / "keys").write_text("")),
-    "a folder where the tombstones of a day are": lambda root: [
-        (root / "tombstones" / f"{day_of(time.time_ns() // 1_000_000)}.txt" / "x").mkdir(parents=True)
-    ],
-    "a file for the sessions": lambda root: ((root / "agents").rmdir(), (root / "agents").write_text("")),
+    "a folder for the manifest": lambda root: folders(root / "manifest.json"),
+    "a file for the keys": lambda root: file_for(root / "keys"),
+    "a folder where the tombstones of a day are": tombstones,
+    "a file for the sessions": lambda root: file_for(root / "agents"),
 }
+
+
+def file(path: Path) -> None:
+    path.write_text("x")
+
+
+def symlink(path: Path) -> None:
+    path.symlink_to("/tmp")
 
 
 @only_posix
@@ -80,9 +106,7 @@ def test_whatever_is_in_the_way_of_one_thing_due_tasks_and_lapsed_leases_come_ba
 
 
 @only_posix
-@pytest.mark.parametrize(
-    "how", [lambda p: p.write_text("x"), lambda p: p.symlink_to("/tmp"), fifo], ids=["file", "symlink", "fifo"]
-)
+@pytest.mark.parametrize("how", [file, symlink, fifo])
 def test_something_else_in_place_of_a_tasks_history_does_not_keep_its_lease_from_lapsing(
     bus: Bus, root: Path, clock: VirtualSource, how: Callable[[Path], None]
 ) -> None:
