@@ -1,0 +1,17 @@
+"""Subscribers that are killed all the time miss nothing, though messages become visible out of order (P12)."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from benchmarks import soak
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+def test_killed_subscribers_of_a_topic_with_late_messages_miss_none(disk: Path) -> None:
+    made = soak.topic(disk / "bus", 1500, senders=2, subscribers=3)
+    assert made.messages == 1500
+    assert made.killed > 0, "nobody was killed, so nothing was tried"
+    assert made.missed == 0
