@@ -10,7 +10,7 @@ from __future__ import annotations
 from contextlib import suppress
 from typing import TYPE_CHECKING, Self, Unpack
 
-from mcp_bus import draft, find, lifecycle, names, policies, routing, wire
+from mcp_bus import bidding, draft, find, lifecycle, names, policies, routing, wire
 from mcp_bus.backlog import Backlog
 from mcp_bus.errors import Conflict, CorruptRecord, DuplicateTask, InvalidRequest, LeaseLost, NotFound
 from mcp_bus.mail import Mail
@@ -52,6 +52,7 @@ class Bus(Operator):
         self._held: dict[str, Task] = {}
         self._requires: dict[str, tuple[str, ...]] = {}
         self.mail = Mail(self)
+        self._addressed = bidding.capability(identity.agent)
 
     def close(self) -> None:
         """Close the store.  Leases stay; `release_all` first gives them back at once."""
@@ -70,8 +71,9 @@ class Bus(Operator):
     def post(self, channel: str, body: object, **options: Unpack[PostOptions]) -> Posted:
         """Hand a task to whoever can do it; on disk for good when this returns.
 
-        The channel is made if it is new.  With a `key`, repeating the call, also after a crash or
-        an error whose outcome is unknown, posts nothing a second time.
+        The channel is made if it is new; on a topic the task is a call for proposals, see `bidding`.
+        With a `key`, repeating the call, also after a crash or an error whose outcome is unknown,
+        posts nothing a second time.
 
         Args:
             channel: 1 to 64 of a-z 0-9 . _ -
@@ -89,14 +91,17 @@ class Bus(Operator):
         if policy is None:
             self.store.declare(channel)
             policy = self.store.policy(channel)
-        _check_queue(channel, policy, "send a message to it")
         made = draft.body(
             self.ids.next(), channel, content, self.sender(), checked, now=self.source.now(), policy=policy
         )
+        if policy.kind == "topic":
+            made = bidding.open_call(made, policy)
         kept = self.store.add(made)
         if kept.id != made.id and not draft.same(kept, made):
             msg = f"the key {checked.get('key')!r} was used for {kept.id!r}, which has another body"
             raise DuplicateTask(msg, hint="use a new key for new work, or post the same body again")
+        if policy.kind == "topic":
+            self.mail.topics.wrote(channel, kept.id)
         return Posted(kept.id, channel, created=kept.id == made.id, new_channel=is_new)
 
     def create_channel(self, channel: str, **settings: object) -> Policy:
@@ -150,7 +155,9 @@ class Bus(Operator):
         looked = [self._queue(c) for c in dict.fromkeys(wanted)] or find.queues(self.store)
         if lease_s is not None:
             draft.check_number("lease_s", lease_s, low=1)
-        can = frozenset(draft.check_words("capabilities", self.capabilities if capabilities is None else capabilities))
+        words = draft.check_words("capabilities", self.capabilities if capabilities is None else capabilities)
+        # What is addressed to an agent is claimed by that agent, whatever others say they are able to do.
+        can = frozenset(word for word in words if not word.startswith(bidding.ADDRESSED)) | {self._addressed}
         self.tend()
         candidates, losses = self._backlog.candidates(looked), 0
         while (slot := candidates.next(self._skip(losses))) is not None:

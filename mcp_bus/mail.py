@@ -11,7 +11,7 @@ from collections import deque
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, NamedTuple, Unpack
 
-from mcp_bus import addresses, draft, lifecycle, names, wire
+from mcp_bus import addresses, bidding, draft, lifecycle, names, wire
 from mcp_bus.errors import Conflict, CorruptRecord, DuplicateTask, InvalidRequest, NotFound, Overloaded
 from mcp_bus.model import DAY, Attempt, Lease, Outcome, Policy, State, Task
 from mcp_bus.operate import TRIES
@@ -122,6 +122,8 @@ class Mail:
         content = draft.check_content(wire.text_of(body), checked)
         parent = self._message(checked["reply_to"]) if checked.get("reply_to") else None
         old = self._own(supersedes) if supersedes else None
+        if parent is not None:
+            bidding.check_bid(parent.body, checked["type"], content, self._bus.source.now())
         seen = self.roster.all()
         address = addresses.resolve(to or (parent.body.sender.agent if parent else to), seen, self._bus.store)
         made = self._body(address, content, checked, parent)

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 VERSION = "1.0.0"
 FORMAT = 1
-TYPES = frozenset({"task", "signal", "command", "eval", "status", "note", "ack", "heartbeat", "state"})
+TYPES = frozenset({"task", "signal", "command", "eval", "status", "note", "ack", "heartbeat", "state", "call", "bid"})
 # Room for the content, escaped (a control character takes six bytes), and everything around it.
 MAX_FILE = 8 * MAX_CONTENT
 MAX_DEPTH = 64

@@ -155,7 +155,6 @@ def test_a_queue_cannot_be_subscribed_to_nor_a_topic_claimed_from_nor_either_mad
     for refused in (
         lambda: bob.mail.topics.subscribe("review"),
         lambda: bob.claim(["news"]),
-        lambda: bob.post("news", "a task"),
         lambda: ann.create_channel("review", kind="topic"),
         lambda: ann.create_channel("news", kind="queue"),
         lambda: ann.create_channel("box", kind="inbox"),

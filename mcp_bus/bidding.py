@@ -1,0 +1,181 @@
+"""Contract net: a call for proposals on a topic, bids as answers to it, and an award that makes one of them a task.
+
+A task posted on a topic is a call: nobody claims it, whoever reads the topic may bid until its ttl has passed.
+A bid is an answer of type `bid` whose body is a JSON object of terms.  The award is a task that only the
+winner's agent is able to claim (it needs the capability `to:<agent>`), made once whoever awards how often; the
+call then lives on as that task, so that waiting for the call is waiting for the work.
+"""
+
+from __future__ import annotations
+
+import json
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from mcp_bus import cursors, draft, lifecycle, names
+from mcp_bus.errors import BusError, Conflict, CorruptRecord, InvalidRequest, NotFound
+from mcp_bus.model import Attempt, Outcome, State
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from mcp_bus.bus import Bus
+    from mcp_bus.model import Body, Policy, Task
+
+CALL, BID, AWARD = "call", "bid", "award"
+# The queue that awarded tasks wait in, and the capability that makes one its winner's.
+AWARDS = "awards"
+ADDRESSED = "to:"
+# How long a call is open unless its ttl says otherwise.
+OPEN_S = 60.0
+MAX_TERMS = 16
+READABLE = (State.DONE, State.LEASED, State.READY)
+
+
+class Bid(NamedTuple):
+    """One offer: who made it, on which terms."""
+
+    id: str
+    agent: str
+    terms: Mapping[str, Any]
+    at: int
+
+
+def capability(agent: str) -> str:
+    """Return what only this agent is able to do: the tasks that are addressed to it."""
+    return ADDRESSED + names.inbox(agent)[1:]
+
+
+def open_call(made: Body, policy: Policy) -> Body:
+    """Make a call for proposals of a task that was posted on a topic."""
+    deadline = made.deadline or made.created + int(1000 * (policy.ttl_s or OPEN_S))
+    return made._replace(type=CALL, deadline=deadline)
+
+
+def check_bid(parent: Body, kind: str, content: str, now: int) -> None:
+    """Refuse an answer to a call that is no bid, or comes too late.
+
+    Raises:
+        InvalidRequest: says what a bid is.
+        Conflict: the call is closed.
+    """
+    if kind != BID:
+        return
+    if parent.type != CALL:
+        msg = f"{parent.id!r} is a {parent.type}, not a call for proposals"
+        raise InvalidRequest(msg, hint="a bid answers a call: give the call's id as reply_to")
+    terms_of(content)
+    if parent.deadline and parent.deadline <= now:
+        msg = f"the call {parent.id!r} closed {(now - parent.deadline) // 1000} s ago"
+        raise Conflict(msg, hint="bid on another one")
+
+
+def terms_of(content: str) -> dict[str, Any]:
+    """Return a bid's terms: names with numbers, texts, or yes and no.
+
+    Raises:
+        InvalidRequest: it is something else.
+    """
+    found: object = None
+    with suppress(ValueError, RecursionError):
+        found = json.loads(content)
+    is_flat = isinstance(found, dict) and all(isinstance(value, str | int | float) for value in found.values())
+    if not isinstance(found, dict) or not is_flat or not 0 < len(found) <= MAX_TERMS:
+        msg = f"a bid is a JSON object of 1 to {MAX_TERMS} terms, each a text, a number, true or false"
+        raise InvalidRequest(msg, hint='for example {"eta_s": 600, "cost": 2.5}')
+    return found
+
+
+def bids(bus: Bus, call_id: str) -> list[Bid]:
+    """Return the bids on a call, oldest first, whether they were read or not; one of each agent, its latest.
+
+    Raises:
+        InvalidRequest: it is no call of this agent.
+    """
+    call, made = _own_call(bus, call_id), dict[str, Bid]()
+    for bid in _bids(bus, call.id):
+        made[bid.agent] = max(bid, made.get(bid.agent, bid), key=lambda item: item.id)
+    return sorted(made.values(), key=lambda item: item.id)
+
+
+def _bids(bus: Bus, call_id: str) -> Iterator[Bid]:
+    inbox = names.inbox(bus.identity.agent)
+    # Ids of one millisecond, of several makers, are in no order.
+    start = f"req_{max(0, cursors.time_of(call_id) - cursors.SETTLE):012x}"
+    slots = (slot for state in READABLE for slot in bus.store.scan(inbox, state, after=start))
+    for slot in slots:
+        with suppress(Conflict, CorruptRecord, NotFound, InvalidRequest):
+            task = bus.store.get(slot.id, at=slot)
+            if task is not None and (task.body.type, task.body.reply_to) == (BID, call_id):
+                yield _bid(task.body)
+
+
+def _bid(body: Body) -> Bid:
+    return Bid(body.id, body.sender.agent, terms_of(body.content), body.created)
+
+
+def _own_call(bus: Bus, call_id: str) -> Task:
+    call = bus.get(call_id)
+    if call.body.type != CALL or call.body.sender.agent != bus.identity.agent:
+        msg = f"{call.id!r} is not a call for proposals of {bus.identity.agent!r}"
+        raise InvalidRequest(msg, hint="a task posted on a topic is one")
+    return call
+
+
+def award(bus: Bus, bid_id: str) -> Task:
+    """Turn a bid into a task that only its bidder can claim, and tell all who bid; repeating it is harmless.
+
+    Returns:
+        The task.
+
+    Raises:
+        InvalidRequest: it is no bid on a call of this agent.
+        Conflict: the call was awarded to another bid.
+    """
+    found = bus.get(bid_id)
+    if found.body.type != BID:
+        msg = f"{found.id!r} is a {found.body.type}, not a bid"
+        raise InvalidRequest(msg, hint="award the id of a bid")
+    call, won = _own_call(bus, found.body.reply_to), _bid(found.body)
+    bus.store.declare(AWARDS)
+    made = call.body._replace(
+        id=bus.ids.next(),
+        channel=AWARDS,
+        type="task",
+        created=bus.source.now(),
+        deadline=0,
+        thread=call.body.thread or call.id,
+        requires=(*call.body.requires, capability(won.agent)),
+        key=draft.key_of("award", call.id),
+        extra={"call": call.id, "bid": won.id},
+    )
+    kept = bus.store.add(made)
+    if kept.extra.get("bid") != won.id:
+        msg = f"the call {call.id!r} was awarded before, as {kept.id!r}"
+        raise Conflict(msg, hint="cancel that task first if another bid is to have it, then post the call anew")
+    _close(bus, call, kept.id, won.agent)
+    _tell(bus, call, won, kept)
+    return bus.get(kept.id)
+
+
+def _close(bus: Bus, call: Task, task_id: str, winner: str) -> None:
+    """End the call; it lives on as the task."""
+    if call.state is not State.READY:
+        return
+    now = bus.source.now()
+    line = Attempt(0, Outcome.CANCELLED, now, bus.identity.agent, f"awarded to {winner}", successor=task_id)
+    with suppress(Conflict):
+        bus.store.swap(call.slot, lifecycle.cancel(call.slot, now=now), line)
+
+
+def _tell(bus: Bus, call: Task, won: Bid, task: Body) -> None:
+    """Tell every bidder once, and count their bids as read: they were answered."""
+    for bid in bids(bus, call.id):
+        key = f"{AWARD} of {call.id} to {bid.id}"
+        told = {"event": AWARD, "call": call.id, "won": bid.id == won.id}
+        if bid.id == won.id:
+            told |= {"task": task.id, "channel": AWARDS}
+        with suppress(BusError):  # The task is there; who cannot be told sees it when claiming.
+            bus.mail.send(f"@{bid.agent}", told, type="status", key=key, thread=call.body.thread or call.id)
+        with suppress(BusError):
+            bus.mail.ack([bid.id])
