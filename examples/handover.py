@@ -9,19 +9,32 @@ know who asked.  Both only know the channel.
 from __future__ import annotations
 
 import multiprocessing
+import secrets
 import sys
 import tempfile
+from typing import TYPE_CHECKING
 
 from mcp_bus import State, Task, open_bus, wait_for
+
+if TYPE_CHECKING:
+    from multiprocessing.synchronize import Event
 
 CHANNEL = "review"
 
 
-def poster(path: str) -> None:
-    """Post a task and wait for its result."""
+def poster(path: str, run: str, enough: Event) -> None:
+    """Post a task, wait for its result, and let the worker go."""
+    try:
+        ask(path, run)
+    finally:
+        enough.set()
+
+
+def ask(path: str, run: str) -> None:
+    """Post the task of one run and read what became of it."""
     with open_bus(path, agent="ann") as bus:
-        # The key makes this safe to repeat: started twice, there is still one task.
-        posted = bus.post(CHANNEL, "look at src/app.py", title="review app", key="app-1")
+        # The key makes a post safe to repeat: within a run there is one task, however often this is called.
+        posted = bus.post(CHANNEL, "look at src/app.py", title="review app", key=f"app-{run}")
         print(f"ann posted {posted.id[-8:]}", flush=True)
 
         def ended() -> Task | None:
@@ -35,21 +48,26 @@ def poster(path: str) -> None:
         print(f"ann reads {task.result.content!r}, by {task.result.sender.agent}", flush=True)
 
 
-def worker(path: str) -> None:
-    """Do one task."""
+def worker(path: str, enough: Event) -> None:
+    """Do whatever comes, also what an earlier run left behind."""
     with open_bus(path, agent="bob") as bus:
-        task = wait_for(bus, lambda: bus.claim([CHANNEL]), channels=[CHANNEL], timeout_s=60)
-        if task is None:
-            sys.exit("nobody posted anything")
-        print(f"bob works on {task.body.title!r}, attempt {task.slot.attempt}", flush=True)
-        bus.ack(task, "two nits, see line 40")
+        while not enough.is_set():
+            # A short wait, for the event does not end it.
+            task = wait_for(bus, lambda: bus.claim([CHANNEL]), channels=[CHANNEL], timeout_s=0.5)
+            if task is not None:
+                print(f"bob works on {task.body.title!r}, attempt {task.slot.attempt}", flush=True)
+                bus.ack(task, "two nits, see line 40")
 
 
 def main(path: str) -> int:
     """Start both and wait for both."""
     # Spawned, not forked: an open bus must not be carried over a fork.
     processes = multiprocessing.get_context("spawn")
-    both = [processes.Process(target=role, args=(path,)) for role in (worker, poster)]
+    enough = processes.Event()
+    both = [
+        processes.Process(target=worker, args=(path, enough)),
+        processes.Process(target=poster, args=(path, secrets.token_hex(4), enough)),
+    ]
     for process in both:
         process.start()
     for process in both:

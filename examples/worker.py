@@ -55,7 +55,10 @@ class Worker:
         self._enough = threading.Event()
 
     def stop(self) -> None:
-        """Give back the task in work, and end; safe in a signal handler."""
+        """Give back the task in work, and end.  For another thread, never for a signal handler.
+
+        A handler interrupts this thread anywhere, also where it holds the lock of the event that would be set.
+        """
         self._is_told = True
         self._enough.set()
 
@@ -64,7 +67,7 @@ class Worker:
         with open_bus(self._path) as bus:
             print(f"{bus.identity.agent} works on {self._channel}", flush=True)
             while not self._is_told:
-                # A short wait, for a signal does not end it.
+                # A short wait, for `stop` does not end it.
                 task = wait_for(bus, lambda: self._claim(bus), channels=[self._channel], timeout_s=0 if once else 1)
                 if task is not None:
                     print(f"{task.id[-8:]} {self._work(bus, task)}", flush=True)
@@ -111,6 +114,18 @@ class Worker:
                 return
 
 
+def stop_on_signals(worker: Worker) -> None:
+    """Let a thread wait for SIGTERM and Ctrl-C and stop the worker."""
+    numbers = {signal.SIGTERM, signal.SIGINT}
+    signal.pthread_sigmask(signal.SIG_BLOCK, numbers)  # Threads that start later inherit it.
+
+    def wait() -> None:
+        signal.sigwait(numbers)
+        worker.stop()
+
+    threading.Thread(target=wait, daemon=True).start()
+
+
 def main() -> None:
     """Work until a signal comes."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -119,8 +134,7 @@ def main() -> None:
     parser.add_argument("--once", action="store_true", help="end when nothing waits")
     args = parser.parse_args()
     worker = Worker(args.bus, args.channel)
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: worker.stop())
+    stop_on_signals(worker)
     worker.run(once=args.once)
 
 

@@ -65,10 +65,15 @@ def _is_near(one: str, two: str) -> bool:
 
 
 def slips(one: str, two: str) -> int:
-    """Return how many characters must be changed, added or left out to make one text of the other."""
-    row = list(range(len(two) + 1))
+    """Return how many slips make one text of the other: a character changed, added or left out, or two swapped."""
+    before: list[int] = []
+    last = list(range(len(two) + 1))
     for number, char in enumerate(one, 1):
-        left, row[0] = row[0], number
+        row = [number]
         for at, other in enumerate(two, 1):
-            left, row[at] = row[at], min(row[at] + 1, row[at - 1] + 1, left + (char != other))
-    return row[-1]
+            cost = min(last[at] + 1, row[at - 1] + 1, last[at - 1] + (char != other))
+            if number > 1 and at > 1 and (char, one[number - 2]) == (two[at - 2], other):
+                cost = min(cost, before[at - 2] + 1)
+            row.append(cost)
+        before, last = last, row
+    return last[-1]

@@ -50,6 +50,12 @@ class Call(NamedTuple):
                 words += [f"--{name}", shell(self.config[name])]
         return " ".join(words)
 
+    def aimed(self, hint: str) -> str:
+        """Return a hint whose commands speak to the bus of this call, also when an option named it."""
+        if self.config.origins["bus"] != "flag":
+            return hint
+        return hint.replace("`mcp-bus ", f"`mcp-bus --bus {shell(self.config['bus'])} ")
+
 
 class Verb(NamedTuple):
     """A verb: how its options are declared, what it does, and an example for its help."""
@@ -90,7 +96,15 @@ class Parser(argparse.ArgumentParser):
         Raises:
             InvalidRequest: always.
         """
-        raise InvalidRequest(message, hint=f"{self.prog} --help")
+        hint = f"{self.prog} --help"
+        head, _, rest = message.partition("unrecognized arguments: ")
+        if not head and rest:
+            from mcp_bus.cli import meant
+
+            places = [action.metavar for action in self._actions if isinstance(action.metavar, str)]
+            close = meant.words(rest.split(), self._option_string_actions, places)
+            hint = f"{close}  ({hint})" if close else hint
+        raise InvalidRequest(message, hint=hint)
 
 
 def word(text: str) -> str:

@@ -33,6 +33,14 @@ def state(task: Task) -> str:
     return "blocked" if is_blocked(task) else str(task.state)
 
 
+def heading(task: Task) -> str:
+    """Return what a list calls a task: its title, or the first line of its body."""
+    if task.body.title:
+        return task.body.title
+    first, more, _ = task.body.content.lstrip().partition("\n")
+    return f"{first.rstrip()} …" if more else first
+
+
 def summary(task: Task) -> dict[str, Any]:
     """Return a task without body, result and history."""
     body, slot = task.body, task.slot

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from mcp_bus.cli import fields
 from mcp_bus.cli.arguments import BODY_HELP, Verb, content
 from mcp_bus.cli.codes import OK, code_of, problem
+from mcp_bus.cli.meant import priority
 from mcp_bus.cli.output import clean
 from mcp_bus.errors import BusError, InvalidRequest, StoreUnavailable
 from mcp_bus.find import short
@@ -28,7 +29,7 @@ def each(call: Call, act: Callable[[str], Task]) -> int:
         except StoreUnavailable:
             raise  # The others would fail the same way.
         except BusError as error:
-            code = max(code, code_of(error))
+            code, error.hint = max(code, code_of(error)), call.aimed(error.hint)
             made.append({"asked": asked, "task": None, "error": problem(error)})
             call.out.warn(f"mcp-bus: {clean(str(error))}")
             if error.hint:
@@ -96,7 +97,7 @@ def cancel(call: Call) -> int:
 def declare_reprioritise(parser: Parser) -> None:
     """Declare the options of `reprioritise`."""
     _declare_ids(parser)
-    parser.add_argument("--priority", type=int, required=True, metavar="N", help="-9 to 9, higher goes first")
+    parser.add_argument("--priority", type=priority, required=True, metavar="N", help="-9 to 9, higher goes first")
 
 
 def reprioritise(call: Call) -> int:

@@ -13,6 +13,7 @@ from mcp_bus.errors import BusError, InvalidRequest
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from mcp_bus.cli.arguments import Call
     from mcp_bus.config import Config
 
 # Verb: the module that has it, and what it does.
@@ -28,7 +29,8 @@ GROUPS: dict[str, dict[str, tuple[str, str]]] = {
         "show": ("look", "one task, with its body, result and history"),
         "find": ("look", "search tasks by words, state and channel"),
         "ls": ("look", "channels with their counts, or the tasks of one"),
-        "status": ("look", "the bus at a glance: who works, what needs a person"),
+        "status": ("status", "the bus at a glance: who works, what needs a person"),
+        "log": ("log", "what happened, from the journal"),
     },
     "fix": {
         "retry": ("fix", "bring dead, cancelled or expired tasks back"),
@@ -49,6 +51,8 @@ GROUPS: dict[str, dict[str, tuple[str, str]]] = {
     },
 }
 VERBS = {name: about for group in GROUPS.values() for name, about in group.items()}
+# Other spellings of a verb.
+ALIASES = {"reprioritize": "reprioritise"}
 
 CODES = """\
 exit codes:
@@ -101,12 +105,14 @@ def main(argv: Sequence[str]) -> int:
 
 
 def _guarded(words: list[str], out: Out) -> int:
-    config: list[Config] = []
+    calls: list[Call] = []
     try:
-        return _dispatch(words, out, config)
+        return _dispatch(words, out, calls)
     except Unwritten:
         raise
     except BusError as error:
+        if calls:
+            error.hint = calls[0].aimed(error.hint)
         return report(error, out)
     except BrokenPipeError:
         raise
@@ -114,7 +120,7 @@ def _guarded(words: list[str], out: Out) -> int:
         where = f": {error.filename!r}" if error.filename else ""
         return report(BusError(f"{error.strerror or error}{where}"), out)
     except Exception as error:  # noqa: BLE001  a person gets one line, whatever it is
-        if config and config[0]["log_level"] == "debug":
+        if calls and calls[0].config["log_level"] == "debug":
             import traceback
 
             out.warn(clean(traceback.format_exc(), multiline=True))
@@ -122,14 +128,19 @@ def _guarded(words: list[str], out: Out) -> int:
         return report(BusError(text, hint="report it with what MCP_BUS_LOG_LEVEL=debug shows"), out)
 
 
-def _dispatch(words: list[str], out: Out, config: list[Config]) -> int:
+def _dispatch(words: list[str], out: Out, calls: list[Call]) -> int:
     leading, verb, rest = _split(words)
+    if verb == "help":  # As `mcp-bus VERB --help`, or of the whole command.
+        rest = [word for word in rest if not word.startswith("-")]
+        leading, verb, rest = (leading, rest[0], ["--help"]) if rest else (["--help"], "", [])
     if not verb:
         return _without_verb(leading, out)
+    verb = ALIASES.get(verb, verb)
     if verb not in VERBS:
-        near = [name for name in VERBS if name.startswith(verb[:2])]
+        from mcp_bus.cli import meant
+
         msg = f"there is no verb {verb[:40]!r}"
-        raise InvalidRequest(msg, hint=f"{' or '.join(near)}?" if near else "mcp-bus --help lists them")
+        raise InvalidRequest(msg, hint=meant.verb(verb, [*VERBS, "help"]))
     # stdout is the protocol's there, and no answer may get into it.
     out.as_json = out.as_json and verb != "serve"
     from importlib import import_module
@@ -147,10 +158,11 @@ def _dispatch(words: list[str], out: Out, config: list[Config]) -> int:
     except SystemExit:
         return OK  # --help was answered.
     settings = load(args)
-    config.append(settings)
+    call = Call(args, settings, out)
+    calls.append(call)
     # A terminal that asks for no colour is heard through the settings; without that one, no colour.
     out.has_colour = settings.values.get("no_color") == "" and out.columns() > 0
-    code: int = found.run(Call(args, settings, out))
+    code: int = found.run(call)
     return code
 
 
@@ -201,7 +213,7 @@ def usage() -> str:
     for group, verbs in GROUPS.items():
         lines += [f"{group}:", *(f"  {name:<14}{about}" for name, (_, about) in verbs.items()), ""]
     lines += [
-        "`mcp-bus VERB --help` says more, with an example.  Ids may be shortened to any unique beginning or end.",
+        "`mcp-bus help VERB` says more, with an example.  Ids may be shortened to any unique beginning or end.",
         "",
     ]
     lines += ["The bus is --bus, MCP_BUS_DIR, .mcp-bus next to the repository's git directory, or ~/.mcp-bus.", ""]

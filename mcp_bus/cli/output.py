@@ -47,11 +47,11 @@ class Out:
         """Add a line to the answer.  Untrusted parts of it were cleaned by the caller."""
         self._lines.append(text)
 
-    def json(self, value: object) -> None:
-        """Make a value the answer, as one JSON document."""
+    def json(self, value: object, *, is_line: bool = False) -> None:
+        """Make a value the answer, as one JSON document; or one of several, each a line."""
         import json
 
-        text = json.dumps(value, indent=2 if _is_terminal(sys.stdout) else None)
+        text = json.dumps(value, indent=2 if _is_terminal(sys.stdout) and not is_line else None)
         # The one control character JSON leaves as it is.
         self._lines.append(text.replace("\x7f", "\\u007f"))
 

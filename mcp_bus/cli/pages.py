@@ -6,16 +6,30 @@ from typing import TYPE_CHECKING
 
 from mcp_bus.cli import fields
 from mcp_bus.cli.output import ago, duration, one_line, quote
-from mcp_bus.errors import BusError
+from mcp_bus.errors import BusError, Conflict, CorruptRecord, NotFound
 from mcp_bus.find import short
-from mcp_bus.model import State
+from mcp_bus.model import WAITING, Outcome, State
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from mcp_bus.bus import Bus
     from mcp_bus.cli.output import Out
-    from mcp_bus.model import Attempt, Task
+    from mcp_bus.model import Attempt, Slot, Task
+
+# States as they matter to someone who looks.
+ORDER = (State.LEASED, State.READY, State.SCHEDULED, State.DEAD, State.DONE, State.CANCELLED, State.EXPIRED)
+
+
+def read(bus: Bus, slots: Iterator[Slot]) -> Iterator[Task]:
+    """Read the tasks of a listing that can be read and are still in the state they were listed in."""
+    for slot in slots:
+        try:
+            task = bus.store.get(slot.id)
+        except (Conflict, CorruptRecord, NotFound):
+            continue
+        if task is not None and task.state is slot.state:
+            yield task
 
 
 def holder(task: Task) -> str:
@@ -98,11 +112,14 @@ def shown(out: Out, bus: Bus, task: Task) -> None:
     priority = f", priority {slot.priority}" if slot.priority else ""
     out.line(f"attempt {slot.attempt} of {budget(bus, task)}{priority}")
     if holder(task):
-        out.line(f"holder  {holder(task)}, lease ends {_end(task.lease.expires, now)}")
+        out.line(f"holder  {holder(task)}, lease {end(task.lease.expires, now)}")
     if slot.not_before:
         out.line(f"ready   {ago(slot.not_before, now)}")
-    if slot.deadline:
-        out.line(f"expires {ago(slot.deadline, now)}, if nobody takes it before")
+    if slot.deadline and task.state in WAITING:
+        late = (
+            "was due {}; the next claim or sweep ends it" if slot.deadline <= now else "{}, if nobody takes it before"
+        )
+        out.line(f"expires {late.format(ago(slot.deadline, now))}")
     for line in _about(task, now):
         out.line(line)
     for line in ("", "body", *quote(task.body.content)):
@@ -117,8 +134,9 @@ def shown(out: Out, bus: Bus, task: Task) -> None:
         result(out, task, now)
 
 
-def _end(expires: int, now: int) -> str:
-    return ago(expires, now) if expires > now else f"overdue since {duration(now - expires)}"
+def end(expires: int, now: int) -> str:
+    """Return when a lease ends or ended: `ends in 4 m`, `ran out 1 s ago`."""
+    return f"ends {ago(expires, now)}" if expires > now else f"ran out {ago(expires, now)}"
 
 
 def result(out: Out, task: Task, now: int) -> None:
@@ -133,6 +151,21 @@ def result(out: Out, task: Task, now: int) -> None:
         out.line(line)
 
 
+def why(task: Task) -> str:
+    """Return why a task is where it is: the note of its last line of history.
+
+    That a lease lapsed says little, so what a worker said before is added.
+    """
+    said = [line for line in task.history if line.outcome is not Outcome.PROGRESS]
+    if not said:
+        return ""
+    told = (Outcome.FAILED, Outcome.BLOCKED)
+    before = next((line.note for line in reversed(said) if line.outcome in told and line.note), "")
+    if said[-1].outcome is Outcome.LAPSED and before:
+        return f"{said[-1].note}; before that: {before}"
+    return said[-1].note
+
+
 def last_word(task: Task) -> str:
-    """Return why a task is where it is: the note of its last line of history."""
-    return one_line(task.history[-1].note) if task.history else ""
+    """Return `why` as one line."""
+    return one_line(why(task))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from typing import TYPE_CHECKING
 
 from mcp_bus.cli.arguments import Verb
@@ -21,6 +22,11 @@ def serve(call: Call) -> int:
     from mcp_bus.server.run import main
 
     call.out.note(f"bus: {call.place()}")
+    if sys.stdin is not None and sys.stdin.isatty():
+        call.out.note(
+            "this speaks MCP on stdin and stdout, which is for programs: an agent's client starts it.  Ctrl-D ends it;"
+            " `mcp-bus help` lists what people type"
+        )
     return main(call.config)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from typing import TYPE_CHECKING, Any
 
+from mcp_bus.cli import meant
 from mcp_bus.cli.arguments import Verb, seconds
 from mcp_bus.cli.codes import OK
 from mcp_bus.cli.output import clean, one_line
@@ -48,6 +49,8 @@ def init(call: Call) -> int:
         _made(call, root, verdict, is_new=is_new)
     if verdict.warning:
         call.out.warn(f"mcp-bus: WARNING: {verdict.warning}")
+    if checkout:
+        call.out.note("`git clean -fdx` would delete it with all that git ignores; `git clean -fd` leaves it alone")
     if checkout and excluded is None:
         call.out.warn("mcp-bus: git was not told to overlook .mcp-bus; add it to .gitignore")
     return OK
@@ -115,7 +118,7 @@ def declare_config(parser: Parser) -> None:
 
 def config(call: Call) -> int:
     """Show settings, and where each was set."""
-    from mcp_bus.config import SETTINGS
+    from mcp_bus.config import SETTINGS, agent_of
 
     args, found, out = call.args, call.config, call.out
     if (args.action == "get") != (args.name is not None):
@@ -124,16 +127,19 @@ def config(call: Call) -> int:
     if args.name is not None and args.name not in SETTINGS:
         msg = f"{args.name[:40]!r} is not a setting"
         raise InvalidRequest(msg, hint="known settings: " + ", ".join(SETTINGS))
-    shown = [args.name] if args.name else list(SETTINGS)
+    values = {name: (found[name], found.origins[name]) for name in ([args.name] if args.name else SETTINGS)}
+    if "agent" in values:
+        values["agent"] = agent_of(found)  # Never empty: without a setting, git says who this is.
     if out.as_json:
-        made = {name: {"value": _plain(found[name]), "origin": found.origins[name]} for name in shown}
+        made = {name: {"value": _plain(value), "origin": origin} for name, (value, origin) in values.items()}
         out.json(made[args.name] | {"name": args.name} if args.name else made)
     elif args.name:
-        out.line(_word(found[args.name]))
+        out.line(_word(values[args.name][0]))
+        out.note(f"from {clean(values[args.name][1])}")
     else:
         rows = [
-            (name, _word(found[name]) or "-", clean(found.origins[name]), SETTINGS[name].env, SETTINGS[name].about)
-            for name in shown
+            (name, _word(value) or "-", clean(origin), SETTINGS[name].env, SETTINGS[name].about)
+            for name, (value, origin) in values.items()
         ]
         out.table(("NAME", "VALUE", "FROM", "VARIABLE", "WHAT IT IS"), rows)
     return OK
@@ -177,11 +183,11 @@ def channel(call: Call) -> int:
     with call.bus() as bus:
         is_new = args.action == "create" and args.name not in bus.store.channels()
         if args.action == "set":
-            bus.store.policy(args.name)
+            meant.channel(bus, args.name)
             if not settings:
                 msg = "there is nothing to set"
                 raise InvalidRequest(msg, hint=f"for example lease_s=10m; mcp-bus channel show {args.name}")
-        policy = bus.store.policy(args.name) if args.action == "show" else bus.create_channel(args.name, **settings)
+        policy = meant.channel(bus, args.name) if args.action == "show" else bus.create_channel(args.name, **settings)
     _rules(call, args.name, policy, is_new=is_new)
     return OK
 

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from mcp_bus.cli import fields, pages
-from mcp_bus.cli.arguments import BODY_HELP, Verb, content, given, seconds, word, words
+from mcp_bus.cli import fields, meant, pages
+from mcp_bus.cli.arguments import BODY_HELP, Verb, content, given, seconds, shell, word, words
 from mcp_bus.cli.codes import ERROR, NOT_FOUND, NOTHING, OK, PERSON, code_of, problem
-from mcp_bus.cli.output import duration, one_line
-from mcp_bus.errors import BusError, Conflict
-from mcp_bus.find import Ending, resolve, safe_ending, short, why_empty
-from mcp_bus.model import State, Ticket
+from mcp_bus.cli.output import clean, duration, one_line
+from mcp_bus.errors import BusError, Conflict, LeaseLost, NotFound
+from mcp_bus.find import Ending, public, resolve, safe_ending, short, why_empty
+from mcp_bus.model import ENDED, State, Ticket
 from mcp_bus.plain import near
 
 if TYPE_CHECKING:
@@ -32,7 +33,7 @@ def declare_post(parser: Parser) -> None:
     parser.add_argument("channel", metavar="CHANNEL", help="where to; made if it is new")
     parser.add_argument("body", metavar="BODY", help=BODY_HELP)
     parser.add_argument("--title", metavar="TEXT", help="one line for lists")
-    parser.add_argument("--priority", type=int, metavar="N", help="-9 to 9; higher goes first")
+    parser.add_argument("--priority", type=meant.priority, metavar="N", help="-9 to 9; higher goes first")
     parser.add_argument("--delay", type=seconds, metavar="TIME", help="not before this has passed: 90, 5m, 2h")
     parser.add_argument("--ttl", type=seconds, metavar="TIME", help="expires when nobody took it for so long")
     parser.add_argument("--key", metavar="KEY", help="the same key again posts nothing a second time")
@@ -55,21 +56,36 @@ def post(call: Call) -> int:
     )  # fmt: skip
     with call.bus(create=True) as bus:
         posted = bus.post(args.channel, body, **options)
-        others = near(posted.channel, bus.store.channels()) if posted.new_channel else []
+        others = near(posted.channel, public(bus.store)) if posted.new_channel else []
+        task = _now(bus, posted) if call.out.as_json or not posted.created else None
     if posted.new_channel:
         meant = f"; did you mean {' or '.join(others)}?" if others else ""
         call.out.warn(f"mcp-bus: this made the channel {posted.channel}{meant}")
-    _posted(call, posted)
+    _posted(call, posted, task)
     return OK
 
 
-def _posted(call: Call, posted: Posted) -> None:
+def _now(bus: Bus, posted: Posted) -> Task | None:
+    """Return a task as it is by now, if it can be read: whatever that brings, the post succeeded."""
+    with suppress(BusError):
+        return bus.get(posted.id)
+    return None
+
+
+def _posted(call: Call, posted: Posted, task: Task | None) -> None:
     if call.out.as_json:
-        call.out.json(posted._asdict() | {"short": short(posted.id)})
+        state = str(task.state) if task else None
+        call.out.json(posted._asdict() | {"short": short(posted.id), "state": state})
         return
     call.out.line(f"{short(posted.id)} {posted.channel}")
-    if not posted.created:
-        call.out.note("posted before under that key; nothing new")
+    if posted.created or task is None:
+        return
+    # Who posts to have work done must know that nobody is going to do it.
+    tell = call.out.warn if task.state in ENDED else call.out.note
+    tell(f"mcp-bus: posted before under that key, and nothing new: that task is {fields.state(task)}")
+    if task.state in ENDED:
+        again = "" if task.state is State.DONE else f"{call.again()} retry {short(task.id)}, or "
+        tell(f"  next: {again}post with another key, if it is to be done again")
 
 
 # --- claim ----------------------------------------------------------------------------------------
@@ -108,25 +124,40 @@ def claim(call: Call) -> int:
             if task is not None:
                 _claimed(call, bus, task)
             else:
-                call.out.note(
-                    why_empty(bus, channels, bus.capabilities if args.capability is None else args.capability)
-                )
+                _nothing(call, bus, channels)
             call.out.flush()
         except BaseException:
             _give_back(bus, call.out, interrupts)
             raise
-    if task is not None:
-        return OK
-    if call.out.as_json:
-        call.out.json(None)
-    return NOTHING
+    return NOTHING if task is None else OK
+
+
+def _nothing(call: Call, bus: Bus, channels: list[str]) -> None:
+    """Say why there is no task, and what would change that."""
+    out = call.out
+    able = bus.capabilities if call.args.capability is None else call.args.capability
+    why = why_empty(bus, channels, able)
+    if out.as_json:
+        out.json({"ticket": None, "why": why})
+    out.note(clean(why))
+    lacking = meant.ability(bus, channels, able)
+    if lacking:
+        there = "".join(f" {shell(name)}" for name in channels)
+        command = f"{call.again()} claim{there} --capability {shell(clean(lacking))}"
+        out.note(f"  next: if you are able to do it: {command}")
+    strange = [name for name in channels if name not in bus.store.channels()]
+    for name in strange[:1]:
+        out.note(f"  next: {meant.like(bus, name) or 'the first post makes a channel'}")
 
 
 def _give_back(bus: Bus, out: Out, interrupts: Interrupts) -> None:
-    """Release what was claimed, unless the taker was told: then it is theirs, whatever came after."""
-    if not out.is_told:
-        with interrupts.held_back():
-            bus.release_all("whoever claimed it could not be told")
+    """Undo what was claimed, unless the taker was told: then it is theirs, whatever came after."""
+    if out.is_told:
+        return
+    with interrupts.held_back():
+        for task in bus.held():
+            with suppress(LeaseLost, NotFound):
+                bus.unclaim(task.ticket, "whoever claimed it could not be told")
 
 
 def _claimed(call: Call, bus: Bus, task: Task) -> None:
@@ -237,7 +268,7 @@ class Waiting:
                 self._failed(asked, error)
 
     def _failed(self, asked: str, error: BusError) -> None:
-        self.code = max(self.code, code_of(error))
+        self.code, error.hint = max(self.code, code_of(error)), self.call.aimed(error.hint)
         self.made.append({"asked": asked, "over": True, "task": None, "error": problem(error)})
         self.call.out.warn(f"mcp-bus: {one_line(str(error))}")
 
@@ -246,6 +277,7 @@ class Waiting:
         from mcp_bus.watch import wait_for
 
         channels = sorted({self.bus.get(task_id).channel for task_id in self.open})
+        self._look()  # What has ended already is not waited for.
         if self.open:
             self.call.out.note(f"waiting for {len(self.open)} to end; Ctrl-C stops only the waiting")
             wait_for(self.bus, self._look, channels=channels, timeout_s=timeout_s)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import re
+import stat
 from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
@@ -67,11 +69,17 @@ def _read(top: Path, dot: Path) -> Checkout | None:
 
 
 def _text(path: Path) -> str:
+    """Read one of git's files; empty when there is none, or something that is no file and might never end."""
+    flags = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_CLOEXEC", 0)
     try:
-        with path.open(encoding="utf-8", errors="replace") as file:
-            return file.read(MAX_CONFIG)
+        fd = os.open(path, flags)  # Links are followed: some tools make checkouts share files by them.
     except OSError:
         return ""
+    try:
+        is_file = stat.S_ISREG(os.fstat(fd).st_mode)
+        return os.read(fd, MAX_CONFIG).decode(errors="replace") if is_file else ""
+    finally:
+        os.close(fd)
 
 
 def _origin(config: str) -> str:

@@ -7,6 +7,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from mcp_bus.bus import Bus
+from mcp_bus.errors import NotFound
+
 if TYPE_CHECKING:
     from tests.cli.conftest import Cli
 
@@ -101,9 +104,31 @@ def test_a_finished_task_is_refused_with_what_to_do_instead(cli: Cli, verb: str,
 def test_reprioritise_moves_a_waiting_task_forward(cli: Cli) -> None:
     first, second = cli.post(), cli.post()
     assert cli.main("reprioritise", second, "--priority", "5")[:2] == (0, f"{second[-8:]} ready\n")
-    assert cli.main("reprioritise", first, "--priority", "10")[0] == 5
+    code, _, err = cli.main("reprioritise", first, "--priority", "10")
+    assert code == 2
+    assert err == (
+        "mcp-bus: '10' is not a priority\n"
+        "  next: a whole number from -9, which goes last, to 9, which goes first; tasks have 0\n"
+    )
     assert cli.claim()[0] == second
     assert cli.main("reprioritise", second, "--priority", "1")[0] == 5
+
+
+def test_reprioritise_may_be_spelt_with_a_z(cli: Cli) -> None:
+    first, second = cli.post(), cli.post()
+    assert cli.main("reprioritize", second, "--priority", "-1")[0] == 0
+    assert cli.main("reprioritize", second, "--priority", "+1")[0] == 0
+    assert [cli.claim()[0], cli.claim()[0]] == [second, first]
+
+
+def test_hints_of_each_id_name_the_bus_of_the_call(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(_bus: Bus, _name: str, _reason: str) -> None:
+        msg = "no"
+        raise NotFound(msg, hint="see `mcp-bus find`")
+
+    monkeypatch.setattr(Bus, "cancel", refuse)
+    assert "next: see `mcp-bus find`" in cli.main("cancel", "abcd")[2]
+    assert f"next: see `mcp-bus --bus {cli.bus} find`" in cli.main("cancel", "abcd", "--bus", str(cli.bus))[2]
 
 
 def test_sweep_brings_back_a_lapsed_lease(cli: Cli) -> None:

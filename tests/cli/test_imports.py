@@ -54,6 +54,7 @@ CALLS: dict[str, tuple[list[str], set[str]]] = {
     "find": (["words"], set()),
     "ls": ([], set()),
     "status": ([], set()),
+    "log": ([], set()),
     "retry": (["deadbeef"], set()),
     "requeue": (["deadbeef"], set()),
     "discard": (["deadbeef"], set()),
@@ -71,7 +72,9 @@ CALLS: dict[str, tuple[list[str], set[str]]] = {
 # Modules of ours that belong to other verbs.
 OWN = {
     "tasks": {"post", "claim", "heartbeat", "submit", "wait"},
-    "look": {"show", "find", "ls", "status"},
+    "look": {"show", "find", "ls"},
+    "status": {"status"},
+    "log": {"log"},
     "fix": {"retry", "requeue", "discard", "undo", "cancel", "reprioritise", "sweep"},
     "setup": {"init", "config", "channel", "version"},
     "serve": {"serve", "demo"},

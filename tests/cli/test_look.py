@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import pty
+import re
 import select
 from typing import TYPE_CHECKING
 
@@ -90,6 +91,15 @@ def test_find_searches_words_states_and_channels(cli: Cli) -> None:
     assert cli.main("find", "nothing like it")[:2] == (0, "")
 
 
+def test_find_searches_the_sender_and_the_id_too(cli: Cli) -> None:
+    one = cli.post()
+    two = cli.json("post", "work", "x", "--agent", "somebody-else")["id"]
+    assert [task["id"] for task in cli.json("find", one[-6:])["tasks"]] == [one]
+    assert [task["id"] for task in cli.json("find", "SOMEBODY")["tasks"]] == [two]
+    said = " ".join(cli.main("find", "--help")[1].split())
+    assert "all must occur in title, body, thread, sender or id" in said
+
+
 def test_find_goes_on_after_an_id(cli: Cli) -> None:
     all_of_them = [cli.post() for _ in range(3)]
     page = cli.json("find", "--limit", "2")
@@ -133,6 +143,55 @@ def test_ls_of_a_channel_lists_its_tasks_by_state(cli: Cli) -> None:
     ]
     _, out, _ = cli.main("ls", "work")
     assert [line.split()[2] for line in out.splitlines()] == ["STATE", "leased", "ready", "blocked"]
+
+
+def test_ls_shows_priorities_and_needs_where_a_task_has_them(cli: Cli) -> None:
+    cli.post("work", "plain")
+    assert cli.main("ls", "work")[1].splitlines()[0].split() == [
+        "ID",
+        "CHANNEL",
+        "STATE",
+        "TRY",
+        "POSTED",
+        "WITH",
+        "TITLE",
+    ]
+    cli.post("work", "special", "--priority", "-4", "--requires", "gpu,python")
+    for words in (["ls", "work"], ["find"]):
+        head, *rows = cli.main(*words)[1].splitlines()
+        assert head.split()[3:] == ["PRIORITY", "TRY", "POSTED", "WITH", "REQUIRES", "TITLE"]
+        special = next(row for row in rows if row.endswith("special"))
+        assert special[head.index("PRIORITY") :].startswith("-4 ")
+        assert special[head.index("REQUIRES") :].split() == ["gpu,python", "special"]
+
+
+def test_a_list_shows_the_first_line_of_a_body_without_a_title(cli: Cli) -> None:
+    cli.post("work", "\nfirst line\nsecond line")
+    cli.post("work", "one line")
+    _, out, _ = cli.main("find")
+    assert [line.split("  ")[-1].strip() for line in out.splitlines()[1:]] == ["first line …", "one line"]
+
+
+def test_ls_does_not_say_that_nothing_ended_where_a_task_is_dead(cli: Cli) -> None:
+    cli.json("channel", "create", "empty")
+    cli.dead()
+    assert cli.main("ls", "work")[2].endswith("\nwork: nothing is done yet\n")
+    assert cli.main("ls", "empty")[2].endswith("\nempty: no tasks\n")
+
+
+def test_times_that_have_passed_are_told_as_passed(cli: Cli) -> None:
+    task_id = cli.post("work", "x", "--ttl", "5h")
+    assert "expires in 5 h, if nobody takes it before\n" in cli.main("show", task_id)[1]
+    ready = next((cli.bus / "channels/work/requests").iterdir())
+    ready.rename(ready.with_name(f"{task_id}.t1000.json"))
+    shown = cli.main("show", task_id)[1]
+    assert re.search(r"^expires was due \d+ d ago; the next claim or sweep ends it$", shown, re.MULTILINE)
+    other = cli.post("other", "x", "--ttl", "2h")
+    cli.claim("other")
+    assert "expires" not in cli.main("show", other)[1]
+    held = next((cli.bus / "channels/other/processing").iterdir())
+    held.rename(held.with_name(".".join([*held.name.split(".")[:-2], "1000", "json"])))
+    assert re.search(r"^holder  tester~\w+, lease ran out \d+ d ago$", cli.main("show", other)[1], re.MULTILINE)
 
 
 def test_status_tells_who_works_what_is_overdue_and_what_needs_a_person(cli: Cli) -> None:

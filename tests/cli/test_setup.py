@@ -87,6 +87,14 @@ def test_init_here_shares_a_bus_between_worktrees_and_git_does_not_see_it(cli: C
         assert done.stderr.startswith(f"bus: {bus} (repository)\n")
 
 
+def test_init_here_warns_of_git_clean_which_would_delete_it(cli: Cli, repository: Path) -> None:
+    done = cli.run("init", "--here", cwd=repository)
+    assert "`git clean -fdx` would delete it" in done.stderr
+    for options, is_left in (("-fdq", True), ("-fdxq", False)):
+        subprocess.run(["git", "-C", str(repository), "clean", options], check=True, timeout=30)
+        assert (repository / ".mcp-bus").exists() is is_left
+
+
 def test_init_here_keeps_what_is_in_the_exclude_file(cli: Cli, repository: Path) -> None:
     exclude = repository / ".git/info/exclude"
     exclude.write_text("*.log")
@@ -127,6 +135,19 @@ def test_config_get_prints_one_value(cli: Cli) -> None:
     assert cli.main("config", "get", "nonsense")[0] == 2
     assert cli.main("config", "get")[0] == 2
     assert cli.main("config", "list", "bus")[0] == 2
+
+
+def test_config_tells_the_name_that_is_used_when_none_is_set(cli: Cli, repository: Path) -> None:
+    env = {"MCP_BUS_AGENT": ""}
+    branch = (repository / ".git/HEAD").read_text().strip().rpartition("/")[2]
+    done = cli.run("config", "get", "agent", cwd=repository, env=env)
+    assert (done.stdout, done.stderr) == (f"local/app/{branch}\n", "from git\n")
+    listed = json.loads(cli.run("config", "--json", cwd=repository, env=env).stdout)
+    assert listed["agent"] == {"value": f"local/app/{branch}", "origin": "git"}
+    outside = cli.run("config", "get", "agent", env=env)
+    assert (outside.stdout, outside.stderr) == (f"local/{cli.home.name}\n", "from directory\n")
+    task = json.loads(cli.run("post", "work", "x", "--json", cwd=repository, env=env).stdout)["id"]
+    assert cli.json("show", task)["from"]["agent"] == f"local/app/{branch}"
 
 
 def test_a_wrong_setting_names_where_it_was_set(cli: Cli) -> None:
@@ -203,7 +224,7 @@ def test_reading_verbs_say_how_to_make_a_missing_bus(cli: Cli, tmp_path: Path) -
     ):
         code, out, err = cli.main(*words, "--bus", str(missing))
         assert (code, out) == (1, ""), words
-        assert "mcp-bus init" in err
+        assert f"`mcp-bus --bus {missing} init`" in err, "another bus would not help"
     assert not missing.exists()
 
 
@@ -219,6 +240,17 @@ def test_serve_ends_when_its_client_leaves_and_writes_only_protocol_to_stdout(cl
     done = cli.run("serve", "--json", text="")
     assert (done.returncode, done.stdout) == (0, "")
     assert done.stderr.startswith(f"bus: {cli.bus} (MCP_BUS_DIR)\n")
+
+
+def test_serve_tells_a_person_at_a_terminal_that_it_is_for_programs(cli: Cli) -> None:
+    ours, theirs = os.openpty()
+    os.write(ours, b"\x04")  # As Ctrl-D.
+    done = cli.run("serve", stdin=theirs)
+    os.close(ours)
+    os.close(theirs)
+    assert (done.returncode, done.stdout) == (0, "")
+    assert "this speaks MCP on stdin and stdout" in done.stderr
+    assert "this speaks MCP" not in cli.run("serve", text="").stderr
 
 
 def test_serve_refuses_a_wrong_profile_on_stderr_only(cli: Cli) -> None:

@@ -1,4 +1,4 @@
-"""post, claim, heartbeat, submit, wait."""
+"""post, claim, heartbeat, submit."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from mcp_bus.bus import Bus
+from mcp_bus.errors import Gone
 from mcp_bus.plain import near, slips
 
 if TYPE_CHECKING:
@@ -72,8 +74,15 @@ def test_nothing_to_do_is_no_task(cli: Cli) -> None:
 
 def test_a_claim_without_a_task_says_why(cli: Cli) -> None:
     cli.post("work", "x", "--requires", "gpu")
-    assert "1 ready, but none this worker is able to do (capabilities: none)" in cli.main("claim", "work")[2]
-    assert "no such channel yet: nope" in cli.main("claim", "nope")[2]
+    _, _, err = cli.main("claim", "work")
+    assert "1 ready, but they need gpu (this worker's capabilities: none)" in err
+    assert err.endswith("  next: if you are able to do it: mcp-bus claim work --capability gpu\n")
+    assert cli.main("claim", "--capability", "python")[2].endswith(" claim --capability gpu,python\n")
+    _, _, err = cli.main("claim", "worl")
+    assert "no such channel yet: worl" in err
+    assert "next: did you mean work?" in err
+    assert cli.main("claim", "work", "--capability", "gpu", "-q")[::2] == (0, "")
+    assert "--capability" not in cli.main("claim", "work")[2]
 
 
 def test_a_new_channel_is_told_with_the_ones_it_resembles(cli: Cli) -> None:
@@ -84,17 +93,59 @@ def test_a_new_channel_is_told_with_the_ones_it_resembles(cli: Cli) -> None:
     assert err == ""
 
 
-def test_channels_are_close_when_two_slips_apart_or_one_begins_the_other() -> None:
+def test_a_short_new_channel_does_not_resemble_any_other(cli: Cli) -> None:
+    cli.post("foo", "x")
+    assert cli.main("post", "two", "x", "-q")[2] == "mcp-bus: this made the channel two\n"
+
+
+def test_a_post_that_cannot_be_looked_at_afterwards_is_a_success_all_the_same(
+    cli: Cli, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def gone(_bus: Bus, name: str) -> None:
+        raise Gone(name)
+
+    monkeypatch.setattr(Bus, "get", gone)
+    made = [cli.json("post", "work", "x", "--key", "k") for _ in range(2)]
+    assert [(item["id"], item["created"], item["state"]) for item in made] == [
+        (made[0]["id"], True, None),
+        (made[0]["id"], False, None),
+    ]
+    assert cli.main("post", "work", "x", "--key", "k")[:2] == (0, f"{made[0]['short']} work\n")
+
+
+def test_names_are_close_when_few_slips_apart_for_their_length_or_one_begins_the_other() -> None:
     assert near("review", ["reviews", "reveiw", "deploy", "review"]) == ["reviews", "reveiw"]
-    assert [slips("abc", "abc"), slips("", "abc"), slips("abc", "axcd")] == [0, 3, 2]
+    assert near("foo", ["two", "fo", "fob", "f", "bar"]) == ["fo", "fob"]
+    assert near("tests", ["rests", "texts", "beets"]) == ["rests", "texts"]
+    assert near("capabilities", ["capability", "max-attempts"]) == ["capability"]
+    assert near("x" * 1000, ["x" * 999]) == []
+    assert [slips("abc", "abc"), slips("", "abc"), slips("abc", "axcd"), slips("abcd", "acbd")] == [0, 3, 2, 1]
 
 
 def test_the_same_key_posts_once(cli: Cli) -> None:
     assert cli.post("work", "x", "--key", "k") == cli.post("work", "x", "--key", "k")
+    code, out, err = cli.main("post", "work", "x", "--key", "k")
+    assert (code, out.split()[1]) == (0, "work")
+    assert "posted before under that key, and nothing new: that task is ready" in err
+    assert cli.main("post", "work", "x", "--key", "k", "-q")[2] == ""
     code, _, err = cli.main("post", "work", "other", "--key", "k")
     assert code == 5
     assert "was used for" in err
     assert sum(name.startswith("channels/work/requests/") for name in cli.files()) == 1
+
+
+def test_a_post_is_told_when_the_task_of_its_key_has_ended(cli: Cli) -> None:
+    words = ("post", "work", "x", "--key", "k", "--max-attempts", "1")
+    assert cli.json(*words)["state"] == "ready"
+    task_id, token = cli.claim()
+    assert cli.json(*words)["state"] == "leased"
+    cli.json("submit", task_id, "--token", token, "--failed", "no")
+    assert cli.json(*words)["state"] == "dead"
+    code, _, err = cli.main(*words, "-q")
+    assert code == 0
+    assert "that task is dead\n" in err
+    assert f"next: mcp-bus retry {task_id[-8:]}, or post with another key" in err
+    assert cli.json("post", "work", "later", "--delay", "1h")["state"] == "scheduled"
 
 
 @pytest.mark.parametrize("name", ["../x", "", "a" * 300, "UP", "a\nb", "\x1b[2J", "con", "a/b", ".hidden"])
@@ -182,9 +233,12 @@ def test_a_body_cannot_forge_lines_of_the_page(cli: Cli) -> None:
     assert "\x1b" not in out
 
 
-def test_claim_of_nothing_exits_with_4_and_null(cli: Cli) -> None:
+def test_claim_of_nothing_exits_with_4_and_says_why(cli: Cli) -> None:
     assert cli.main("claim")[:2] == (4, "")
-    assert cli.json("claim", "nowhere", code=4) is None
+    made = cli.json("claim", "nowhere", code=4)
+    assert made.keys() == {"ticket", "why"}
+    assert made["ticket"] is None
+    assert "no such channel yet: nowhere" in made["why"]
 
 
 def test_claim_takes_only_what_the_worker_is_able_to_do(cli: Cli) -> None:
@@ -304,64 +358,3 @@ def test_a_finished_task_stays_as_it_is(cli: Cli) -> None:
     assert cli.main("submit", task_id, "--token", "ab" * 6, "--done", "second")[0] == 5
     assert cli.main("submit", task_id, "--token", token, "--done", "first")[0] == 0
     assert cli.json("show", task_id)["result"]["content"] == "first"
-
-
-def test_wait_shows_results_as_they_come_and_exits_with_0(cli: Cli) -> None:
-    first, second = cli.post(), cli.post()
-    with cli.start("wait", first, second[-8:], "--timeout", "60s") as waiter:
-        assert waiter.stderr
-        assert waiter.stdout
-        assert [waiter.stderr.readline()[:5], waiter.stderr.readline()[:7]] == ["bus: ", "waiting"]
-        for answer in ("one", "two"):
-            task_id, token = cli.claim()
-            cli.json("submit", task_id, "--token", token, "--done", answer)
-            assert waiter.stdout.readline() == f"{task_id[-8:]} done\n"
-            assert waiter.stdout.readline().startswith("result  success by tester")
-            assert waiter.stdout.readline() == f"  | {answer}\n"
-        waiter.communicate(timeout=30)
-    assert waiter.returncode == 0
-
-
-def test_wait_exits_with_4_when_time_is_up(cli: Cli) -> None:
-    task_id = cli.post()
-    made = cli.json("wait", task_id, "--timeout", "0", code=4)
-    assert made["timed_out"] is True
-    assert made["tasks"][0]["over"] is False
-    assert "not ended yet" in cli.main("wait", task_id, "--timeout", "0")[2]
-
-
-def test_wait_exits_with_6_for_dead_and_blocked_tasks(cli: Cli) -> None:
-    dead = cli.dead("out of ideas")
-    cli.post()
-    task_id, token = cli.claim()
-    cli.json("submit", task_id, "--token", token, "--blocked", "which one?")
-    for name, word in ((dead, "dead: out of ideas"), (task_id, "blocked: which one?")):
-        code, out, _ = cli.main("wait", name)
-        assert code == 6
-        assert word in out
-
-
-def test_wait_exits_with_1_for_a_cancelled_task(cli: Cli) -> None:
-    task_id = cli.post()
-    cli.json("cancel", task_id)
-    assert cli.json("wait", task_id, code=1)["tasks"][0]["task"]["state"] == "cancelled"
-
-
-def test_wait_follows_a_task_that_was_edited_and_retried(cli: Cli) -> None:
-    old = cli.dead()
-    cli.json("retry", old, "--body", "better")
-    task_id, token = cli.claim()
-    cli.json("submit", task_id, "--token", token, "--done", "at last")
-    found = cli.json("wait", old)["tasks"][0]
-    assert (found["task"]["id"], found["task"]["result"]["content"]) == (task_id, "at last")
-
-
-def test_wait_waits_for_the_good_ids_and_reports_the_bad_ones(cli: Cli) -> None:
-    dead = cli.dead()
-    made = cli.json("wait", "deadbeef", "!!", dead, code=6)
-    assert [item["error"] and item["error"]["code"] for item in made["tasks"]] == [
-        "not_found",
-        "invalid_request",
-        None,
-    ]
-    assert cli.main("wait", "deadbeef")[0] == 3

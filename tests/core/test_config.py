@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
+import os
+import pwd
 import subprocess
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 import pytest
 
 from mcp_bus import config, open_bus
 from mcp_bus.errors import InvalidRequest, StoreUnavailable
 from tests.conftest import is_disk
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 
 @pytest.fixture
@@ -35,7 +34,7 @@ def user_file(home: Path) -> Path:
 
 def test_the_nearest_word_wins_and_its_origin_is_told(project: Path, home: Path) -> None:
     env = {"HOME": str(home), "MCP_BUS_AGENT": "by-env", "MCP_BUS_WAIT_S": "3"}
-    (project / "mcp-bus.toml").write_text('agent = "by-project"\nwait_s = 4\nprofile = "worker"\n')
+    (project / "mcp-bus.toml").write_text('wait_s = 4\nprofile = "worker"\n')
     user_file(home).write_text('agent = "by-user"\nwait_s = 5\nprofile = "lead"\nmax_wait_s = 6\n')
     found = config.load({"agent": "by-flag", "wait_s": None}, env=env, cwd=project / "src")
     assert [found[name] for name in ("agent", "wait_s", "profile", "max_wait_s", "log_level")] == [
@@ -86,6 +85,68 @@ def test_a_bus_beside_the_repository_is_found_from_any_worktree(project: Path, h
         assert (found.path, found.origins["bus"]) == (project.resolve() / ".mcp-bus", "repository")
 
 
+@pytest.mark.parametrize("line", ['agent = "boss"', 'session = "1"', 'durability = "none"', 'durability = "full"'])
+def test_a_project_s_file_cannot_speak_for_a_person_or_switch_off_fsync(project: Path, home: Path, line: str) -> None:
+    path, name = project / "mcp-bus.toml", line.partition(" ")[0]
+    path.write_text(line + "\n")
+    with pytest.raises(InvalidRequest) as refusal:
+        config.load(env={"HOME": str(home)}, cwd=project)
+    assert str(refusal.value) == f"{str(path)!r} sets {name!r}, which a project's file may not"
+    assert config.SETTINGS[name].env in refusal.value.hint
+    path.unlink()
+    user_file(home).write_text(line + "\n")
+    assert config.load(env={"HOME": str(home)}, cwd=project)[name]
+
+
+def test_a_file_that_never_ends_or_never_answers_is_refused_at_once(project: Path, home: Path) -> None:
+    path = project / "mcp-bus.toml"
+
+    def refused(why: str) -> None:
+        with pytest.raises(InvalidRequest, match=why) as refusal:
+            config.load(env={"HOME": str(home)}, cwd=project)
+        assert str(path) in str(refusal.value)
+        path.unlink()
+
+    path.symlink_to("/dev/zero")
+    refused("is not a regular file")
+    os.mkfifo(path)
+    refused("is not a regular file")
+    (project / "real").write_text("wait_s = 4\n")
+    path.symlink_to("real")
+    refused("is not a regular file")
+    path.write_text("# " + "x" * 65_535)
+    refused("has more than 65536 bytes")
+    path.write_text("#" + "x" * 65_524 + "\nwait_s = 4")
+    assert config.load(env={"HOME": str(home)}, cwd=project)["wait_s"] == 4
+
+
+def test_the_user_s_file_may_be_a_link_but_not_to_a_device(project: Path, home: Path) -> None:
+    (home / "dotfile").write_text("wait_s = 4\n")
+    user_file(home).symlink_to(home / "dotfile")
+    assert config.load(env={"HOME": str(home)}, cwd=project)["wait_s"] == 4
+    user_file(home).unlink()
+    user_file(home).symlink_to("/dev/zero")
+    with pytest.raises(InvalidRequest, match="is not a regular file"):
+        config.load(env={"HOME": str(home)}, cwd=project)
+
+
+@pytest.mark.parametrize("env", [{"HOME": ""}, {}])
+def test_an_empty_home_is_not_the_root_directory(
+    project: Path, env: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", "")
+    real = Path(pwd.getpwuid(os.getuid()).pw_dir)
+    assert config.load(env=env, cwd=project).path == real / ".mcp-bus"
+    assert config.load({"bus": "~/x"}, env=env, cwd=project).path == real / "x"
+
+
+def test_a_tilde_is_the_home_of_the_settings_and_that_of_a_stranger_is_refused(project: Path, home: Path) -> None:
+    env = {"HOME": str(home)}
+    assert config.load({"bus": "~/x"}, env=env, cwd=project).path == home / "x"
+    with pytest.raises(InvalidRequest, match="a user who is not known"):
+        config.load({"bus": "~no-such-user-here/x"}, env=env, cwd=project)
+
+
 WRONG = {
     "wait_s": ["x", "-1", "nan", "inf", "86401"],
     "read_only": ["maybe", "2"],
@@ -108,8 +169,8 @@ def test_a_wrong_variable_is_refused_with_its_name_and_value(project: Path, home
 
 @pytest.mark.parametrize(
     "line",
-    ["wait_s = [1]", "wait_s = {a = 1}", "channels = 5", "channels = [1]", "capabilities = 5", "agent = 5",
-     "agent = ['a']", "read_only = 'perhaps'", "profile = 1", "wait_s = 'soon'"],
+    ["wait_s = [1]", "wait_s = {a = 1}", "channels = 5", "channels = [1]", "capabilities = 5", "no_color = 5",
+     "no_color = ['a']", "read_only = 'perhaps'", "profile = 1", "wait_s = 'soon'"],
 )  # fmt: skip
 def test_a_wrong_line_is_refused_with_its_file(project: Path, home: Path, line: str) -> None:
     (project / "mcp-bus.toml").write_text(line + "\n")

@@ -169,6 +169,30 @@ def test_damaged_git_files_are_never_an_error(repo: Path, name: str, damage: byt
     assert len(made.agent) <= 160
 
 
+@pytest.mark.parametrize("name", ["HEAD", "config", "commondir"])
+@pytest.mark.parametrize("kind", ["fifo", "endless"])
+def test_git_files_that_never_answer_or_never_end_are_passed_over(repo: Path, name: str, kind: str) -> None:
+    path = repo / ".git" / name
+    path.unlink(missing_ok=True)
+    if kind == "fifo":
+        os.mkfifo(path)
+    else:
+        path.symlink_to("/dev/zero")
+    assert session.context(repo) == ("local/app" if name == "HEAD" else "local/app/main")
+
+
+def test_a_git_file_that_is_a_fifo_is_no_checkout(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / ".git")
+    assert git.find(tmp_path) is None
+
+
+def test_git_files_that_are_links_to_files_are_read_as_git_does(repo: Path) -> None:
+    run(repo, "remote", "add", "origin", "https://example.org/acme/app")
+    (repo / ".git" / "config").rename(repo.parent / "shared")
+    (repo / ".git" / "config").symlink_to(repo.parent / "shared")
+    assert read(repo).remote == "example.org/acme/app"
+
+
 def test_a_git_that_is_a_loop_or_a_folder_of_nothing_is_no_error(tmp_path: Path) -> None:
     (tmp_path / ".git").symlink_to(".git")
     assert git.find(tmp_path) is None

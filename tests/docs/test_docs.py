@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.docs.executed import ROOT, links, problems
+from tests.docs.executed import COMMAND_S, ROOT, Run, Shell, environment, links, problems
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -22,6 +22,15 @@ def _named(page: Path) -> str:
 @pytest.mark.parametrize("page", PAGES, ids=_named)
 def test_the_examples_of_a_page_do_what_it_says(page: Path) -> None:
     assert not (found := problems(page)), "\n\n".join(found)
+
+
+def test_the_examples_of_the_readme_work_a_second_time(tmp_path: Path) -> None:
+    folder, text = tmp_path / "folder", (ROOT / "README.md").read_text("utf-8")
+    folder.mkdir()
+    (tmp_path / "home").mkdir()
+    with Shell(folder, environment(folder), COMMAND_S) as shell:
+        for _ in range(2):
+            assert not (found := Run("README.md", folder, shell).page(text)), "\n\n".join(found)
 
 
 @pytest.mark.parametrize("page", PAGES, ids=_named)

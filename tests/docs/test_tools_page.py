@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 import re
+from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
 import anyio
 
 from mcp_bus.server.tools import TOOLS
 from tests.docs.executed import ROOT, blocks
-from tests.server.support import desk
+from tests.server.support import desk, open_bus
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -54,15 +55,26 @@ def test_every_tool_has_an_example() -> None:
 
 
 def test_the_examples_answer_what_the_page_says(tmp_path: Path) -> None:
+    """One agent makes the calls; where the page sends a message, another reads and answers it."""
+    stack = ExitStack()
+
     async def run() -> None:
         known: dict[str, str] = {}
         async with desk(tmp_path, "auto") as ann:
             for tool, arguments, wanted in calls():
                 given = json.loads(filled(arguments, known))
+                if tool == "send_message":
+                    bob = stack.enter_context(open_bus(tmp_path))
+                    bob.mail.roster.arrive()
                 answer = await ann.client.call_tool(tool, given)
+                if tool == "send_message":
+                    (question,) = bob.mail.read()
+                    bob.mail.send("", "8080", reply_to=question.body.id)
+                    bob.mail.ack()
                 text = "".join(getattr(part, "text", "") for part in answer.content)
                 found = re.fullmatch(pattern(wanted, known), text, re.DOTALL)
                 assert found is not None, f"{tool}\n--- the page says\n{wanted}\n--- it answers\n{text}"
                 known |= {name[1:]: word for name, word in found.groupdict().items()}
 
-    anyio.run(run)
+    with stack:
+        anyio.run(run)

@@ -1,0 +1,92 @@
+"""status: who works on what, what was put aside, what needs a person."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from tests.cli.conftest import Cli
+
+
+def lapse(cli: Cli) -> None:
+    """Let the one lease of `work` end in the past."""
+    held = next((cli.bus / "channels/work/processing").iterdir())
+    held.rename(held.with_name(".".join([*held.name.split(".")[:-2], "1000", "json"])))
+
+
+def test_status_names_the_task_of_each_worker_its_lease_and_the_latest_progress(cli: Cli) -> None:
+    cli.post("work", "x", "--title", "first")
+    cli.post("work", "second\nmore")
+    first, token = cli.claim("--lease", "10m")
+    cli.json("heartbeat", first, "--token", token, "--progress", "a third")
+    cli.json("heartbeat", first, "--token", token, "--progress", "half \x1b[2J")
+    second = cli.json("claim", "--agent", "zoe")["id"]
+    made = cli.json("status")["leases"]
+    assert [(item["id"], item["title"], item["attempt"]) for item in made] == [
+        (first, "first", 1),
+        (second, "second …", 1),
+    ]
+    assert [item["progress"] and item["progress"]["note"] for item in made] == ["half \x1b[2J", None]
+    assert made[0]["expires"] == cli.json("show", first)["lease"]["expires"]
+    _, out, _ = cli.main("status")
+    line = next(line for line in out.splitlines() if line.startswith("working"))
+    assert f'has {first[-8:]} on work "first", lease ends in ' in line
+    assert line.endswith(": half \\x1b[2J (0 s ago)")
+    assert f'zoe~{made[1]["holder"].partition("~")[2]} has {second[-8:]} on work "second …"' in out
+
+
+def test_status_does_not_list_more_tasks_in_work_than_a_page_takes(cli: Cli) -> None:
+    for _ in range(12):
+        cli.post()
+        cli.claim()
+    assert (cli.json("status")["counts"]["leased"], len(cli.json("status")["leases"])) == (12, 10)
+    _, out, _ = cli.main("status")
+    assert out.count(" has ") == 10
+    assert "          and 2 more: `mcp-bus find --state leased`\n" in out
+
+
+def test_status_counts_late_results_and_says_where_they_are(cli: Cli) -> None:
+    assert cli.json("status")["rejected"] == {"count": 0, "path": str(cli.bus / "rejected")}
+    assert "rejected" not in cli.main("status")[1]
+    cli.post()
+    task_id, token = cli.claim()
+    cli.json("requeue", task_id)
+    assert cli.main("submit", task_id, "--token", token, "--done", "too late")[0] == 5
+    assert cli.json("status")["rejected"]["count"] == 1
+    _, out, _ = cli.main("status")
+    assert f"rejected  1 result that came after its lease was lost; each is a file in {cli.bus}/rejected\n" in out
+    kept = next((cli.bus / "rejected").iterdir())
+    assert json.loads(kept.read_text())["result"] == "too late"
+
+
+def test_status_counts_what_was_put_aside_without_the_reasons_beside_it(cli: Cli) -> None:
+    for name in ("a.json", "b.json", "a.json.reason.json"):
+        (cli.bus / "quarantine" / name).write_text("x")
+    assert cli.json("status")["quarantine"] == {"count": 2, "path": str(cli.bus / "quarantine")}
+    _, out, _ = cli.main("status")
+    assert f"put aside 2 files that are no message; in {cli.bus}/quarantine, why: *.reason.json\n" in out
+
+
+def test_a_dead_task_whose_last_lease_only_lapsed_shows_what_went_wrong_before(cli: Cli) -> None:
+    task_id = cli.post("work", "x", "--max-attempts", "2", "--backoff", "0")
+    _, token = cli.claim()
+    cli.json("submit", task_id, "--token", token, "--failed", "no such table", "--retry-in", "0")
+    cli.claim()
+    lapse(cli)
+    cli.json("sweep")
+    (dead,) = cli.json("status")["dead"]
+    assert dead["id"] == task_id
+    assert dead["why"].endswith("; before that: no such table")
+    assert not dead["why"].startswith(";")
+    assert "before that: no such table" in cli.main("wait", task_id)[1]
+
+
+def test_a_dead_task_whose_leases_all_lapsed_says_so(cli: Cli) -> None:
+    cli.post("work", "x", "--max-attempts", "1")
+    cli.claim()
+    lapse(cli)
+    cli.json("sweep")
+    (dead,) = cli.json("status")["dead"]
+    assert dead["why"]
+    assert "before that" not in dead["why"]
