@@ -125,7 +125,9 @@ class Mail:
         if parent is not None:
             bidding.check_bid(parent.body, checked["type"], content, self._bus.source.now())
         seen = self.roster.all()
-        address = addresses.resolve(to or (parent.body.sender.agent if parent else to), seen, self._bus.store)
+        if not to and parent is not None:
+            to = f"@{parent.body.sender.agent}"  # Who wrote is an agent, seen or not.
+        address = addresses.resolve(to, seen, self._bus.store)
         made = self._body(address, content, checked, parent)
         made = made._replace(supersedes=old.id if old else "")
         self._check_room(address, made)
@@ -276,6 +278,17 @@ class Mail:
         ]
         made.sort(key=lambda item: (-item.body.priority, item.body.id))
         return self._counted(made)
+
+    def unacked(self) -> list[Delivery]:
+        """Return what was offered to this agent, in whichever session, and not acked: nothing changes by it."""
+        slots = [slot for box in self.inboxes for slot in self._bus.store.scan(box, State.LEASED)]
+        made = list[Delivery]()
+        for slot in slots:
+            with suppress(Conflict, CorruptRecord):
+                task = self._bus.store.get(slot.id, at=slot)
+                if task is not None:
+                    made.append(Delivery(task.body, slot.attempt, 0, task.lease.expires))
+        return made + [Delivery(item.body, item.offers, 0, item.expires) for item in self.topics.unacked()]
 
     def _offer(self, slot: Slot, path: str) -> Task | None:
         bus, now = self._bus, self._bus.source.now()

@@ -248,6 +248,17 @@ class Topics:
             mark = Mark(self._bus.source.now(), self._bus.identity.holder, SENT)
             self._write(topic, lambda cursor: cursors.ack(cursor, [message], mark), durable=False)
 
+    def unacked(self) -> list[Offer]:
+        """Return what was shown to this agent, in whichever session, and not acked."""
+        made = list[Offer]()
+        for topic, cursor in self.subscribed().items():
+            retained, lease = self._retained(topic), int(self._bus.store.policy(topic).lease_s * 1000)
+            for message, mark in sorted(cursor.offered.items()):
+                body = self._body(retained[message]) if message in retained and message not in cursor.acked else None
+                if body is not None:
+                    made.append(Offer(body, 1, mark.at + lease))
+        return made
+
     # --- acking -------------------------------------------------------------------------------
 
     def offered(self) -> list[str]:

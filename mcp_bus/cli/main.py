@@ -25,6 +25,16 @@ GROUPS: dict[str, dict[str, tuple[str, str]]] = {
         "submit": ("tasks", "finish a task, or say why not"),
         "wait": ("tasks", "wait until tasks have ended, and show their results"),
     },
+    "talk": {
+        "send": ("letters", "queue a message for an agent, a topic, everyone or the human"),
+        "inbox": ("letters", "messages that wait, for the human or an agent"),
+        "trace": ("letters", "what became of a message"),
+        "agents": ("agents", "who is there, and what they can do"),
+        "subscribe": ("topics", "read a topic, or list what is read"),
+        "unsubscribe": ("topics", "read a topic no longer"),
+        "bids": ("bidding", "who offers to do a task that was posted on a topic"),
+        "award": ("bidding", "give such a task to one of them"),
+    },
     "look": {
         "show": ("look", "one task, with its body, result and history"),
         "find": ("look", "search tasks by words, state and channel"),

@@ -1,0 +1,80 @@
+"""agents: who is there."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from mcp_bus.cli import fields
+from mcp_bus.cli.arguments import Verb
+from mcp_bus.cli.codes import OK
+from mcp_bus.cli.output import ago, one_line
+from mcp_bus.names import is_inbox
+
+if TYPE_CHECKING:
+    from mcp_bus.bus import Bus
+    from mcp_bus.cli.arguments import Call, Parser
+    from mcp_bus.presence import Seen
+
+
+def declare(parser: Parser) -> None:
+    """Declare the options of `agents`."""
+    parser.add_argument("--all", action="store_true", help="also sessions that are over")
+
+
+def agents(call: Call) -> int:
+    """List who is there, what they can do, and what they hold."""
+    with call.bus() as bus:
+        seen, now = bus.mail.roster.all(), bus.source.now()
+        held = _held(bus)
+    shown = [item for item in seen if item.is_live or call.args.all]
+    if call.out.as_json:
+        call.out.json({"agents": [_agent(item, held) for item in shown]})
+        return OK
+    if shown:
+        rows = [
+            (
+                one_line(item.presence.agent, 60), one_line(item.presence.session, 16),
+                one_line(item.presence.client, 20) or "-", "live" if item.is_live else "gone",
+                ago(item.presence.beat, now), str(held.get(item.presence.holder, 0)),
+                one_line(", ".join(item.presence.capabilities), 60) or item.why or "-",
+            )
+            for item in shown
+        ]  # fmt: skip
+        call.out.table(("AGENT", "SESSION", "CLIENT", "", "LAST SEEN", "HOLDS", "CAN DO"), rows)
+    else:
+        over = sum(not item.is_live for item in seen)
+        call.out.note(f"nobody is there{f'; {over} sessions are over (--all)' if over else ''}")
+    return OK
+
+
+def _held(bus: Bus) -> dict[str, int]:
+    from mcp_bus.model import State
+
+    made: dict[str, int] = {}
+    for channel in bus.store.channels():
+        for slot in bus.store.scan(channel, State.LEASED) if not is_inbox(channel) else ():
+            holder = slot.lease.holder if slot.lease else "-"
+            made[holder] = made.get(holder, 0) + 1
+    return made
+
+
+def _agent(item: Seen, held: dict[str, int]) -> dict[str, Any]:
+    here = item.presence
+    return {
+        "agent": here.agent,
+        "session": here.session,
+        "holder": here.holder,
+        "client": here.client or None,
+        "live": item.is_live,
+        "why_not": item.why or None,
+        "capabilities": list(here.capabilities),
+        "holds": held.get(here.holder, 0),
+        "host": here.host,
+        "pid": here.pid,
+        "pwd": here.pwd,
+        "since": fields.stamp(here.since),
+        "last_seen": fields.stamp(here.beat),
+    }
+
+
+VERBS = {"agents": Verb(declare, agents, "mcp-bus agents --all")}

@@ -1,0 +1,47 @@
+"""Who a verb about messages speaks for: an agent that was named, else the human who sits at the terminal."""
+
+from __future__ import annotations
+
+import sys
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from mcp_bus.names import HUMAN, holder
+from mcp_bus.presence import Roster
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from mcp_bus.bus import Bus
+    from mcp_bus.cli.arguments import Call
+
+# The one session that all uses of the command line by an agent count as: when it was last seen.
+SESSION = "cli"
+
+
+def of(call: Call) -> Call:
+    """Let whoever sits at a terminal speak as the human, unless an agent is named.
+
+    Programs have no terminal, and are named like their repository, as everywhere: an agent's shell must not
+    pass for its user by forgetting to say who it is.
+    """
+    is_terminal = sys.stdin is not None and sys.stdin.isatty() and sys.stdout is not None and sys.stdout.isatty()
+    if call.config["agent"] or not is_terminal:
+        return call
+    from mcp_bus.config import Config
+
+    known = call.config
+    settings = Config({**known.values, "agent": HUMAN}, {**known.origins, "agent": "terminal"}, known.cwd)
+    return call._replace(config=settings)
+
+
+@contextmanager
+def present(bus: Bus) -> Iterator[None]:
+    """Say that the agent is there while it reads: those who write to it see when that was."""
+    who = bus.identity
+    here = Roster(bus.store, who._replace(session=SESSION, holder=holder(who.agent, SESSION)), bus.source)
+    here.arrive(bus.capabilities)
+    try:
+        yield
+    finally:
+        here.leave()
