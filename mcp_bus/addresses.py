@@ -92,5 +92,5 @@ def _unknown(to: str, seen: Iterable[Seen], store: Store) -> NotFound:
     public = [name for name in store.channels() if not names.is_inbox(name)]
     known = sorted({session.presence.agent for session in seen} | {*public, *RESERVED})
     close = near(to, known)
-    hint = f"did you mean {' or '.join(map(repr, close))}?" if close else f"known: {', '.join(known[:12])}"
+    hint = f"did you mean {' or '.join(map(repr, close))}?" if close else f"known: {', '.join(map(repr, known[:12]))}"
     return NotFound(f"nobody is called {to!r}", hint=f"{hint}; '@{to}' leaves a message for an agent not yet seen")

@@ -72,6 +72,12 @@ def offer(cursor: Cursor, ids: Iterable[str], mark: Mark) -> Cursor:
     return cursor._replace(offered={**cursor.offered, **shown})
 
 
+def take_back(cursor: Cursor, ids: Iterable[str], session: str) -> Cursor:
+    """Note that messages were not shown after all; what another session was shown stays so."""
+    gone = {i for i in ids if i in cursor.offered and cursor.offered[i].session == session}
+    return cursor._replace(offered={i: mark for i, mark in cursor.offered.items() if i not in gone})
+
+
 def ack(cursor: Cursor, ids: Iterable[str], mark: Mark) -> Cursor:
     """Note that messages were read; the first to say so stays (rule T5)."""
     told = {i: mark for i in ids if i > cursor.watermark and i not in cursor.acked}

@@ -106,7 +106,7 @@ def _obstacle(bus: Bus, channels: Sequence[str], capabilities: Sequence[str]) ->
         needed.update(missing(task.body.requires, capabilities) if task else ())
     able = cut(", ".join(capabilities), 300) or "none"
     if needed:
-        return f"they need {cut(', '.join(sorted(needed)), 300)} (this worker's capabilities: {able})"
+        return f"they need {cut(', '.join(map(repr, sorted(needed))), 300)} (this worker's capabilities: {able})"
     if unread:
         return f"{unread} cannot be read: still being written, or about to be put aside"
     return "others are taking them"

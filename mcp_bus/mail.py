@@ -19,7 +19,7 @@ from mcp_bus.presence import Roster
 from mcp_bus.topics import Topics, by_topic, readers
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Collection, Iterable, Iterator, Sequence
 
     from mcp_bus.addresses import Address
     from mcp_bus.bus import Bus
@@ -363,16 +363,20 @@ class Mail:
         msg = f"{task.id!r} is being written by others all the time"
         raise Conflict(msg, hint="repeat the call")
 
-    def give_back(self, reason: str) -> int:
-        """Make what this session was offered and did not ack unread again; return how many messages that are."""
+    def give_back(self, reason: str, ids: Collection[str] | None = None) -> int:
+        """Make what this session was offered and did not ack unread again; return how many messages that are.
+
+        Args:
+            ids: which; None means all.
+        """
         count = 0
-        for task in list(self._offered.values()):
+        for task in [task for task in self._offered.values() if ids is None or task.id in ids]:
+            del self._offered[task.id]
             back = lifecycle.release(task.slot, task.body, INBOX)
             with suppress(Conflict):
                 self._bus.store.swap(task.slot, back, self._line(task.slot, Outcome.RELEASED, reason))
                 count += 1
-        self._offered.clear()
-        return count
+        return count + self.topics.give_back(ids)
 
 
 def _ended(task: Task) -> str:

@@ -18,7 +18,7 @@ from mcp_bus.model import Policy, State
 from mcp_bus.operate import TRIES
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 
     from mcp_bus.bus import Bus
     from mcp_bus.model import Body, Slot
@@ -264,6 +264,19 @@ class Topics:
     def offered(self) -> list[str]:
         """Return the ids that this session was shown and has not acked."""
         return sorted(self._shown)
+
+    def give_back(self, ids: Collection[str] | None = None) -> int:
+        """Make what this session was shown and did not ack unread again; return how many messages that are."""
+        back = {message: topic for message, (topic, _) in self._shown.items() if ids is None or message in ids}
+        for topic, those in by_topic((topic, message) for message, topic in back.items()).items():
+            self._write(
+                topic,
+                lambda cursor, those=those: cursors.take_back(cursor, those, self._bus.identity.holder),  # type: ignore[misc]  # a default in a lambda
+                durable=False,
+            )
+        for message in back:
+            del self._shown[message]
+        return len(back)
 
     def ack(self, topic: str, ids: Sequence[str]) -> set[str]:
         """Say that messages of a topic were read; return those that were not acked before.

@@ -1,160 +1,139 @@
-"""What tools answer: one compact text, the same for every client, ending in what to do next.
-
-Words of other agents stand between two lines that carry a token their author could not know, and
-with everything in them that acts on a reader made visible.
-"""
+"""What tools answer about tasks: one compact text, the same for every client, ending in what to do next."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from mcp_bus import names
+from mcp_bus.errors import BusError, Conflict, CorruptRecord
 from mcp_bus.find import Ending, short, why_empty
-from mcp_bus.model import ENDED, Outcome, State
+from mcp_bus.model import ENDED, OPEN, Outcome, State
 from mcp_bus.plain import clean, cut
+from mcp_bus.server.words import (
+    BODY,
+    MAX_ANSWER,
+    Ways,
+    before,
+    due,
+    event,
+    history,
+    line,
+    quoted,
+    room,
+    said,
+    seconds,
+    several,
+    state,
+    successor,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from mcp_bus.bus import Bus
     from mcp_bus.find import ChannelView
-    from mcp_bus.model import Attempt, Posted, Task
+    from mcp_bus.model import Posted, Task
+    from mcp_bus.presence import Seen
 
-# Every answer stays below this, in characters: clients cut or hide longer ones.
-MAX_ANSWER = 8000
-BODY = 5000
 MAX_LINES = 22
+MAX_ONLINE = 8
+# Ready tasks of a channel that are looked into, to say what they require.
+LOOKED = 5
 
 
-def quoted(text: str, mark: str, *, limit: int = BODY, offset: int = 0, more: str = "") -> str:
-    """Return untrusted text between two marked lines, one part of it if it is long."""
-    part, end = _fitting(text, offset, limit)
-    rest = f"\n({len(text) - end} more characters{more.format(end=end)})" if end < len(text) else ""
-    return f"--- text of another agent, until {mark} ---\n{part}\n--- {mark} ---{rest}"
-
-
-def _fitting(text: str, offset: int, limit: int) -> tuple[str, int]:
-    """Return what fits, made harmless, and where it ends: what stands for a character can be longer than it."""
-    part = text[offset : offset + limit]
-    shown = clean(part, multiline=True)
-    if len(shown) <= limit:
-        return shown, offset + len(part)
-    pieces, room = list[str](), limit
-    for char in part:
-        piece = clean(char, multiline=True)
-        room -= len(piece)
-        if room < 0:
-            break
-        pieces.append(piece)
-    return "".join(pieces), offset + len(pieces)
-
-
-def line(task: Task) -> str:
-    """Return a task in one line."""
-    words = [short(task.id), task.channel, _state(task)]
-    if task.body.title:
-        words.append(repr(cut(clean(task.body.title), 80)))
-    return " ".join(words)
-
-
-def _state(task: Task) -> str:
-    slot = task.slot
-    if task.state is State.LEASED and slot.lease is not None:
-        return f"leased by {slot.lease.holder} (attempt {slot.attempt})"
-    if task.state is State.DEAD and _last(task) is Outcome.BLOCKED:
-        return "blocked, waits for a person"
-    return str(task.state) + (f" after {slot.attempt} attempts" if task.state is State.DEAD else "")
-
-
-def _last(task: Task) -> Outcome | None:
-    return task.history[-1].outcome if task.history else None
-
-
-def history(task: Task, limit: int = 5) -> list[str]:
-    """Return the last lines of a task's history."""
-    return [_event(entry) for entry in task.history[-limit:]]
-
-
-def _event(entry: Attempt) -> str:
-    note = f": {cut(clean(entry.note), 200)}" if entry.note else ""
-    return f"attempt {entry.attempt} {entry.outcome} by {cut(clean(entry.by), 60)}{note}"
-
-
-def seconds(ms: int) -> str:
-    """Return a duration for people: `40 s`, `12 min`, `3 h`, `2 d`."""
-    for size, unit in ((86_400_000, "d"), (3_600_000, "h"), (60_000, "min")):
-        if ms >= 2 * size:
-            return f"{round(ms / size)} {unit}"
-    return f"{round(max(0, ms) / 1000)} s"
-
-
-def posted(bus: Bus, done: Posted) -> str:
+def posted(bus: Bus, done: Posted, ways: Ways) -> str:
     """Answer `post_task`."""
-    waiting = bus.store.count(done.channel)[State.READY]
-    text = f"{'posted' if done.created else 'already posted under that key:'} {short(done.id)} on {done.channel}"
+    text = f"posted {short(done.id)} on {done.channel}"
+    if not done.created:
+        text = f"already posted under that key: {short(done.id)} on {done.channel}{_now(bus, done.id)}"
     if done.new_channel:
-        others = [name for name in bus.store.channels() if name != done.channel]
+        others = [name for name in bus.store.channels() if name != done.channel and not names.is_inbox(name)]
         text += "\nthis made a new channel" + (f"; others: {', '.join(others[:8])}" if others else "")
-    return f'{text}; {waiting} ready there\nnext: await_results(tasks=["{short(done.id)}"])'
+    waiting = bus.store.count(done.channel)[State.READY]
+    following = ways.first(f'await_results(tasks=["{short(done.id)}"])', "go on with your own work")
+    return f"{text}; {waiting} ready there\nnext: {following}"
 
 
-def claimed(bus: Bus, task: Task, others: Sequence[Task]) -> str:
+def _now(bus: Bus, task_id: str) -> str:
+    try:
+        return f", it is {state(bus.get(task_id), bus.source.now())}"
+    except BusError:
+        return ""
+
+
+def budget(bus: Bus, task: Task) -> int:
+    """Return how many attempts a task may have."""
+    return task.slot.budget or task.body.max_attempts or bus.store.policy(task.channel).max_attempts
+
+
+def claimed(bus: Bus, task: Task, others: Sequence[Task], ways: Ways) -> str:
     """Answer `claim_next` with a task."""
     slot, body, now = task.slot, task.body, bus.source.now()
-    policy = bus.store.policy(task.channel)
-    allowed = slot.budget or body.max_attempts or policy.max_attempts
-    lines = held(bus, others)
+    lines = held(bus, others, ways)
     lines.append(
-        f"task {short(task.id)} token {task.lease.token} on {task.channel}, attempt {slot.attempt} of {allowed}, "
-        f"lease {seconds(task.lease.expires - now)}, renewed while you are connected"
+        f"task {short(task.id)} token {task.lease.token} on {task.channel}, attempt {slot.attempt} of "
+        f"{budget(bus, task)}, lease {seconds(task.lease.expires - now)}, renewed while you are connected"
     )
-    lines.append(f"from {cut(clean(body.sender.agent), 120)}, posted {seconds(now - body.created)} ago")
-    if body.type != "task":
-        lines.append(f"type {cut(clean(body.type), 60)}")
-    if body.title:
-        lines.append(f"title: {cut(clean(body.title), 200)}")
-    if body.thread or body.reply_to:
-        lines.append(f"thread {cut(clean(body.thread), 80)!r} reply to {cut(clean(body.reply_to), 80)!r}")
+    lines.append(f"from {said(body.sender.agent)}, posted {seconds(now - body.created)} ago")
+    lines += _about(task)
+    lines += before(bus, task)
     full = bus.store.get(task.id) if slot.attempt > 1 or slot.releases or slot.budget else None
-    lines += [f"before: {entry}" for entry in history(full)] if full else []
-    more = f'; get_task(task="{short(task.id)}", offset={{end}})'
-    lines.append(quoted(body.content, task.lease.token, limit=min(BODY, _room(lines)), more=more))
+    lines += [f"before: {entry}" for entry in history(full, 4)] if full else []
+    more = ways.rest(task.id)
+    lines.append(quoted(body.content, task.lease.token, limit=min(BODY, room(lines)), more=more))
     lines.append(f'next: do it, then submit_result(task="{short(task.id)}", token="{task.lease.token}", result="…")')
     return "\n".join(lines)
 
 
-def _room(lines: Sequence[str]) -> int:
-    """Return how much of others' text an answer can still take; some is kept for marks and for what comes last."""
-    return max(1000, MAX_ANSWER - 700 - sum(len(item) + 1 for item in lines))
+def _about(task: Task) -> list[str]:
+    """Return what else the sender said of a task."""
+    body = task.body
+    named = {"type": body.type if body.type != "task" else "", "title": body.title}
+    lines = [f"{name}: {said(text, 200)}" for name, text in named.items() if text]
+    if body.thread or body.reply_to:
+        lines.append(f"thread {said(body.thread, 80)} reply to {said(body.reply_to, 80)}")
+    return lines
 
 
-def held(bus: Bus, tasks: Sequence[Task]) -> list[str]:
+def held(bus: Bus, tasks: Sequence[Task], ways: Ways) -> list[str]:
     """Return a line for each task the session holds already."""
+    shows = ways.first("; get_task shows it", "")
     lines = [
         f"you already hold {short(task.id)} token {task.lease.token} on {task.channel} "
-        f"(attempt {task.slot.attempt}, lease {seconds(task.lease.expires - bus.source.now())}); get_task shows it"
+        f"(attempt {task.slot.attempt}, lease {seconds(task.lease.expires - bus.source.now())}){shows}"
         for task in tasks[:5]
     ]
     return [*lines, f"and you hold {len(tasks) - 5} more"] if len(tasks) > 5 else lines
 
 
 def empty(
-    bus: Bus, channels: Sequence[str], capabilities: Sequence[str], waited_s: float, others: Sequence[Task]
-) -> str:
+    bus: Bus, channels: Sequence[str], capabilities: Sequence[str], waited_s: float, others: Sequence[Task], ways: Ways
+) -> str:  # fmt: skip
     """Answer `claim_next` without a task: say why."""
-    lines = held(bus, others)
-    lines.append(f"empty: {why_empty(bus, channels, capabilities, others)}; waited {waited_s:.0f} s")
+    lines = held(bus, others, ways)
+    lines.append(f"empty: {clean(why_empty(bus, channels, capabilities, others))}; waited {waited_s:.0f} s")
     again = "submit what you hold first" if others else "call claim_next again to go on waiting, or stop"
     return "\n".join([*lines, f"next: {again}"])
 
 
-def awaited(endings: Sequence[Ending], mark: str, waited_s: float) -> str:
+def failed(bus: Bus, task: Task) -> str:
+    """Say what becomes of a task whose attempt failed."""
+    allowed, number = budget(bus, task), task.slot.attempt
+    if task.state is State.DEAD:
+        return f"{short(task.id)} failed for the last time: it is dead after {several(number, 'attempt')}"
+    following = f"{short(task.id)} failed; attempt {number + 1} of {allowed} is due"
+    return f"{following} {due(task, bus.source.now()) if task.state is State.SCHEDULED else 'now'}"
+
+
+def awaited(bus: Bus, endings: Sequence[Ending], mark: str, waited_s: float, ways: Ways) -> str:
     """Answer `await_results`: what ended, and who has the rest."""
     over = [item for item in endings if item.is_over]
     rest = [item for item in endings if not item.is_over]
     lines = [f"{len(over)} of {len(endings)} ended, waited {waited_s:.0f} s"]
-    room = max(200, (MAX_ANSWER - 1500) // max(1, len(over)))
+    share = max(200, (MAX_ANSWER - 1500) // max(1, len(over)))
     brief = [_brief(item) for item in (*over, *rest)]
-    full = [*(_ended(item, mark, room) for item in over), *(_open(item) for item in rest)]
+    now = bus.source.now()
+    full = [*(_ended(item, mark, share, ways, now) for item in over), *(_open(item, now) for item in rest)]
     # What is cut off would leave its text without an end mark: an ending is told whole, or briefly.
     left = MAX_ANSWER - 1000 - sum(len(item) + 1 for item in brief)
     for long, little in zip(full, brief, strict=True):
@@ -163,14 +142,13 @@ def awaited(endings: Sequence[Ending], mark: str, waited_s: float) -> str:
         left -= len(long) - len(little) if fits else 0
     text = "\n".join(lines)
     if rest:
-        names = ", ".join(f'"{short(item.task.id if item.task else item.asked)}"' for item in rest)
-        return f"{text}\nnext: await_results(tasks=[{names}]) for the rest"
-    stuck = [item for item in over if item.task and item.task.state is State.DEAD]
-    if stuck and stuck[0].task:
-        return (
-            f'{text}\nnext: control_task(task="{short(stuck[0].task.id)}", action="retry", note or body) or "discard"'
-        )
-    return f"{text}\nnext: use the results"
+        tasks = ", ".join(f'"{short(item.task.id if item.task else item.asked)}"' for item in rest)
+        return f"{text}\nnext: await_results(tasks=[{tasks}]) for the rest"
+    stuck = [item.task for item in over if item.task and item.task.state is State.DEAD]
+    if not stuck:
+        return f"{text}\nnext: use the results"
+    retry = f'control_task(task="{short(stuck[0].id)}", action="retry", note or body) or "discard"'
+    return f"{text}\nnext: {ways.first(retry, 'a person decides about what is dead or blocked')}"
 
 
 def _brief(item: Ending) -> str:
@@ -179,83 +157,158 @@ def _brief(item: Ending) -> str:
     return f"{short(item.task.id)} {item.task.state}; get_task shows it"
 
 
-def _ended(item: Ending, mark: str, room: int) -> str:
-    if item.task is None:
-        return f"{clean(item.asked)}: {clean(item.error)}"
+def _head(item: Ending, task: Task, now: int) -> str:
+    """Return the task that has the last word, and of which one."""
+    asked = f"{short(item.asked)} was edited, lives on as " if item.asked != task.id else ""
+    return asked + line(task, now)
+
+
+def _ended(item: Ending, mark: str, share: int, ways: Ways, now: int) -> str:
     task = item.task
-    head = line(task)
-    if task.result is not None:
-        who = f"{head}, {cut(clean(task.result.status), 40)} by {cut(clean(task.result.sender.agent), 80)}"
-        more = f'; get_task(task="{short(task.id)}")'
-        return f"{who}\n{quoted(task.result.content, mark, limit=room, more=more)}"
-    return "\n".join([head, *history(task, 2)])
+    if task is None:
+        return f"{short(item.asked)}: {cut(clean(item.error), 300)}"
+    head = _head(item, task, now)
+    if task.result is None:
+        return "\n".join([head, *history(task, 2)])
+    return f"{head}, {_outcome(task)}\n{quoted(task.result.content, mark, limit=share, more=ways.rest(task.id))}"
 
 
-def _open(item: Ending) -> str:
-    if item.task is None:
-        return f"{clean(item.asked)}: {clean(item.error)}"
-    progress = [entry for entry in item.task.history if entry.outcome is Outcome.PROGRESS]
-    note = f"; progress: {cut(clean(progress[-1].note), 120)}" if progress else ""
-    return f"{line(item.task)}{note}"
+def _outcome(task: Task) -> str:
+    """Say how a result calls itself, and whose it is."""
+    result = task.result
+    assert result is not None
+    status = result.status if result.status in ("success", "error") else said(result.status, 40)
+    error = f", error {said(result.error, 200)}" if result.error else ""
+    return f"{status} by {said(result.sender.agent, 80)}{error}"
 
 
-def shown(bus: Bus, task: Task, mark: str, offset: int) -> str:
+def _open(item: Ending, now: int) -> str:
+    task = item.task
+    if task is None:
+        return f"{short(item.asked)}: {cut(clean(item.error), 300)}"
+    progress = [entry for entry in task.history if entry.outcome is Outcome.PROGRESS]
+    told = [entry for entry in task.history if entry.outcome is not Outcome.PROGRESS]
+    note = ""
+    if task.state is State.LEASED:
+        note = f"; progress: {said(progress[-1].note)}" if progress else ""
+    elif told:
+        note = f"; {event(told[-1])}"
+    return f"{_head(item, task, now)}{note}"
+
+
+def shown(bus: Bus, task: Task, mark: str, offset: int, ways: Ways) -> str:
     """Answer `get_task`."""
-    body, slot = task.body, task.slot
-    lines = [line(task), f"id {task.id}, priority {slot.priority}, attempts {slot.attempt}"]
-    lines.append(f"from {cut(clean(body.sender.agent), 120)}, posted {seconds(bus.source.now() - body.created)} ago")
+    body, slot, now = task.body, task.slot, bus.source.now()
+    lines = [line(task, now), f"id {task.id}, priority {slot.priority}, attempts {slot.attempt}"]
+    lines.append(f"from {said(body.sender.agent)}, posted {seconds(now - body.created)} ago")
     # What was cancelled or taken away is not held, whatever the session remembers.
-    is_mine = task.state is State.LEASED and any(held.ticket == task.ticket for held in bus.held())
+    is_mine = task.state is State.LEASED and any(claim.ticket == task.ticket for claim in bus.held())
     if is_mine:
         lines.append(f"you hold it: token {task.lease.token}")
     if body.requires:
-        lines.append(f"requires {cut(', '.join(clean(word) for word in body.requires), 500)}")
-    if body.retry_of:
+        lines.append(f"requires {said(', '.join(body.requires), 500)}")
+    if names.TASK_ID.match(body.retry_of):
         lines.append(f"replaces {short(body.retry_of)}")
-    lines += history(task, 8)
-    room = _room(lines)
-    wanted = len(task.result.content) if task.result is not None and not offset else 0
-    more = f'; get_task(task="{short(task.id)}", offset={{end}})'
-    text = body.content + (f"\n\n=== result {mark} ===\n{task.result.content}" if task.result and offset else "")
-    lines.append(quoted(text, mark, limit=room - min(wanted, room // 2), offset=offset, more=more))
-    if task.result is not None and not offset:
-        lines.append(f"result, {cut(clean(task.result.status), 40)} by {cut(clean(task.result.sender.agent), 80)}:")
-        more = f'; get_task(task="{short(task.id)}", offset={len(body.content)})'
-        lines.append(quoted(task.result.content, mark, limit=_room(lines), more=more))
-    return "\n".join([*lines, f"next: {_after(task, is_mine=is_mine)}"])
+    lines += before(bus, task)
+    lines += history(task, 6)
+    left, result = room(lines), task.result
+    wanted = len(result.content) if result is not None and not offset else 0
+    text = body.content + (f"\n\n=== result {mark} ===\n{result.content}" if result and offset else "")
+    limit = left - min(wanted, left // 2)
+    lines.append(quoted(text, mark, limit=limit, offset=offset, more=ways.rest(task.id)))
+    if result is not None and not offset:
+        lines.append(f"result, {_outcome(task)}:")
+        more = ways.first(f'; get_task(task="{short(task.id)}", offset={len(body.content)})', ways.rest(task.id))
+        lines.append(quoted(result.content, mark, limit=room(lines), more=more))
+    return "\n".join([*lines, f"next: {_after(task, ways, is_mine=is_mine)}"])
 
 
-def _after(task: Task, *, is_mine: bool) -> str:
+def _after(task: Task, ways: Ways, *, is_mine: bool) -> str:
+    following = successor(task)
+    if following:
+        return f'get_task(task="{short(following)}")'
     if is_mine:
         return "do it and submit_result"
     if task.state is State.DEAD:
-        return 'control_task action "retry" (with note or body) or "discard"'
+        wish = 'control_task action "retry" (with note or body) or "discard"'
+        return ways.first(wish, "a person decides what becomes of it")
+    if task.state is State.DONE:
+        return "nothing, it has ended"
     if task.state in ENDED:
-        return "nothing, it has ended" if task.state is State.DONE else 'control_task action "retry" brings it back'
-    return f'await_results(tasks=["{short(task.id)}"])'
+        return ways.first('control_task action "retry" brings it back', "nothing, it has ended")
+    return ways.first(f'await_results(tasks=["{short(task.id)}"])', "nothing")
 
 
-def channels(bus: Bus, views: Sequence[ChannelView]) -> str:
+def controlled(bus: Bus, task: Task, action: str, ways: Ways) -> str:
+    """Answer `control_task`."""
+    undo = '; action "undo" takes that back' if action in ("discard", "cancel") else ""
+    wish = f'await_results(tasks=["{short(task.id)}"])' if task.state in OPEN else "nothing"
+    return f"{line(task, bus.source.now())}{undo}\nnext: {ways.first(wish, 'nothing')}"
+
+
+def channels(bus: Bus, views: Sequence[ChannelView], seen: Sequence[Seen], ways: Ways) -> str:
     """Answer `list_channels`."""
-    if not views:
-        return "no channels yet; the first post_task makes one\nnext: post_task(channel, body)"
-    now, lines = bus.source.now(), []
-    for view in sorted(views, key=lambda item: -item.counts[State.READY])[:MAX_LINES]:
-        counts = ", ".join(f"{number} {state}" for state, number in view.counts.items() if number)
-        waits = f"; oldest waits {seconds(now - view.oldest)}" if view.oldest else ""
-        lines.append(f"{view.name}: {counts or 'empty'}{waits}")
+    ordered = sorted(views, key=lambda view: (view.policy.kind == "topic", -view.counts[State.READY]))
+    lines = [_channel(bus, view, ways) for view in ordered[:MAX_LINES]]
     if len(views) > MAX_LINES:
         lines.append(f"and {len(views) - MAX_LINES} more channels")
-    ready = sum(view.counts[State.READY] for view in views)
-    return "\n".join(
-        [*lines, "next: claim_next to work" if ready else "next: post_task, or claim_next to wait for work"]
-    )
+    lines += _online(bus, seen)
+    ready = sum(view.counts[State.READY] for view in views if view.policy.kind == "queue")
+    if not views:
+        lines.insert(0, "no channels yet; the first post_task makes one")
+        following = ways.first("post_task(channel, body)", "nothing")
+    elif ready:
+        following = ways.first("claim_next to work", "find_tasks shows them", "nothing")
+    else:
+        following = ways.first("post_task, or claim_next to wait for work", "post_task", "nothing")
+    return "\n".join([*lines, f"next: {following}"])
 
 
-def found(tasks: Sequence[Task], limit: int) -> str:
+def _channel(bus: Bus, view: ChannelView, ways: Ways) -> str:
+    counts = {str(state): number for state, number in view.counts.items() if number}
+    if view.policy.kind == "topic":
+        kept = several(view.counts[State.READY], "message")
+        how = ways.first(f'; read_inbox(subscribe="{view.name}") reads it', "")
+        return f"topic {view.name}: {kept}{how}"
+    told = ", ".join(f"{number} {state}" for state, number in counts.items())
+    waits = f"; oldest waits {seconds(bus.source.now() - view.oldest)}" if view.oldest else ""
+    return f"channel {view.name}: {told or 'empty'}{waits}{_needs(bus, view)}"
+
+
+def _needs(bus: Bus, view: ChannelView) -> str:
+    """Say what the next few ready tasks of a channel require."""
+    words = set[str]()
+    if view.counts[State.READY]:
+        for slot in list(bus.store.scan(view.name, State.READY, limit=LOOKED)):
+            try:
+                task = bus.store.get(slot.id, at=slot)
+            except (Conflict, CorruptRecord):
+                continue
+            words |= set(task.body.requires) if task else set()
+    return f"; some require {said(', '.join(sorted(words)), 80)}" if words else ""
+
+
+def _online(bus: Bus, seen: Sequence[Seen]) -> list[str]:
+    """Say which agents are there, and what they are able to do."""
+    able = dict[str, set[str]]()
+    for item in seen:
+        if item.is_live:
+            able.setdefault(item.presence.agent, set()).update(item.presence.capabilities)
+    if not able:
+        return []
+    told = []
+    for agent, can in list(able.items())[:MAX_ONLINE]:
+        you = " (you)" if agent == bus.identity.agent else ""
+        told.append(said(agent, 60) + you + (f" can {said(', '.join(sorted(can)), 60)}" if can else ""))
+    more = f", and {len(able) - MAX_ONLINE} more" if len(able) > MAX_ONLINE else ""
+    return [f"agents here: {', '.join(told)}{more}"]
+
+
+def found(bus: Bus, tasks: Sequence[Task], limit: int, ways: Ways) -> str:
     """Answer `find_tasks`."""
     if not tasks:
-        return "nothing found\nnext: list_channels shows what is there"
-    text = cut("\n".join(line(task) for task in tasks), MAX_ANSWER - 200)
+        return f"nothing found\nnext: {ways.first('list_channels shows what is there')}"
+    now = bus.source.now()
+    text = cut("\n".join(line(task, now) for task in tasks), MAX_ANSWER - 300)
     following = f'find_tasks(…, after="{tasks[-1].id}") for more' if len(tasks) == limit else "get_task for one of them"
     return f"{text}\nnext: {following}"

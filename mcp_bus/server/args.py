@@ -8,9 +8,12 @@ one word, data as a body), strict where a mistake would be silent (unknown names
 from __future__ import annotations
 
 import json
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 
 def _words(value: Any) -> Any:  # noqa: ANN401  whatever a model sent
@@ -87,6 +90,37 @@ class AwaitResults(Args):
     wait_s: float | None = None
 
 
+class Letter(Args):
+    """What a message may say besides the usual."""
+
+    priority: int = 0
+    ttl_s: float = 0
+    thread: str = ""
+    title: str = ""
+    key: str = ""
+
+
+class SendMessage(Args):
+    """Arguments of `send_message`."""
+
+    to: str = Field(default="", description="agent, topic or human")
+    body: Text
+    type: str = "note"
+    reply_to: str = ""
+    supersedes: str = ""
+    options: Letter = Letter()
+
+
+class ReadInbox(Args):
+    """Arguments of `read_inbox`."""
+
+    ack: bool = Field(default=False, description="all shown so far")
+    ids: Words = Field(default=[], description="ack only these")
+    wait_s: float | None = None
+    subscribe: str = Field(default="", description="topic, or topic field=value")
+    unsubscribe: str = ""
+
+
 class ListChannels(Args):
     """Arguments of `list_channels`: none."""
 
@@ -117,11 +151,17 @@ class ControlTask(Args):
     priority: int | None = None
 
 
-def schema(model: type[Args]) -> dict[str, Any]:
-    """Return a model's JSON schema as briefly as it can be said."""
+def schema(model: type[Args], only: Sequence[str] = ()) -> dict[str, Any]:
+    """Return a model's JSON schema as briefly as it can be said.
+
+    Args:
+        only: the arguments to show; all if empty.
+    """
     made = model.model_json_schema()
     shared = made.pop("$defs", {})
     slim: dict[str, Any] = _slim(made, shared)
+    if only:
+        slim["properties"] = {name: slim["properties"][name] for name in only}
     return slim
 
 

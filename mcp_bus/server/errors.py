@@ -6,10 +6,13 @@ from typing import TYPE_CHECKING
 
 from pydantic import BaseModel
 
-from mcp_bus.errors import InvalidRequest
+from mcp_bus.errors import InvalidRequest, NotFound
 from mcp_bus.plain import clean, cut
+from mcp_bus.server.words import ALL_WAYS, Ways
 
 if TYPE_CHECKING:
+    from collections.abc import Collection
+
     from pydantic import ValidationError
 
     from mcp_bus.errors import BusError
@@ -18,13 +21,16 @@ if TYPE_CHECKING:
 MAX_ERROR = 600
 
 
-def of_bus(error: BusError) -> str:
-    """Return an error of the bus as one text, with its next step."""
+def of_bus(error: BusError, ways: Ways = ALL_WAYS) -> str:
+    """Return an error of the bus as one text, with its next step: one that the session offers."""
     text = cut(clean(str(error)), MAX_ERROR)
-    return f"{text}\nnext: {cut(clean(error.hint), MAX_ERROR) or _otherwise(error)}"
+    hint = cut(clean(error.hint), MAX_ERROR)
+    return f"{text}\nnext: {ways.first(*filter(None, [hint]), _otherwise(error))}"
 
 
 def _otherwise(error: BusError) -> str:
+    if isinstance(error, NotFound):
+        return "give it as an answer showed it"
     if isinstance(error, InvalidRequest):
         return "correct that and call it again"
     return "repeat the call" if error.retryable else "ask a person to look at the bus"
@@ -60,8 +66,14 @@ def _places(model: type[BaseModel]) -> dict[str, str]:
     return made
 
 
-def unknown_tool(name: str, known: list[str]) -> str:
-    """Return that there is no such tool, with the nearest one."""
+def unknown_tool(name: str, known: list[str], all_tools: Collection[str], where: str) -> str:
+    """Return that there is no such tool, or not here, with the nearest one.
+
+    Args:
+        where: what has the tools that are `known`: a profile.
+    """
+    if name in all_tools:
+        return f"{name} is not offered {where}\nnext: use what is: {', '.join(known)}"
     nearest = _nearest(name, dict(zip(known, known, strict=True)))
     hint = f"did you mean {nearest!r}?" if nearest else "tools: " + ", ".join(known)
     return f"there is no tool {cut(clean(name), 60)!r}\nnext: {hint}"

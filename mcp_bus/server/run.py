@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import gc
 import logging
+import os
+import signal
+import sys
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
-
-from pydantic import BaseModel, ConfigDict
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -23,6 +24,8 @@ def quick_imports() -> Iterator[None]:
     The SDK declares some thousand models, most of which no connection ever meets: each is built when
     it is first used.  None of it is garbage, so that the collector need not look.
     """
+    from pydantic import BaseModel, ConfigDict  # noqa: PLC0415  a tenth of a second, in which a signal may come
+
     usual = BaseModel.model_config
     BaseModel.model_config = ConfigDict(**usual, defer_build=True)
     gc.disable()
@@ -36,6 +39,9 @@ def quick_imports() -> Iterator[None]:
 
 def main(config: Config) -> NoReturn:
     """Serve over stdin and stdout, then end the process: code 0 for any stop, with all leases given back."""
+    # Until the transport takes the signals, nothing is open yet: there is nothing to give back, and nothing to say.
+    for number in (signal.SIGINT, signal.SIGTERM) if sys.platform != "win32" else ():
+        signal.signal(number, lambda *_: os._exit(0))
     # Before the SDK does it: stderr, one line each.
     logging.basicConfig(level=config["log_level"].upper(), format="mcp-bus: %(levelname)s %(name)s: %(message)s")
     with quick_imports():

@@ -15,6 +15,7 @@ import anyio
 from mcp.shared.dispatcher import coerce_request_id
 
 from mcp_bus import config as settings
+from mcp_bus import presence
 from mcp_bus.errors import BusError, Conflict, LeaseLost, NotFound, StoreUnavailable
 from mcp_bus.model import State
 from mcp_bus.server.waker import Waker
@@ -44,6 +45,10 @@ class Session:
         self._was_open = False
         self._spoken: dict[str, float] = {}
         self._answered: dict[str | int, str] = {}
+        self._read_in: str | int | None = None
+        self._read: frozenset[str] = frozenset()
+        self._beaten = 0.0
+        self._client = ""
         self._place: tuple[int, int] | None = None
         self._ended = anyio.Event()
         self._claimed = anyio.Event()
@@ -57,19 +62,37 @@ class Session:
         Raises:
             BusError: it cannot be opened; the next call tries again.
         """
-        if self._bus is not None and self._inode() not in (None, self._place):
-            self._close()  # Another directory has its name now.
-        if self._bus is None:
-            self._bus = settings.open_from(self.config, client=client, create=not self._was_open)
+        bus = self._here()
+        if bus is None:
+            self._client = client or self._client
+            bus = self._bus = settings.open_from(self.config, client=self._client, create=not self._was_open)
             self._was_open, self._place = True, self._inode()
+            self._arrive(bus)
+        return bus
+
+    def _here(self) -> Bus | None:
+        """Return the open bus; one that its path no longer leads to is closed, and nothing more is written there."""
+        if self._bus is not None and self._inode() != self._place:
+            self._close()
         return self._bus
 
     def _inode(self) -> tuple[int, int] | None:
         try:
             about = self.config.path.stat()
-        except OSError:
+        except (FileNotFoundError, NotADirectoryError):
             return None
+        except OSError:
+            return self._place  # That it cannot be told says nothing.
         return about.st_dev, about.st_ino
+
+    def _arrive(self, bus: Bus) -> None:
+        """Say that this session is there; where that cannot be written, it can be used all the same."""
+        self._beaten = anyio.current_time()
+        try:
+            if not self.config["read_only"]:
+                bus.mail.roster.arrive(self.config["capabilities"])
+        except BusError as error:
+            logger.info("could not say that this session is there: %s", error)
 
     def dropped(self, error: BusError) -> None:
         """Close the bus after an error of the medium, so that the next call opens it anew."""
@@ -97,7 +120,7 @@ class Session:
 
     def holding(self) -> list[Task]:
         """Return what the model holds in truth: what was cancelled or taken away meanwhile is left out."""
-        bus = self._bus
+        bus = self._here()
         return [now for task in bus.held() if (now := _still(bus, task)) is not None] if bus is not None else []
 
     def claimed(self, task: Task, request_id: str | int | None) -> None:
@@ -111,22 +134,39 @@ class Session:
 
     def unclaim(self, request_id: str | int) -> None:
         """Give back what a request handed out, because its sender had given it up."""
-        task_id = self._answered.pop(coerce_request_id(request_id), None)
-        if self._bus is None or task_id is None:
+        if self._read_in == coerce_request_id(request_id):
+            self.take_back("its answer was not waited for")
+        task_id, bus = self._answered.pop(coerce_request_id(request_id), None), self._here()
+        if bus is None or task_id is None:
             return
-        for task in self._bus.held():
+        for task in bus.held():
             if task.id == task_id:
                 self.give_back(task, "its answer was not waited for")
 
     def give_back(self, task: Task, why: str) -> None:
-        """Release a task that its model never saw."""
+        """Undo the claim of a task that its model never saw."""
+        bus = self._here()
         try:
-            if self._bus is not None:
-                self._bus.release(task.ticket, why)
+            if bus is not None:
+                bus.unclaim(task.ticket, why)
         except LeaseLost:
             logger.debug("%s was given back already", task.id)
         except (Conflict, NotFound, StoreUnavailable):
             logger.warning("could not give back %s", task.id, exc_info=True)
+
+    def offered(self, messages: frozenset[str], request_id: str | int | None) -> None:
+        """Note which request messages were last shown in, in case its answer never arrives."""
+        self._read_in = None if request_id is None else coerce_request_id(request_id)
+        self._read = messages
+
+    def take_back(self, why: str) -> None:
+        """Make unread again what was shown last: nobody saw it."""
+        bus, self._read_in = self._here(), None
+        try:
+            if bus is not None:
+                bus.mail.give_back(why, self._read)
+        except BusError:
+            logger.warning("could not take an offer back", exc_info=True)
 
     # --- life ---------------------------------------------------------------------------------
 
@@ -144,15 +184,16 @@ class Session:
 
     def end(self) -> None:
         """Give back all leases and close the bus."""
-        bus, self._bus = self._bus, None
         self.waker.close()
+        bus, self._bus = self._here(), None
         if bus is None:
             return
-        try:
-            bus.release_all("its session ended")
-            bus.close()
-        except BusError as error:
-            logger.warning("could not give everything back: %s", error)
+        why, mail = "its session ended", bus.mail
+        for last in (lambda: bus.release_all(why), lambda: mail.give_back(why), mail.roster.leave, bus.close):
+            try:
+                last()
+            except BusError as error:
+                logger.warning("could not give everything back: %s", error)
 
     async def _renewing(self) -> None:
         while True:
@@ -164,26 +205,27 @@ class Session:
     def renew(self) -> float:
         """Renew what is due; return when to do so next, by the event loop's clock."""
         now, upcoming = anyio.current_time(), anyio.current_time() + TEND_S
-        held = self._bus.held() if self._bus is not None else []
+        bus = self._here()
+        held = bus.held() if bus is not None else []
         self._spoken = {task.id: self._spoken.get(task.id, now) for task in held}
         for task in held:
             try:
-                upcoming = min(upcoming, self._renew(task, now))
+                assert bus is not None
+                upcoming = min(upcoming, self._renew(bus, task, now))
             except (LeaseLost, NotFound) as error:
                 logger.info("lost %s: %s", task.id, error)
             except BusError:
                 logger.warning("could not renew %s", task.id, exc_info=True)
         return upcoming
 
-    def _renew(self, task: Task, now: float) -> float:
-        assert self._bus is not None
-        policy = self._bus.store.policy(task.channel)
-        left = (task.lease.expires - self._bus.source.now()) / 1000
+    def _renew(self, bus: Bus, task: Task, now: float) -> float:
+        policy = bus.store.policy(task.channel)
+        left = (task.lease.expires - bus.source.now()) / 1000
         spare = policy.lease_s * (RENEW_AT - 1) / RENEW_AT
         if left > spare:
             return now + left - spare
         if now - self._spoken.get(task.id, now) < policy.max_lease_s:
-            self._bus.renew(task.ticket)
+            bus.renew(task.ticket)
             return now + policy.lease_s - spare
         return now + max(left, 1.0)
 
@@ -194,13 +236,20 @@ class Session:
             self.tend()
 
     def tend(self) -> None:
-        """Sweep the bus, if it is open (a read-only one does not sweep)."""
+        """Sweep the bus and say that the session is there, if it is open (a read-only one does neither)."""
+        bus = self._here()
         try:
-            if self._bus is not None:
-                self._bus.tend()
+            if bus is not None:
+                bus.tend()
+                self._beat(bus)
         except BusError as error:
             logger.warning("the sweep failed: %s", error)
             self.dropped(error)
+
+    def _beat(self, bus: Bus) -> None:
+        if anyio.current_time() - self._beaten >= presence.BEAT_S:
+            self._beaten = anyio.current_time()
+            bus.mail.roster.beat()
 
 
 def _still(bus: Bus, task: Task) -> Task | None:

@@ -5,45 +5,24 @@ Descriptions are static: no name of a channel or an agent ever enters one.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 import anyio
 
 from mcp_bus import find
 from mcp_bus.errors import InvalidRequest
-from mcp_bus.model import OPEN, Ticket
-from mcp_bus.server import answers, args
+from mcp_bus.model import Ticket
+from mcp_bus.server import answers, args, letters, messaging, words
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
-    from mcp_bus.bus import Bus
-    from mcp_bus.model import PostOptions
-    from mcp_bus.server.session import Session
+    from mcp_bus.model import PostOptions, Task
+    from mcp_bus.server.call import Call
 
 # A page of `find_tasks`.
 PAGE = 20
 MAX_AWAITED = 50
-
-
-@dataclass(frozen=True, slots=True)
-class Call:
-    """One tool call: whose it is, the bus, and how to report progress to its caller."""
-
-    session: Session
-    bus: Bus
-    progress: Callable[[float, float, str], Awaitable[None]]
-    request_id: str | int | None = None
-
-    def wait_s(self, wished: float | None) -> float:
-        """Return how long to wait: the wish or the configured default, within the configured limit."""
-        config = self.session.config
-        seconds = config["wait_s"] if wished is None else wished
-        if seconds != seconds or seconds < 0:  # noqa: PLR0124  NaN
-            msg = f"wait_s is {seconds!r}"
-            raise InvalidRequest(msg, hint="give seconds, 0 for no waiting")
-        return float(min(seconds, config["max_wait_s"]))
 
 
 class Tool(NamedTuple):
@@ -57,6 +36,8 @@ class Tool(NamedTuple):
     read_only: bool = False
     destructive: bool = False
     core: bool = False
+    # What the schema shows in the profile that must be small; it takes the rest all the same.
+    brief: tuple[str, ...] = ()
 
 
 async def post_task(call: Call, given: args.PostTask) -> str:
@@ -65,12 +46,12 @@ async def post_task(call: Call, given: args.PostTask) -> str:
     named = {name: getattr(given.options, name) for name in given.options.model_fields_set}
     options: dict[str, Any] = named | {"title": given.title, "requires": given.requires, "key": given.key or None}
     done = call.bus.post(given.channel, given.body, **cast("PostOptions", options))
-    return answers.posted(call.bus, done)
+    return answers.posted(call.bus, done, call.ways)
 
 
 async def claim_next(call: Call, given: args.ClaimNext) -> str:
     """Claim the next task, waiting for one."""
-    bus, config = call.bus, call.session.config
+    config = call.session.config
     channels = given.channels or list(config["channels"])
     capabilities = given.capabilities or config["capabilities"]
     start, wait_s = anyio.current_time(), call.wait_s(given.wait_s)
@@ -78,26 +59,32 @@ async def claim_next(call: Call, given: args.ClaimNext) -> str:
     async def progress(waited: float) -> None:
         await call.progress(waited, wait_s, "waiting for a task")
 
+    def look() -> Task | None:
+        return call.session.bus().claim(channels, capabilities=capabilities)
+
     task = await call.session.waker.wait_for(
-        bus, lambda: bus.claim(channels, capabilities=capabilities), channels=channels, wait_s=wait_s, progress=progress
+        call.session.bus, look, channels=channels, wait_s=wait_s, progress=progress
     )
     if task is None:
         waited_s = anyio.current_time() - start
-        return answers.empty(bus, channels, capabilities, waited_s, call.session.holding())
+        return answers.empty(
+            call.session.bus(), channels, capabilities, waited_s, call.session.holding(), call.ways
+        )  # fmt: skip
     call.session.claimed(task, call.request_id)
     try:
         await anyio.lowlevel.checkpoint()
     except anyio.get_cancelled_exc_class():
         call.session.give_back(task, "its claim was cancelled")
         raise
-    return answers.claimed(bus, task, [held for held in call.session.holding() if held.id != task.id])
+    others = [held for held in call.session.holding() if held.id != task.id]
+    return answers.claimed(call.session.bus(), task, others, call.ways)
 
 
 async def heartbeat(call: Call, given: args.Heartbeat) -> str:
     """Keep a task and report progress."""
     task = call.bus.renew(_ticket(call, given.task, given.token), progress=given.progress)
     call.session.spoke_of(task.id)
-    left = answers.seconds(task.lease.expires - call.bus.source.now())
+    left = words.seconds(task.lease.expires - call.bus.source.now())
     return f"still yours for {left}, attempt {task.slot.attempt}\nnext: go on, then submit_result"
 
 
@@ -112,16 +99,16 @@ async def submit_result(call: Call, given: args.SubmitResult) -> str:
         said = f"{short} is done{again}; its result is on disk for whoever posted it"
     elif given.status == "failed":
         task = bus.nack(ticket, given.result or "no reason given", retry_in_s=given.retry_in_s)
-        said = f"{short} failed and is {answers.line(task)}"
+        said = answers.failed(bus, task)
     elif given.status == "release":
         task = bus.release(ticket, given.result)
-        said = f"{short} was given back and is {task.state}"
+        said = f"{short} was given back and is {words.state(task, bus.source.now())}"
     else:
         if not given.result:
             msg = "a blocked task needs a question"
             raise InvalidRequest(msg, hint="say in result what a person must answer")
         bus.block(ticket, given.result)
-        said = f"{short} waits for a person, who answers with control_task retry and a note"
+        said = f"{short} is blocked: it waits for an answer, which is a retry with a note"
     return f"{said}\nnext: claim_next"
 
 
@@ -136,7 +123,8 @@ async def await_results(call: Call, given: args.AwaitResults) -> str:
 
     def look() -> bool | None:
         call.session.tend()
-        latest[:] = [find.safe_ending(bus, name) for name in names]
+        now = call.session.bus()
+        latest[:] = [find.safe_ending(now, name) for name in names]
         return True if all(item.is_over for item in latest) else None
 
     async def progress(waited: float) -> None:
@@ -144,27 +132,28 @@ async def await_results(call: Call, given: args.AwaitResults) -> str:
         await call.progress(waited, wait_s, f"{over} of {len(latest)} ended")
 
     channels = sorted({task.channel for item in (find.safe_ending(bus, name) for name in names) if (task := item.task)})
-    await call.session.waker.wait_for(bus, look, channels=channels, wait_s=wait_s, progress=progress)
-    return answers.awaited(latest, bus.source.token(6), anyio.current_time() - start)
+    await call.session.waker.wait_for(call.session.bus, look, channels=channels, wait_s=wait_s, progress=progress)
+    return answers.awaited(call.session.bus(), latest, bus.source.token(6), anyio.current_time() - start, call.ways)
 
 
 async def list_channels(call: Call, given: args.ListChannels) -> str:
     """List channels with their counts."""
     del given
-    return answers.channels(call.bus, find.channels(call.bus.store))
+    return answers.channels(call.bus, find.channels(call.bus.store), call.bus.mail.roster.all(), call.ways)
 
 
 async def get_task(call: Call, given: args.GetTask) -> str:
     """Show one task."""
     task = call.bus.get(given.task)
-    return answers.shown(call.bus, task, call.bus.source.token(6), given.offset)
+    shown = letters.traced if letters.is_message(call.bus, task) else answers.shown
+    return shown(call.bus, task, call.bus.source.token(6), given.offset, call.ways)
 
 
 async def find_tasks(call: Call, given: args.FindTasks) -> str:
     """Search tasks."""
     after = find.resolve(call.bus.store, given.after) if given.after else ""
     matching = find.tasks(call.bus, text=given.text, channel=given.channel, state=given.state, after=after, limit=PAGE)
-    return answers.found(list(matching), PAGE)
+    return answers.found(call.bus, list(matching), PAGE, call.ways)
 
 
 async def control_task(call: Call, given: args.ControlTask) -> str:
@@ -183,9 +172,7 @@ async def control_task(call: Call, given: args.ControlTask) -> str:
     else:
         verb: Callable[[str, str], Any] = getattr(bus, given.action)
         task = verb(name, note)
-    undo = '; action "undo" takes that back' if given.action in ("discard", "cancel") else ""
-    waiting = f'await_results(tasks=["{find.short(task.id)}"])' if task.state in OPEN else "nothing"
-    return f"{answers.line(task)}{undo}\nnext: {waiting}"
+    return answers.controlled(bus, task, given.action, call.ways)
 
 
 def _ticket(call: Call, task: str, token: str) -> Ticket:
@@ -195,11 +182,12 @@ def _ticket(call: Call, task: str, token: str) -> Ticket:
 TOOLS = (
     Tool(
         "post_task",
-        "Hand a task to any agent that can take it. Durable. Returns its id; read the result with await_results.",
+        "Hand a task to any agent that can take it. Durable. Returns its id.",
         args.PostTask,
         post_task,
         ("worker", "lead", "full"),
         core=True,
+        brief=("channel", "body"),
     ),
     Tool(
         "claim_next",
@@ -225,6 +213,23 @@ TOOLS = (
         submit_result,
         ("worker", "full"),
         core=True,
+        brief=("task", "token", "status", "result"),
+    ),
+    Tool(
+        "send_message",
+        "Queue a message. Queued is not read.",
+        args.SendMessage,
+        messaging.send_message,
+        ("worker", "lead", "full"),
+        brief=("to", "body", "reply_to"),
+    ),
+    Tool(
+        "read_inbox",
+        "Unread messages; they come again until acked.",
+        args.ReadInbox,
+        messaging.read_inbox,
+        ("worker", "lead", "full"),
+        brief=("ack", "wait_s"),
     ),
     Tool(
         "await_results",
@@ -255,6 +260,10 @@ TOOLS = (
         destructive=True,
     ),
 )
+
+
+# The profile whose schemas show little.
+BRIEF = "worker"
 
 
 def offered(profile: str, *, read_only: bool) -> tuple[Tool, ...]:

@@ -40,7 +40,7 @@ class Waker:
 
     async def wait_for(
         self,
-        bus: Bus,
+        bus: Callable[[], Bus],
         look: Callable[[], T | None],
         *,
         channels: Sequence[str],
@@ -50,6 +50,7 @@ class Waker:
         """Call `look` until it returns something other than None, or `wait_s` is over.
 
         Args:
+            bus: returns the bus that is open now, or raises when there is none any more.
             channels: where to listen; all channels if empty.
             progress: told the seconds waited, every few seconds.
         """
@@ -60,7 +61,7 @@ class Waker:
             # Watch before looking: what changes after the look then wakes us.
             changed, told = self._changed, self._told
             if wait_s > 0:
-                self._watch(bus, channels)
+                self._watch(bus(), channels)
             found = look()
             now = anyio.current_time()
             if found is not None or now - start >= wait_s:

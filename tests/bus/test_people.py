@@ -150,8 +150,8 @@ def test_a_misuse_is_an_invalid_request_and_changes_nothing(bus: Bus, source: Vi
 def test_who_gets_nothing_is_told_which_capability_is_missing(bus: Bus) -> None:
     bus.post("work", "x", requires=["gpu", "python"])
     said = partial(find.why_empty, bus, ["work"])
-    assert said(["python"]).startswith("1 ready, but they need gpu (this worker's capabilities: python)")
-    assert said([]).startswith("1 ready, but they need gpu, python (this worker's capabilities: none)")
+    assert said(["python"]).startswith("1 ready, but they need 'gpu' (this worker's capabilities: python)")
+    assert said([]).startswith("1 ready, but they need 'gpu', 'python' (this worker's capabilities: none)")
 
 
 def test_history_is_in_the_order_in_which_it_happened_though_the_clock_stands_still(

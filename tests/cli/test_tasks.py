@@ -75,7 +75,7 @@ def test_nothing_to_do_is_no_task(cli: Cli) -> None:
 def test_a_claim_without_a_task_says_why(cli: Cli) -> None:
     cli.post("work", "x", "--requires", "gpu")
     _, _, err = cli.main("claim", "work")
-    assert "1 ready, but they need gpu (this worker's capabilities: none)" in err
+    assert "1 ready, but they need 'gpu' (this worker's capabilities: none)" in err
     assert err.endswith("  next: if you are able to do it: mcp-bus claim work --capability gpu\n")
     assert cli.main("claim", "--capability", "python")[2].endswith(" claim --capability gpu,python\n")
     _, _, err = cli.main("claim", "worl")

@@ -247,3 +247,17 @@ def test_a_cursor_that_is_damaged_or_from_the_future_hides_nothing(
         assert texts(fresh) == expected, data
         if data == b"torn":
             assert not (cursor.parent / f"ann.{number}.json").exists()
+
+
+def test_what_a_session_was_shown_and_could_not_see_is_unread_again_and_the_rest_is_not(
+    ann: Bus, bob: Bus, source: VirtualSource
+) -> None:
+    bob.mail.topics.subscribe("news")
+    first = ann.mail.send("news", "1").id
+    assert texts(bob) == ["1"]
+    source.advance(1)
+    lost = [ann.mail.send("news", "2").id, ann.mail.send("bob", "3").id]
+    assert sorted(texts(bob)) == ["2", "3"]
+    assert bob.mail.give_back("its answer was lost", lost) == 2
+    assert sorted(texts(bob)) == ["2", "3"]
+    assert states(ann, first) == {"bob": "offered"}

@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from mcp_bus.notify import Hint
+from mcp_bus.server import waker
 from tests.server.support import ERAS, open_bus
 
 if TYPE_CHECKING:
@@ -37,3 +39,12 @@ def bob(place: Path) -> Iterator[Bus]:
     """Another agent on the same bus, beside every server."""
     with open_bus(place) as bus:
         yield bus
+
+
+@pytest.fixture
+def unpolled(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No slow poll: who is not told sleeps for ever."""
+    with Hint(()) as hint:
+        if hint.fileno() < 0:
+            pytest.skip("this machine has no notification; waits poll here")
+    monkeypatch.setattr(waker, "interval", lambda _: 3600.0)

@@ -17,8 +17,8 @@ from mcp.client.stdio import StdioServerParameters
 from mcp.shared.exceptions import MCPError
 
 from mcp_bus import config, plain
-from mcp_bus.server.answers import MAX_ANSWER
 from mcp_bus.server.app import build
+from mcp_bus.server.words import MAX_ANSWER
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable

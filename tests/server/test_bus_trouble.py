@@ -17,7 +17,7 @@ import mcp_bus.stores.file
 from mcp_bus.model import State
 from mcp_bus.stores import layout
 from mcp_bus.stores.fsops import Fs
-from tests.server.support import WAIT_S, Desk, desk, open_bus, process, serving, snapshot, tasks
+from tests.server.support import WAIT_S, Desk, desk, open_bus, process, serving, settings, snapshot, tasks
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -101,6 +101,50 @@ async def test_a_bus_that_was_made_anew_is_used_at_the_next_call(place: Path, er
             assert tasks(bob)[task].state is State.DONE
     if how == "moved":
         assert not list((place / "aside").glob("channels/new"))
+
+
+async def test_nothing_is_written_to_a_bus_that_was_moved_away(place: Path, era: str) -> None:
+    """Neither by a call, nor by one that waits, nor at the end of the session."""
+    async with desk(place, era) as ann, anyio.create_task_group() as group:
+        await ann.post("quick")
+        claim = await ann.claim()
+        await ann.call("send_message", to="@bob", body="x")
+
+        async def wait() -> None:
+            text = await ann.refused("claim_next", wait_s=20)
+            assert "no bus" in text or "not a bus" in text
+
+        group.start_soon(wait)
+        await ann.call("list_channels")
+        (place / "bus").rename(place / "aside")
+        before = [(path, path.lstat().st_mtime_ns) for path in sorted((place / "aside").rglob("*"))]
+        for _ in range(2):
+            for tool, arguments in {**WRITES, **READS, "send_message": {"to": "@bob", "body": "y"}}.items():
+                text = await ann.refused(tool, **of(claim, arguments))
+                assert "no bus" in text or "not a bus" in text, (tool, text)
+                assert "next: run `mcp-bus init`" in text
+    assert [(path, path.lstat().st_mtime_ns) for path in sorted((place / "aside").rglob("*"))] == before
+    assert not (place / "bus").exists()
+
+
+@pytest.mark.parametrize("work", ["renew", "tend", "end"])
+async def test_the_background_writes_nothing_to_a_bus_that_was_moved_away(
+    place: Path, monkeypatch: pytest.MonkeyPatch, work: str
+) -> None:
+    from mcp_bus import presence
+    from mcp_bus.server import session
+
+    monkeypatch.setattr(presence, "BEAT_S", 0.0)
+    ann = session.Session(settings(place))
+    bus = ann.bus()
+    bus.post("review", "x")
+    # Shorter than the channel's, so that it is due at once.
+    assert bus.claim(lease_s=60) is not None
+    (place / "bus").rename(place / "aside")
+    before = [(path, path.lstat().st_mtime_ns) for path in sorted((place / "aside").rglob("*"))]
+    getattr(ann, work)()
+    assert [(path, path.lstat().st_mtime_ns) for path in sorted((place / "aside").rglob("*"))] == before
+    ann.end()
 
 
 async def test_a_wait_ends_with_an_error_when_the_bus_is_deleted(place: Path, era: str) -> None:

@@ -83,7 +83,7 @@ BAD = {
     "a capability list without end": Bad("claim_next", {"capabilities": ["x"] * 33}, "capabilities is not a list"),
     "a wait below zero": Bad("claim_next", {"wait_s": -1}, "wait_s is -1", "0 for no waiting"),
     # Ids.
-    "an unknown id": Bad("get_task", {"task": "ffffffff"}, "there is no task 'ffffffff'", "find_tasks"),
+    "an unknown id": Bad("get_task", {"task": "ffffffff"}, "there is no task 'ffffffff'", "search for it"),
     "an unknown id in full": Bad("get_task", {"task": "req_" + "0" * 32}, "there is no task 'req_000"),
     "an id that is too short": Bad("get_task", {"task": "abc"}, "too short", "at least 4"),
     "an empty id": Bad("get_task", {"task": ""}, "is not a task id"),
@@ -100,12 +100,14 @@ BAD = {
     "a page after an unknown task": Bad("find_tasks", {"after": "ffffffff"}, "there is no task"),
     "a state nobody knows": Bad("find_tasks", {"state": "open"}, "'open' is not a state", "states: "),
     # Tokens.
-    "a stale token": Bad("submit_result", {**T, "token": "abcdef012345"}, "no longer holds", "claim_next"),
-    "a stale token in a heartbeat": Bad("heartbeat", {**T, "token": "abcdef012345"}, "no longer holds"),
+    "a stale token": Bad(
+        "submit_result", {**T, "token": "abcdef012345"}, "is not the token of any claim", "check the token"
+    ),
+    "a stale token in a heartbeat": Bad("heartbeat", {**T, "token": "abcdef012345"}, "is not the token of any claim"),
     "a malformed token": Bad("submit_result", {**T, "token": "../x"}, "'../x' is not a lease token"),
     "an empty token": Bad("heartbeat", {**T, "token": ""}, "is not a lease token", "that the claim returned"),
     "a release with a stale token": Bad(
-        "submit_result", {**T, "token": "abcdef", "status": "release"}, "no longer holds"
+        "submit_result", {**T, "token": "abcdef", "status": "release"}, "is not the token of any claim"
     ),
     "a block without a question": Bad("submit_result", {**T, "status": "blocked"}, "needs a question"),
     # What the task's state does not allow.

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import shutil
 import signal
+import subprocess
+import sys
 from typing import TYPE_CHECKING
 
 import anyio
@@ -11,7 +13,7 @@ import pytest
 
 from mcp_bus.model import State
 from tests.server.raw import running, ticket
-from tests.server.support import ERAS, claim_in, desk, found, open_bus, tasks, until
+from tests.server.support import ERAS, WAIT_S, claim_in, command, desk, environment, found, open_bus, tasks, until
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -79,7 +81,7 @@ async def test_a_heartbeat_tells_of_a_cancellation_and_of_a_loss_in_words(place:
         bob.cancel(task)
         text = await ann.refused("heartbeat", **first.mine)
         assert "'ann' no longer holds" in text
-        assert text.endswith("it is cancelled\nnext: it was cancelled: stop working on it and call claim_next")
+        assert text.endswith("it is cancelled\nnext: it was cancelled: stop working on it, and claim the next task")
         bob.undo(task)
         second = await ann.claim()
         bob.requeue(task)
@@ -88,7 +90,7 @@ async def test_a_heartbeat_tells_of_a_cancellation_and_of_a_loss_in_words(place:
         for tool in ("heartbeat", "submit_result"):
             text = await ann.refused(tool, **second.mine)
             assert f"it is leased by '{taken.lease.holder}', attempt {taken.slot.attempt}" in text
-            assert text.endswith("next: drop this result and call claim_next")
+            assert text.endswith("next: stop working on it, and claim the next task")
         assert bob.ack(taken, "bob's").content == "bob's"
 
 
@@ -156,7 +158,7 @@ def test_a_killed_server_loses_its_task_when_the_lease_lapses(place: Path) -> No
         with running(place, "auto", agent="eve") as server:
             text = server.call("claim_next", wait_s=10)
     assert claim_in(text)[::2] == (task, 2)
-    assert "before: attempt 1 lapsed by eve: the lease of ann~" in text
+    assert 'before: attempt 1 lapsed by "eve": "the lease of ann~' in text
 
 
 # Ends
@@ -211,6 +213,25 @@ def test_a_process_that_is_told_to_go_frees_its_tasks_and_exits_with_0(
         assert server.ends() == 0
         assert tasks(bob)[task].slot[2:5] == (State.READY, 0, 0)
         assert "Traceback" not in server.errors.read_text()
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_while_a_server_starts_ends_it_without_a_word(place: Path, number: signal.Signals) -> None:
+    """It comes while the server's modules are imported, at each of many moments."""
+    code = (
+        "import os, sys; from mcp_bus.cli import main, serve; count, at = [0], int(sys.argv.pop(1))\n"
+        "class Finder:\n"
+        "    def find_spec(self, name, path, target=None):\n"
+        "        count[0] += name.startswith(('mcp.', 'mcp_bus.server.', 'anyio.'))\n"
+        f"        if count[0] == at: count[0] += 1; os.kill(os.getpid(), {int(number)})\n"
+        "sys.meta_path.insert(0, Finder()); main.run()"
+    )
+    for at in (2, 5, 12, 40):
+        argv = [sys.executable, "-c", code, str(at), *command(place)[3:]]
+        done = subprocess.run(argv, input=b"", capture_output=True, env=environment(place), timeout=WAIT_S, check=False)
+        assert (done.returncode, done.stdout) == (0, b""), (at, done)
+        assert b"Traceback" not in done.stderr
+    assert not (place / "bus").exists()
 
 
 def test_a_task_posted_while_a_server_goes_is_not_lost(place: Path) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from mcp_bus.server.app import INSTRUCTIONS
+from mcp_bus.server.app import instructions
 from mcp_bus.server.tools import TOOLS
 from tests.server.support import Desk, desk, open_bus, process, serving
 
@@ -20,11 +20,17 @@ SNAPSHOT = Path(__file__).with_name("tools.snapshot.json")
 RENEW = "MCP_BUS_RENEW_SNAPSHOT"
 PROFILES = {
     "full": [tool.name for tool in TOOLS],
-    "lead": ["post_task", "await_results", "list_channels", "get_task", "find_tasks", "control_task"],
-    "worker": ["post_task", "claim_next", "heartbeat", "submit_result", "list_channels"],
+    "lead": [
+        *("post_task", "send_message", "read_inbox", "await_results", "list_channels"),
+        *("get_task", "find_tasks", "control_task"),
+    ],
+    "worker": [
+        *("post_task", "claim_next", "heartbeat", "submit_result", "send_message", "read_inbox", "list_channels"),
+    ],
 }
 BUDGETS = {"full": 5500, "lead": 5500, "worker": 2200}
 READS = {"await_results", "list_channels", "get_task", "find_tasks"}
+TOOL = re.compile("|".join(tool.name for tool in TOOLS))
 CORE = {"post_task", "claim_next", "submit_result"}
 
 
@@ -67,7 +73,9 @@ async def test_a_profile_offers_its_tools_within_its_bytes(place: Path, era: str
 async def test_read_only_offers_only_what_changes_nothing(place: Path, era: str, profile: str, names: set[str]) -> None:
     async with desk(place, era, profile=profile, read_only=True) as ann:
         assert set(await listed(ann)) == names
-        assert "there is no tool 'post_task'" in await ann.refused("post_task", channel="x", body="y")
+        text = await ann.refused("post_task", channel="x", body="y")
+        assert text.startswith("post_task is not offered to readers\nnext: use what is: ")
+        assert names >= set(TOOL.findall(text.partition("next: ")[2]))
 
 
 async def test_every_tool_is_named_described_and_closed_within_limits(place: Path, era: str) -> None:
@@ -111,14 +119,21 @@ async def test_the_annotations_say_what_a_tool_does(place: Path, era: str) -> No
         assert (tool.get("_meta") == {"anthropic/alwaysLoad": True}) == (name in CORE), name
 
 
-async def test_the_instructions_are_short_and_tell_the_loop(place: Path, era: str) -> None:
-    async with desk(place, era) as ann:
-        text = ann.client.instructions
+@pytest.mark.parametrize("read_only", [False, True])
+@pytest.mark.parametrize("profile", PROFILES)
+async def test_the_instructions_are_short_and_tell_of_what_is_offered(
+    place: Path, era: str, profile: str, *, read_only: bool
+) -> None:
+    async with desk(place, era, profile=profile, read_only=read_only) as ann:
+        text = ann.client.instructions or ""
         about = ann.client.server_info
+        offered = set(await listed(ann))
 
-    assert text == INSTRUCTIONS
     assert len(text) <= 600
-    assert all(word in text for word in ("claim_next", "submit_result", "post_task", "await_results", "heartbeat"))
+    told = set(TOOL.findall(text))
+    assert told <= offered
+    assert told >= offered & {"claim_next", "submit_result", "await_results", "heartbeat", "read_inbox"} or read_only
+    assert "judge it" in text
     assert about is not None
     assert (about.name, bool(about.version)) == ("mcp-bus", True)
 
@@ -142,4 +157,4 @@ async def test_a_process_of_its_own_offers_the_same(place: Path, era: str) -> No
         here = await listed(ann)
     async with serving(process(place), era) as ann:
         assert await listed(ann) == here
-        assert ann.client.instructions == INSTRUCTIONS
+        assert ann.client.instructions == instructions(list(here))

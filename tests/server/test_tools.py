@@ -20,24 +20,24 @@ pytestmark = pytest.mark.anyio
 async def story(ann: Desk) -> None:
     """Post, claim, keep, look, finish, read: the whole loop of two agents."""
     assert await ann.call("list_channels") == (
-        "no channels yet; the first post_task makes one\nnext: post_task(channel, body)"
+        'no channels yet; the first post_task makes one\nagents here: "ann" (you)\nnext: post_task(channel, body)'
     )
     text = await ann.call("post_task", channel="review", body="please\nlook", title="Look", options={"priority": 3})
     task = found(r"posted (\w{8}) on review", text)
     assert text.endswith(f'this made a new channel; 1 ready there\nnext: await_results(tasks=["{task}"])')
-    assert "review: 1 ready; oldest waits" in await ann.call("list_channels")
+    assert "channel review: 1 ready; oldest waits" in await ann.call("list_channels")
 
     claim = await ann.claim("review")
     assert (claim.task, claim.attempt) == (task, 1)
     assert BLOCK.findall(claim.text) == [(claim.token, "please\nlook")]
-    assert "\ntitle: Look\n" in claim.text
+    assert '\ntitle: "Look"\n' in claim.text
     assert claim.text.endswith(f'submit_result(task="{task}", token="{claim.token}", result="…")')
 
     assert "still yours for 5 min, attempt 1" in await ann.call("heartbeat", **claim.mine, progress="half way")
     waiting = await ann.call("await_results", tasks=[task], wait_s=0)
     assert waiting.startswith("0 of 1 ended")
-    assert "leased by ann~" in waiting
-    assert "progress: half way" in waiting
+    assert 'leased by "ann~' in waiting
+    assert 'progress: "half way"' in waiting
 
     done = await ann.call("submit_result", **claim.mine, result="fine")
     assert done == f"{task} is done; its result is on disk for whoever posted it\nnext: claim_next"
@@ -47,7 +47,7 @@ async def story(ann: Desk) -> None:
     shown = await ann.call("get_task", task=task)
     assert [text for _, text in BLOCK.findall(shown)] == ["please\nlook", "fine"]
     assert shown.endswith("next: nothing, it has ended")
-    assert f"{task} review done 'Look'" in await ann.call("find_tasks", text="LOOK please", state="done")
+    assert f'{task} review done "Look"' in await ann.call("find_tasks", text="LOOK please", state="done")
     assert (await ann.call("find_tasks", text="nowhere")).startswith("nothing found")
     assert (await ann.call("claim_next")).startswith("empty: nothing to do on any channel")
 
@@ -113,14 +113,14 @@ async def test_a_failed_attempt_is_tried_again_and_then_dead(place: Path, era: s
         task = await ann.post(options={"max_attempts": 2, "backoff_s": 0})
         first = await ann.claim()
         text = await ann.call("submit_result", **first.mine, status="failed", result="no disk")
-        assert f"{task} failed and is {task} review ready" in text
+        assert text == f"{task} failed; attempt 2 of 2 is due now\nnext: claim_next"
         second = await ann.claim()
         assert second.attempt == 2
-        assert "before: attempt 1 failed by ann: no disk" in second.text
+        assert 'before: attempt 1 failed by "ann": "no disk"' in second.text
         text = await ann.call("submit_result", **second.mine, status="failed", retry_in_s=60)
-        assert f"{task} review dead after 2 attempts" in text
+        assert text == f"{task} failed for the last time: it is dead after 2 attempts\nnext: claim_next"
         ended = await ann.call("await_results", tasks=[task])
-        assert "attempt 2 failed by ann: no reason given" in ended
+        assert 'attempt 2 failed by "ann": "no reason given"' in ended
         assert f'next: control_task(task="{task}", action="retry"' in ended
 
 
@@ -152,14 +152,67 @@ async def test_a_question_is_answered_and_the_next_worker_reads_the_answer(place
         task = await ann.post(body="delete the table?")
         claim = await ann.claim()
         text = await ann.call("submit_result", **claim.mine, status="blocked", result="which table?")
-        assert f"{task} waits for a person" in text
+        assert f"{task} is blocked: it waits for an answer, which is a retry with a note" in text
         assert f"{task} review blocked, waits for a person" in await ann.call("await_results", tasks=[task])
         assert (await ann.call("claim_next")).startswith("empty")
         text = await ann.call("control_task", task=task, action="retry", note="the one named tmp_2")
-        assert text == f'{task} review ready\nnext: await_results(tasks=["{task}"])'
+        assert text == f'{task} review ready "delete the table?"\nnext: await_results(tasks=["{task}"])'
         after = await ann.claim()
-        assert "before: attempt 1 blocked by ann: which table?" in after.text
-        assert "before: attempt 1 retried by ann: the one named tmp_2" in after.text
+        assert 'before: attempt 1 blocked by "ann": "which table?"' in after.text
+        assert 'before: attempt 1 retried by "ann": "the one named tmp_2"' in after.text
+
+
+async def test_who_gets_an_edited_task_reads_what_became_of_the_first(place: Path, era: str) -> None:
+    async with desk(place, era) as ann:
+        task = await ann.post(body="frist", options={"max_attempts": 1})
+        await ann.call("submit_result", **(await ann.claim()).mine, status="failed", result="typo")
+        await ann.call("control_task", task=task, action="retry", body="first", note="corrected")
+        claim = await ann.claim()
+        said = [
+            f"before, as {task}: attempt 1 {how}"
+            for how in ('failed by "ann": "typo"', 'retried by "ann": "corrected"')
+        ]
+        shown = await ann.call("get_task", task=claim.task)
+        for line in said:
+            assert f"\n{line}\n" in claim.text
+            assert f"\n{line}\n" in shown
+        for tool, arguments in {"get_task": {"task": task}, "find_tasks": {"text": "frist"}}.items():
+            text = await ann.call(tool, **arguments)
+            assert f'{task} review edited, lives on as {claim.task} "frist"' in text
+        assert (await ann.call("get_task", task=task)).endswith(f'next: get_task(task="{claim.task}")')
+        waiting = await ann.call("await_results", tasks=[task])
+        assert f"\n{task} was edited, lives on as {claim.task} review leased by" in waiting
+
+
+async def test_what_waits_after_a_failure_says_when_and_why(place: Path, era: str) -> None:
+    async with desk(place, era) as ann:
+        task = await ann.post(body="\n\n  first line\nsecond")
+        claim = await ann.claim()
+        text = await ann.call("submit_result", **claim.mine, status="failed", result="busy", retry_in_s=3600)
+        assert text.startswith(f"{task} failed; attempt 2 of 3 is due in 60 min\n")
+        waiting = await ann.call("await_results", tasks=[task])
+        assert f'\n{task} review scheduled, due in 60 min "first line"; attempt 1 failed by "ann": "busy"\n' in waiting
+        assert f'{task} review scheduled, due in 60 min "first line"' in await ann.call("find_tasks")
+
+
+async def test_a_list_names_a_task_without_title_by_how_it_begins_and_cuts_it(place: Path, era: str) -> None:
+    async with desk(place, era) as ann:
+        await ann.post(body="w" * 300)
+        assert f' review ready "{"w" * 79}…"\n' in await ann.call("find_tasks")
+        await ann.post("blank", body=" \n ")
+        assert " blank ready\n" in await ann.call("find_tasks", channel="blank")
+
+
+async def test_a_repeated_post_says_how_its_task_stands(place: Path, era: str) -> None:
+    async with desk(place, era) as ann:
+        post = {"channel": "review", "body": "x", "key": "k"}
+        task = await ann.post(**post)
+        again = f"already posted under that key: {task} on review, it is "
+        assert (await ann.call("post_task", **post)).startswith(f"{again}ready; 1 ready there\n")
+        claim = await ann.claim()
+        assert (await ann.call("post_task", **post)).startswith(f'{again}leased by "ann~')
+        await ann.call("submit_result", **claim.mine, result="fine")
+        assert (await ann.call("post_task", **post)).startswith(f"{again}done; 0 ready there\n")
 
 
 async def test_an_edited_retry_is_followed_by_whoever_waits(place: Path, era: str) -> None:
@@ -224,9 +277,10 @@ async def test_work_goes_to_who_can_do_it(place: Path, era: str) -> None:
     async with desk(place, era, capabilities="python") as ann, desk(place, era, agent="gus") as gus:
         task = await ann.post(requires=["gpu"])
         text = await ann.call("claim_next")
-        assert text.startswith("empty: 1 ready, but none this worker is able to do (capabilities: python)")
+        assert text.startswith("empty: 1 ready, but they need 'gpu' (this worker's capabilities: python)")
         text = await gus.call("claim_next", capabilities=["rust"])
-        assert "1 ready, but none this worker is able to do (capabilities: rust)" in text
+        assert "they need 'gpu' (this worker's capabilities: rust)" in text
+        assert 'channel review: 1 ready; oldest waits 0 s; some require "gpu"' in await gus.call("list_channels")
         assert (await gus.claim(capabilities="gpu python")).task == task
 
 
@@ -266,7 +320,7 @@ async def test_the_agents_name_is_gits_and_the_clients_unless_given(place: Path,
     async with desk(place, era, agent="") as ann:
         task = await ann.post()
         text = await ann.call("get_task", task=task)
-    name = found(r"^from (\S+),", text)
+    name = found('^from "(\\S+)",', text)
     assert name.startswith(f"local/{place.name}"[:20])
     assert name.endswith("+mcp")
 
@@ -279,5 +333,5 @@ async def test_a_claim_of_another_bus_user_is_told_apart(place: Path, era: str, 
         with open_bus(place, agent="eve") as eve:
             eve.post("review", "from eve")
         text = await ann.call("claim_next")
-        assert "from eve, posted 0 s ago" in text
+        assert 'from "eve", posted 0 s ago' in text
         assert claim_in(text).attempt == 1

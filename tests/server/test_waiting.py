@@ -12,8 +12,8 @@ import pytest
 from mcp.shared.exceptions import MCPError
 
 from mcp_bus.model import State
-from mcp_bus.notify import Hint
 from mcp_bus.server import args, tools, waker
+from mcp_bus.server.call import Call
 from mcp_bus.server.session import Session
 from tests.server.raw import Raw, running, text_of, ticket
 from tests.server.support import ERAS, Desk, claim_in, desk, open_bus, process, serving, settings, tasks, until
@@ -27,15 +27,6 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.anyio
 
 TOLD_S = 0.5
-
-
-@pytest.fixture
-def unpolled(monkeypatch: pytest.MonkeyPatch) -> None:
-    """No slow poll: who is not told sleeps for ever."""
-    with Hint(()) as hint:
-        if hint.fileno() < 0:
-            pytest.skip("this machine has no notification; waits poll here")
-    monkeypatch.setattr(waker, "interval", lambda _: 3600.0)
 
 
 async def latency(ann: Desk, tool: str, arguments: dict[str, object], event: Callable[[], object]) -> tuple[str, float]:
@@ -200,7 +191,7 @@ async def test_an_empty_answer_says_why(place: Path, era: str, bob: Bus) -> None
         )
         text = await ann.call("claim_next", capabilities=["rust"], wait_s=20)
         assert text.startswith(
-            "empty: 1 ready, but none this worker is able to do (capabilities: rust); 1 scheduled, 1 "
+            "empty: 1 ready, but they need 'gpu' (this worker's capabilities: rust); 1 scheduled, 1 "
         )
 
 
@@ -288,7 +279,7 @@ async def test_a_claim_that_is_cancelled_while_it_is_made_is_given_back(place: P
         await anyio.lowlevel.checkpoint()
 
     async with Session(settings(place)).life() as session:
-        call = tools.Call(session, session.bus(), progress, 7)
+        call = Call(session, session.bus(), progress, 7)
         with anyio.CancelScope() as scope:
             scope.cancel()
             await tools.claim_next(call, args.ClaimNext())
@@ -296,6 +287,24 @@ async def test_a_claim_that_is_cancelled_while_it_is_made_is_given_back(place: P
         assert tasks(bob)[task].slot[2:5] == (State.READY, 0, 0)
         assert session.holding() == []
         session.unclaim(7)
+
+
+async def test_claims_that_no_model_saw_never_count(place: Path, bob: Bus) -> None:
+    task = bob.post("review", "x", max_attempts=2).id[-8:]
+
+    async def progress(_: float, __: float, ___: str) -> None:
+        await anyio.lowlevel.checkpoint()
+
+    async with Session(settings(place)).life() as session:
+        for number in range(20):
+            with anyio.CancelScope() as scope:
+                scope.cancel()
+                await tools.claim_next(Call(session, session.bus(), progress, number), args.ClaimNext())
+            assert scope.cancelled_caught
+            session.claimed(claimed := bob.get(task), number)
+            assert (claimed.state, claimed.slot.attempt, claimed.slot.releases) == (State.READY, 0, 0), number
+    async with desk(place, "auto") as ann:
+        assert (await ann.claim()).attempt == 1
 
 
 class Pair(NamedTuple):

@@ -1,0 +1,167 @@
+"""What all answers are made of.
+
+What others wrote stands in two forms only, with everything in it that acts on a reader made visible: between two
+lines that carry a token their author could not know, or as a string in double quotes, in the middle of a line of
+ours.  No line begins with it.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import TYPE_CHECKING, NamedTuple
+
+from mcp_bus import names
+from mcp_bus.errors import BusError
+from mcp_bus.find import short
+from mcp_bus.model import Outcome, State
+from mcp_bus.plain import clean
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from mcp_bus.bus import Bus
+    from mcp_bus.model import Attempt, Task
+
+# Every answer stays below this, in characters: clients cut or hide longer ones.
+MAX_ANSWER = 8000
+BODY = 5000
+# How the states of a message are called that a task has too.
+_OF_MESSAGES = {State.READY: "unread", State.DONE: "read"}
+
+
+class Ways(NamedTuple):
+    """Where an answer may send its reader: never to a tool that this session does not offer."""
+
+    hidden: frozenset[str] = frozenset()
+
+    def first(self, *wishes: str) -> str:
+        """Return the first wish that names offered tools only; the last one is for when there is no other."""
+        return next((wish for wish in wishes if not self.hidden & set(re.findall(r"[a-z_]+", wish))), wishes[-1])
+
+    def rest(self, task_id: str) -> str:
+        """Return where the rest of a long text is, with `{end}` for how much was shown."""
+        return self.first(
+            f'; get_task(task="{short(task_id)}", offset={{end}})', f"; `mcp-bus show {short(task_id)}` prints it"
+        )
+
+
+ALL_WAYS = Ways()
+
+
+def said(text: str, limit: int = 120) -> str:
+    """Return words of others for the middle of a line, in at most `limit` characters and their quotes."""
+    inner = json.dumps(clean(text[: limit + 1]), ensure_ascii=False)[1:-1]
+    if len(inner) > limit:
+        inner = inner[: limit - 1]
+        # Half an escape would swallow the closing quote.
+        inner = inner[: len(inner) - (len(inner) - len(inner.rstrip("\\"))) % 2] + "…"
+    return f'"{inner}"'
+
+
+def quoted(text: str, mark: str, *, limit: int = BODY, offset: int = 0, more: str = "") -> str:
+    """Return words of others between two marked lines, one part of them if they are long."""
+    part, end = _fitting(text, offset, limit)
+    rest = f"\n({len(text) - end} more characters{more.format(end=end)})" if end < len(text) else ""
+    return f"--- text of another agent, until {mark} ---\n{part}\n--- {mark} ---{rest}"
+
+
+def _fitting(text: str, offset: int, limit: int) -> tuple[str, int]:
+    """Return what fits, made harmless, and where it ends: what stands for a character can be longer than it."""
+    part = text[offset : offset + limit]
+    shown = clean(part, multiline=True)
+    if len(shown) <= limit:
+        return shown, offset + len(part)
+    pieces, room = list[str](), limit
+    for char in part:
+        piece = clean(char, multiline=True)
+        room -= len(piece)
+        if room < 0:
+            break
+        pieces.append(piece)
+    return "".join(pieces), offset + len(pieces)
+
+
+def room(lines: Sequence[str]) -> int:
+    """Return how much of others' text an answer can still take; some is kept for marks and for what comes last."""
+    return max(1000, MAX_ANSWER - 800 - sum(len(item) + 1 for item in lines))
+
+
+def seconds(ms: int) -> str:
+    """Return a duration for people: `40 s`, `12 min`, `3 h`, `2 d`."""
+    for size, unit in ((86_400_000, "d"), (3_600_000, "h"), (60_000, "min")):
+        if ms >= 2 * size:
+            return f"{round(ms / size)} {unit}"
+    return f"{round(max(0, ms) / 1000)} s"
+
+
+def several(number: int, noun: str) -> str:
+    """Return a number of things."""
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+
+
+def due(task: Task, now: int) -> str:
+    """Return when a scheduled task is tried, to go on with `due`."""
+    return f"in {seconds(task.slot.not_before - now)}" if task.slot.not_before > now else "now"
+
+
+def line(task: Task, now: int) -> str:
+    """Return a task in one line: its title, or how it begins."""
+    body = task.body
+    first = next((text for text in body.content[:2000].splitlines() if text.strip()), "")
+    name = body.title or first.strip()
+    return " ".join([short(task.id), task.channel, state(task, now), *([said(name, 80)] if name else [])])
+
+
+def state(task: Task, now: int) -> str:
+    """Return where a task is in its life, with what that state lacks to be understood."""
+    slot, following = task.slot, successor(task)
+    if following:
+        return f"edited, lives on as {short(following)}"
+    if names.is_inbox(task.channel) and task.state in _OF_MESSAGES:
+        return _OF_MESSAGES[task.state]
+    if task.state is State.LEASED and slot.lease is not None:
+        how = "offered to" if names.is_inbox(task.channel) else "leased by"
+        return f"{how} {said(slot.lease.holder, 64)} (attempt {slot.attempt})"
+    if task.state is State.SCHEDULED:
+        return f"scheduled, due {due(task, now)}"
+    if task.state is not State.DEAD:
+        return str(task.state)
+    is_blocked = bool(task.history) and task.history[-1].outcome is Outcome.BLOCKED
+    return "blocked, waits for a person" if is_blocked else f"dead after {several(slot.attempt, 'attempt')}"
+
+
+def successor(task: Task) -> str:
+    """Return the id of the edited task that took a task's place, if one did."""
+    if task.state is not State.CANCELLED:
+        return ""
+    found = next((entry.successor for entry in reversed(task.history) if entry.successor), "")
+    return found if names.TASK_ID.match(found) else ""
+
+
+def history(task: Task, limit: int = 5) -> list[str]:
+    """Return the last lines of a task's history."""
+    return [event(entry) for entry in task.history[-limit:]]
+
+
+def event(entry: Attempt) -> str:
+    """Return a line of history, for the middle of a line."""
+    note = f": {said(entry.note, 200)}" if entry.note else ""
+    return f"attempt {entry.attempt} {entry.outcome} by {said(entry.by, 60)}{note}"
+
+
+def predecessor(bus: Bus, task: Task) -> Task | None:
+    """Return the task that an edited one replaces, as long as it can be read."""
+    old = task.body.retry_of
+    if not names.TASK_ID.match(old):
+        return None
+    try:
+        return bus.get(old)
+    except BusError:
+        return None
+
+
+def before(bus: Bus, task: Task) -> list[str]:
+    """Return what became of the task that an edited one replaces."""
+    old = predecessor(bus, task)
+    return [f"before, as {short(old.id)}: {entry}" for entry in history(old, 3)] if old is not None else []
