@@ -19,7 +19,7 @@ from mcp.shared.exceptions import MCPError
 from pydantic import ValidationError
 
 from mcp_bus.errors import BusError, InvalidRequest, NotFound
-from mcp_bus.server import args, errors, letters, resources, tools
+from mcp_bus.server import args, errors, letters, prompts, resources, tools
 from mcp_bus.server.call import Call
 from mcp_bus.server.words import Ways
 
@@ -83,6 +83,11 @@ class _App:
             on_list_resource_templates=self._list_templates,
             on_read_resource=self._read_resource,
             on_completion=self._complete,
+            on_list_prompts=self._list_prompts,
+            on_get_prompt=self._get_prompt,
+            on_subscribe_resource=self._subscribe,
+            on_unsubscribe_resource=self._unsubscribe,
+            on_subscriptions_listen=self._listen,
         )
         self.server.middleware.append(_unclaim)
 
@@ -147,14 +152,35 @@ class _App:
         content = types.TextResourceContents(uri=uri, mime_type=resources.JSON, text=text)
         return types.ReadResourceResult(contents=[content])
 
+    async def _list_prompts(self, _: Context, __: types.PaginatedRequestParams | None) -> types.ListPromptsResult:
+        return types.ListPromptsResult(prompts=prompts.listed())
+
+    async def _get_prompt(self, ctx: Context, params: types.GetPromptRequestParams) -> types.GetPromptResult:
+        try:
+            return prompts.get(ctx.lifespan_context.bus(_client(ctx)), params.name, params.arguments or {})
+        except BusError as error:
+            ctx.lifespan_context.dropped(error)
+            raise MCPError(types.INVALID_PARAMS, errors.of_bus(error, self._ways)) from None
+
+    async def _subscribe(self, ctx: Context, params: types.SubscribeRequestParams) -> types.EmptyResult:
+        return await ctx.lifespan_context.changes.subscribe(ctx, params)
+
+    async def _unsubscribe(self, ctx: Context, params: types.UnsubscribeRequestParams) -> types.EmptyResult:
+        return await ctx.lifespan_context.changes.unsubscribe(ctx, params)
+
+    async def _listen(
+        self, ctx: Context, params: types.SubscriptionsListenRequestParams
+    ) -> types.SubscriptionsListenResult:
+        return await ctx.lifespan_context.changes.listen(ctx, params)
+
     async def _complete(self, ctx: Context, params: types.CompleteRequestParams) -> types.CompleteResult:
         found: list[str] = []
-        if isinstance(params.ref, types.ResourceTemplateReference):
-            try:
-                bus = ctx.lifespan_context.bus(_client(ctx))
-                found = resources.complete(bus, params.argument.name, params.argument.value)
-            except BusError as error:
-                ctx.lifespan_context.dropped(error)
+        names = resources if isinstance(params.ref, types.ResourceTemplateReference) else prompts
+        try:
+            bus = ctx.lifespan_context.bus(_client(ctx))
+            found = names.complete(bus, params.argument.name, params.argument.value)
+        except BusError as error:
+            ctx.lifespan_context.dropped(error)
         shown = found[:MAX_COMPLETIONS]
         return types.CompleteResult(
             completion=types.Completion(values=shown, total=len(found), has_more=len(found) > len(shown))

@@ -3,45 +3,67 @@
 from __future__ import annotations
 
 import json
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote
 
 from mcp import types
 
-from mcp_bus import find, policies, wire
-from mcp_bus.errors import NotFound
+from mcp_bus import find, policies, traces, wire
+from mcp_bus.errors import Conflict, CorruptRecord, NotFound
 from mcp_bus.model import OPEN, State, Task
-from mcp_bus.names import check_channel
+from mcp_bus.names import check_channel, inbox
 from mcp_bus.plain import clean
+from mcp_bus.topics import readers
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from mcp_bus.bus import Bus
+    from mcp_bus.model import Body, Slot
+    from mcp_bus.presence import Seen
 
 CHANNELS = "bus://channels"
+AGENTS = "bus://agents"
+MINE = "bus://inbox"
 INBOX = "bus://channels/{channel}/inbox"
 TASK = "bus://tasks/{id}"
+TOPIC = "bus://topics/{topic}"
+ROLE = "bus://agents/{agent}/role"
+TRACE = "bus://messages/{id}/trace"
 MAX_LISTED = 200
+# Messages of a topic, the latest, that are shown with their text.
+MAX_SHOWN = 50
 JSON = "application/json"
+_FIXED = {
+    CHANNELS: ("channels", "every channel with its counts"),
+    AGENTS: ("agents", "who is there, and what they can do"),
+    MINE: ("inbox", "this agent's messages that were not acked; reading them here offers none"),
+}
+_TEMPLATES = {
+    INBOX: ("channel-inbox", "what waits and what is in work on a channel"),
+    TASK: ("task", "a task with its state, history and result"),
+    TOPIC: ("topic", "the latest messages of a topic, and who reads it"),
+    ROLE: ("role", "the role that is written down for an agent"),
+    TRACE: ("trace", "what became of a message"),
+}
 
 
 def fixed() -> list[types.Resource]:
     """Return the resources that have one address."""
     return [
-        types.Resource(
-            uri=CHANNELS, name="channels", title="Channels", description="every channel with its counts", mime_type=JSON
-        )
+        types.Resource(uri=uri, name=name, title=name.capitalize(), description=about, mime_type=JSON)
+        for uri, (name, about) in _FIXED.items()
     ]
 
 
 def templates() -> list[types.ResourceTemplate]:
     """Return the resources whose address has a name in it."""
-    inbox = "what waits and what is in work on a channel"
-    task = "a task with its state, history and result"
     return [
         types.ResourceTemplate(
-            uri_template=INBOX, name="inbox", title="Channel inbox", description=inbox, mime_type=JSON
-        ),
-        types.ResourceTemplate(uri_template=TASK, name="task", title="Task", description=task, mime_type=JSON),
+            uri_template=uri, name=name, title=name.capitalize().replace("-", " "), description=about, mime_type=JSON
+        )
+        for uri, (name, about) in _TEMPLATES.items()
     ]
 
 
@@ -52,17 +74,28 @@ def read(bus: Bus, uri: str) -> str:
         NotFound: it names nothing.
     """
     scheme, _, path = uri.partition("://")
-    parts = [unquote(part) for part in path.split("/")]
-    if scheme != "bus" or "" in parts:
-        parts = []
-    if parts == ["channels"]:
-        return _dump([_channel(view) for view in find.channels(bus.store)])
-    if len(parts) == 3 and parts[0] == "channels" and parts[2] == "inbox":
-        return _dump(_inbox(bus, check_channel(parts[1])))
-    if len(parts) == 2 and parts[0] == "tasks":
-        return _dump(_task(bus.get(parts[1])))
-    msg = f"there is no resource {uri[:120]!r}"
-    raise NotFound(msg, hint=f"resources: {CHANNELS}, {INBOX}, {TASK}")
+    found: object = None
+    match [unquote(part) for part in path.split("/")] if scheme == "bus" else []:
+        case ["channels"]:
+            found = [_channel(view) for view in find.channels(bus.store)]
+        case ["agents"]:
+            found = [_agent(seen) for seen in bus.mail.roster.all()]
+        case ["inbox"]:
+            found = _mine(bus)
+        case ["channels", name, "inbox"]:
+            found = _inbox(bus, check_channel(name))
+        case ["tasks", name] if name:
+            found = _task(bus.get(name))
+        case ["topics", name]:
+            found = _topic(bus, check_channel(name))
+        case ["agents", *parts, "role"] if parts:
+            found = {"agent": "/".join(parts), "role": role(bus, "/".join(parts))}
+        case ["messages", name, "trace"] if name:
+            found = _trace(bus, name)
+    if found is None:
+        msg = f"there is no resource {uri[:120]!r}"
+        raise NotFound(msg, hint=f"resources: {', '.join([*_FIXED, *_TEMPLATES])}")
+    return _dump(found)
 
 
 def _dump(value: object) -> str:
@@ -134,10 +167,106 @@ def _task(task: Task) -> dict[str, Any]:
     return made
 
 
+def _agent(seen: Seen) -> dict[str, Any]:
+    here = seen.presence
+    return {
+        "agent": here.agent,
+        "session": here.session,
+        "client": here.client,
+        "live": seen.is_live,
+        "why_not": seen.why or None,
+        "capabilities": list(here.capabilities),
+        "since": wire.stamp(here.since),
+    }
+
+
+def _message(body: Body) -> dict[str, Any]:
+    return {
+        "id": body.id,
+        "from": body.sender.agent,
+        "type": body.type,
+        "title": body.title,
+        "body": body.content,
+        "sent": wire.stamp(body.created),
+        "priority": body.priority,
+        "thread": body.thread,
+        "reply_to": body.reply_to,
+        "supersedes": body.supersedes or None,
+    }
+
+
+def _bodies(bus: Bus, slots: Iterable[Slot]) -> list[Body]:
+    found = []
+    for slot in slots:
+        with suppress(Conflict, CorruptRecord):
+            task = bus.store.get(slot.id, at=slot)
+            if task is not None:
+                found.append(task.body)
+    return found
+
+
+def _mine(bus: Bus) -> dict[str, Any]:
+    slots = [
+        slot
+        for box in bus.mail.inboxes
+        for state in (State.READY, State.LEASED)
+        for slot in bus.store.scan(box, state, limit=MAX_SHOWN)
+    ]
+    offered = {slot.id for slot in slots if slot.state is State.LEASED}
+    messages = [_message(body) | {"offered": body.id in offered} for body in _bodies(bus, slots)]
+    return {"agent": bus.identity.agent, "messages": messages, "topics": sorted(bus.mail.topics.subscribed())}
+
+
+def _topic(bus: Bus, name: str) -> dict[str, Any]:
+    if bus.store.policy(name).kind != "topic":
+        msg = f"{name!r} is a queue, not a topic"
+        raise NotFound(msg, hint=f"read {INBOX.replace('{channel}', name)}")
+    slots = sorted(bus.store.scan(name, State.READY), key=lambda slot: slot.id)
+    return {
+        "topic": name,
+        "retained": len(slots),
+        "readers": sorted(cursor.agent for cursor in readers(bus, name) if cursor.is_active),
+        "messages": [_message(body) for body in _bodies(bus, slots[-MAX_SHOWN:])],
+    }
+
+
+def role(bus: Bus, agent: str) -> str:
+    """Return the role that a person wrote down for an agent.
+
+    Raises:
+        NotFound: none is.
+    """
+    text = bus.store.records.text("agents", inbox(agent)[1:])
+    if text is None:
+        msg = f"no role is written down for {agent[:80]!r}"
+        raise NotFound(msg, hint=f"a person writes one into the bus: agents/{inbox(agent)[1:]}.md")
+    return text
+
+
+def _trace(bus: Bus, name: str) -> dict[str, Any]:
+    found = traces.trace(bus, name)
+    return {
+        "id": found.task.id,
+        "to": found.to,
+        "readers": [
+            {
+                "agent": reader.agent,
+                "state": reader.state,
+                "steps": [step._asdict() | {"at": wire.stamp(step.at)} for step in reader.steps],
+            }
+            for reader in found.readers
+        ],
+    }
+
+
 def complete(bus: Bus, name: str, value: str) -> list[str]:
-    """Return names of channels or ids of tasks that begin (ids: or end) with what was typed."""
+    """Return names of channels, topics or agents, or ids, that begin (ids: or end) with what was typed."""
     if name == "channel":
-        return [channel for channel in bus.store.channels() if channel.startswith(value)]
+        return [channel for channel in find.public(bus.store) if channel.startswith(value)]
+    if name == "topic":
+        return [topic for topic in bus.mail.topics.all() if topic.startswith(value)]
+    if name == "agent":
+        return sorted({seen.presence.agent for seen in bus.mail.roster.all() if seen.presence.agent.startswith(value)})
     if name == "id":
         return sorted((i for i in bus.store.ids() if i.startswith(value) or i.endswith(value)), reverse=True)
     return []

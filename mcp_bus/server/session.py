@@ -18,6 +18,7 @@ from mcp_bus import config as settings
 from mcp_bus import presence
 from mcp_bus.errors import BusError, Conflict, LeaseLost, NotFound, StoreUnavailable
 from mcp_bus.model import State
+from mcp_bus.server.changes import Changes
 from mcp_bus.server.waker import Waker
 
 if TYPE_CHECKING:
@@ -41,6 +42,7 @@ class Session:
         """Open nothing yet: the bus is opened at the first call, when the client's name is known."""
         self.config = config
         self.waker = Waker()
+        self.changes = Changes(self.bus)
         self._bus: Bus | None = None
         self._was_open = False
         self._spoken: dict[str, float] = {}
@@ -176,6 +178,7 @@ class Session:
         async with anyio.create_task_group() as group:
             group.start_soon(self._renewing)
             group.start_soon(self._tending)
+            group.start_soon(self.changes.tell, self.waker)
             try:
                 yield self
             finally:

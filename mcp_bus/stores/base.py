@@ -53,6 +53,10 @@ class Records(Protocol):
         """Forget a document."""
         ...
 
+    def text(self, kind: str, name: str) -> str | None:
+        """Return what a person wrote down beside the documents, or None if there is nothing that can be read."""
+        ...
+
 
 class Store(Protocol):
     """Keeps tasks, channels and records.

@@ -205,7 +205,8 @@ class FileStore:
         """See `Store.paths`."""
         root = self.tree.root / "channels"
         return [
-            root, *(root / name / part for name in channels for part in names.CHANNEL_FOLDERS if part != "attempts")
+            root, self.tree.root / "agents",
+            *(root / name / part for name in channels for part in names.CHANNEL_FOLDERS if part != "attempts"),
         ]  # fmt: skip
 
     def channels(self) -> list[str]:

@@ -45,6 +45,7 @@ class Medium:
         self.moves = 0
         self.manifest: tuple[bytes, int] = (b"", 0)
         self.records: dict[tuple[str, str], Record] = {}
+        self.texts: dict[tuple[str, str], str] = {}
 
 
 class MemoryRecords:
@@ -88,6 +89,10 @@ class MemoryRecords:
         """See `Records.remove`."""
         with self._medium.lock:
             self._medium.records.pop((kind, name), None)
+
+    def text(self, kind: str, name: str) -> str | None:
+        """See `Records.text`."""
+        return self._medium.texts.get((kind, name))
 
 
 class MemoryStore:

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from mcp_bus.stores.tree import Tree
 
 MAX_RECORD = 4 * 1024 * 1024
+MAX_TEXT = 64 * 1024
 NAME = re.compile(r"[A-Za-z0-9@][A-Za-z0-9_@+~.-]{0,127}\Z")
 _REVISION = re.compile(r"(?P<name>[A-Za-z0-9@][A-Za-z0-9_@+~.-]{0,127})\.(?P<number>[1-9][0-9]{0,14})\.json\Z")
 
@@ -108,6 +109,16 @@ class FileRecords:
         with self._tree.words():
             for number in reversed(self._revisions(kind, name)):
                 self._tree.drop(kind, _file(name, number))
+
+    def text(self, kind: str, name: str) -> str | None:
+        """See `Records.text`: the file `<name>.md`."""
+        if not NAME.match(name):
+            return None
+        with self._tree.words():
+            try:
+                return self._tree.fs.read(f"{name}.md", self._tree.fd(kind), MAX_TEXT).data.decode()
+            except (FileNotFoundError, NotADirectoryError, CorruptRecord, UnicodeDecodeError):
+                return None
 
 
 def _file(name: str, number: int) -> str:

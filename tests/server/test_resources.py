@@ -18,7 +18,9 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.anyio
 
-TEMPLATES = {"bus://channels/{channel}/inbox", "bus://tasks/{id}"}
+CHANNEL, TASK = "bus://channels/{channel}/inbox", "bus://tasks/{id}"
+TOPIC, ROLE, TRACE = "bus://topics/{topic}", "bus://agents/{agent}/role", "bus://messages/{id}/trace"
+TEMPLATES = {CHANNEL, TASK, TOPIC, ROLE, TRACE}
 
 
 async def read(ann: Desk, uri: str) -> Any:
@@ -31,7 +33,7 @@ async def read(ann: Desk, uri: str) -> Any:
 
 async def look_around(ann: Desk) -> None:
     listed = (await ann.client.list_resources()).resources
-    assert [item.uri for item in listed] == ["bus://channels"]
+    assert [item.uri for item in listed] == ["bus://channels", "bus://agents", "bus://inbox"]
     templates = (await ann.client.list_resource_templates()).resource_templates
     assert {item.uri_template for item in templates} == TEMPLATES
     about: list[types.Resource | types.ResourceTemplate] = [*listed, *templates]
@@ -93,6 +95,11 @@ UNKNOWN = {
     "a very long name": "bus://channels/" + "x" * 100_000 + "/inbox",
     "a very long id": "bus://tasks/" + "f" * 100_000,
     "a very long nothing": "bus://" + "/".join("x" * 50_000),
+    "a queue for a topic": "bus://topics/review",
+    "an agent without a role": "bus://agents/ann/role",
+    "a role that climbs": "bus://agents/..%2F..%2Fbus/role",
+    "a role of nobody": "bus://agents/role",
+    "the trace of a task": "bus://messages/ffffffff/trace",
 }
 
 
@@ -133,7 +140,7 @@ async def completed(ann: Desk, template: str, name: str, value: str) -> types.Co
 
 
 async def test_names_and_ids_are_completed(place: Path, era: str, bob: Bus) -> None:
-    inbox, task = sorted(TEMPLATES)
+    inbox, task = CHANNEL, TASK
     for channel in ("alpha", "alpine", "beta"):
         bob.create_channel(channel)
     ids = [bob.post("beta", "x").id for _ in range(120)]
@@ -151,4 +158,31 @@ async def test_names_and_ids_are_completed(place: Path, era: str, bob: Bus) -> N
             assert (await completed(ann, task, "id", value)).values == []
         assert (await completed(ann, inbox, "nonsense", "a")).values == []
         prompt = types.PromptReference(name="work")
-        assert (await ann.client.complete(prompt, {"name": "channel", "value": "a"})).completion.values == []
+        assert (await ann.client.complete(prompt, {"name": "channel", "value": "al"})).completion.values == [
+            "alpha",
+            "alpine",
+        ]
+
+
+async def test_messages_agents_topics_and_roles_are_read_and_nothing_changes_by_it(
+    place: Path, era: str, bob: Bus
+) -> None:
+    async with desk(place, era, capabilities="python") as ann:
+        await ann.call("read_inbox", subscribe="news")
+        direct = bob.mail.send("ann", "hello", title="Hi").id
+        said = bob.mail.send("news", "extra").id
+        (agent,) = await read(ann, "bus://agents")
+        assert (agent["agent"], agent["live"], agent["capabilities"]) == ("ann", True, ["python"])
+        mine = await read(ann, "bus://inbox")
+        assert mine["agent"] == "ann"
+        assert [(item["id"], item["body"], item["offered"]) for item in mine["messages"]] == [(direct, "hello", False)]
+        topic = await read(ann, "bus://topics/news")
+        assert (topic["retained"], topic["readers"]) == (1, ["ann"])
+        assert [(item["id"], item["from"], item["body"]) for item in topic["messages"]] == [(said, "bob", "extra")]
+        for message in (direct, said):
+            (reader,) = (await read(ann, f"bus://messages/{message}/trace"))["readers"]
+            assert (reader["agent"], reader["state"]) == ("ann", "queued"), "looking is not reading"
+        (place / "bus" / "agents" / "ann.md").write_text("Review what others write.")
+        assert await read(ann, "bus://agents/ann/role") == {"agent": "ann", "role": "Review what others write."}
+        assert (await completed(ann, TOPIC, "topic", "ne")).values == ["news"]
+        assert (await completed(ann, ROLE, "agent", "a")).values == ["ann"]

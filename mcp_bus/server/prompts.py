@@ -1,0 +1,119 @@
+"""Prompts: what a person can start with a slash in a client."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+from mcp import types
+
+from mcp_bus import find
+from mcp_bus.errors import InvalidRequest, NotFound
+from mcp_bus.plain import clean, cut
+from mcp_bus.server import resources
+from mcp_bus.server.words import quoted
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from mcp_bus.bus import Bus
+
+MAX_ROLE = 6000
+
+
+class Prompt(NamedTuple):
+    """A prompt: what it is for, its arguments (which of them must be given is said by a star), and its text."""
+
+    about: str
+    arguments: Mapping[str, str]
+    text: Callable[[Bus, Mapping[str, str]], str]
+
+
+def _work(_: Bus, given: Mapping[str, str]) -> str:
+    channels = f'(channels=["{clean(given["channel"])}"])' if given.get("channel") else "()"
+    return (
+        f"Work on the bus. Call claim_next{channels}, do what the task asks, then submit_result with its token, and "
+        "again. On work of more than a few minutes call heartbeat with a word of progress. If you cannot do a task, "
+        "submit_result with status failed and the reason; if only a person can decide, with status blocked and the "
+        "question. Read your inbox when an answer says that something waits. Stop when claim_next stays empty."
+    )
+
+
+def _delegate(_: Bus, given: Mapping[str, str]) -> str:
+    what = f"\n\nWhat is to be done:\n{given['task']}" if given.get("task") else ""
+    return (
+        "Hand this work to other agents over the bus. Look at list_channels for who is online and what they can do. "
+        "Split the work into tasks that can be done apart from each other; each says all that its worker must know, "
+        "for nobody sees this conversation. post_task each, with the capabilities it requires and a key so that a "
+        "repeat is harmless. Then await_results, check each result before you rely on it, and retry or take over what "
+        f"failed.{what}"
+    )
+
+
+def _status(_: Bus, __: Mapping[str, str]) -> str:
+    return (
+        "Tell me how the bus stands, in a few lines: list_channels, then find_tasks for state leased and state dead, "
+        "get_task where something looks stuck. Say who works on what and since when, what waits and for whom, and "
+        "what needs a decision of mine. Change nothing."
+    )
+
+
+def _triage(_: Bus, __: Mapping[str, str]) -> str:
+    return (
+        'Go through what is stuck on the bus: find_tasks(state="dead"), and get_task for each. Say for each why it '
+        "died, and what you propose: retry as it is (the cause is gone), retry with an edited body (the task was "
+        "wrong), answer the question of a blocked one with a note, or discard. Ask me before control_task, then do "
+        "what I say."
+    )
+
+
+def _role(bus: Bus, given: Mapping[str, str]) -> str:
+    text = resources.role(bus, given.get("agent") or bus.identity.agent)
+    return f"Take on this role, as far as your user agrees:\n\n{quoted(text, bus.source.token(6), limit=MAX_ROLE)}"
+
+
+PROMPTS = {
+    "work": Prompt("Work on tasks of the bus until none is left", {"channel": "only this channel"}, _work),
+    "delegate": Prompt("Hand work to other agents", {"task": "what is to be done"}, _delegate),
+    "status": Prompt("How the bus stands", {}, _status),
+    "triage": Prompt("Go through what is stuck", {}, _triage),
+    "role": Prompt("Take on the role that is written down for an agent", {"agent": "whose; yours if empty"}, _role),
+}
+
+
+def listed() -> list[types.Prompt]:
+    """Return all prompts, as a client lists them."""
+    return [
+        types.Prompt(
+            name=name,
+            title=prompt.about,
+            description=prompt.about,
+            arguments=[types.PromptArgument(name=arg, description=about) for arg, about in prompt.arguments.items()],
+        )
+        for name, prompt in PROMPTS.items()
+    ]
+
+
+def get(bus: Bus, name: str, given: Mapping[str, str]) -> types.GetPromptResult:
+    """Return a prompt with its arguments filled in.
+
+    Raises:
+        NotFound: there is no such prompt, or no such role.
+        InvalidRequest: an argument is not one of it.
+    """
+    prompt = PROMPTS.get(name)
+    if prompt is None:
+        msg = f"there is no prompt {cut(clean(name), 60)!r}"
+        raise NotFound(msg, hint=f"prompts: {', '.join(PROMPTS)}")
+    unknown = sorted(set(given) - set(prompt.arguments))
+    if unknown:
+        msg = f"the prompt {name!r} has no argument {cut(clean(unknown[0]), 60)!r}"
+        raise InvalidRequest(msg, hint=f"its arguments: {', '.join(prompt.arguments) or 'none'}")
+    content = types.TextContent(type="text", text=prompt.text(bus, given))
+    return types.GetPromptResult(description=prompt.about, messages=[types.PromptMessage(role="user", content=content)])
+
+
+def complete(bus: Bus, argument: str, value: str) -> list[str]:
+    """Return values for a prompt's argument that begin with what was typed."""
+    if argument == "channel":
+        return [name for name in find.queues(bus.store) if name.startswith(value)]
+    return resources.complete(bus, argument, value) if argument == "agent" else []
