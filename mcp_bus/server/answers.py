@@ -9,6 +9,7 @@ from mcp_bus.errors import BusError, Conflict, CorruptRecord
 from mcp_bus.find import Ending, short, why_empty
 from mcp_bus.model import ENDED, OPEN, Outcome, State
 from mcp_bus.plain import clean, cut
+from mcp_bus.server import calls
 from mcp_bus.server.words import (
     BODY,
     MAX_ANSWER,
@@ -43,6 +44,8 @@ LOOKED = 5
 
 def posted(bus: Bus, done: Posted, ways: Ways) -> str:
     """Answer `post_task`."""
+    if done.created and bus.store.policy(done.channel).kind == "topic":
+        return calls.opened(bus, bus.get(done.id), ways)
     text = f"posted {short(done.id)} on {done.channel}"
     if not done.created:
         text = f"already posted under that key: {short(done.id)} on {done.channel}{_now(bus, done.id)}"
@@ -133,7 +136,7 @@ def awaited(bus: Bus, endings: Sequence[Ending], mark: str, waited_s: float, way
     share = max(200, (MAX_ANSWER - 1500) // max(1, len(over)))
     brief = [_brief(item) for item in (*over, *rest)]
     now = bus.source.now()
-    full = [*(_ended(item, mark, share, ways, now) for item in over), *(_open(item, now) for item in rest)]
+    full = [*(_ended(item, mark, share, ways, now) for item in over), *(_open(bus, item, now) for item in rest)]
     # What is cut off would leave its text without an end mark: an ending is told whole, or briefly.
     left = MAX_ANSWER - 1000 - sum(len(item) + 1 for item in brief)
     for long, little in zip(full, brief, strict=True):
@@ -182,10 +185,12 @@ def _outcome(task: Task) -> str:
     return f"{status} by {said(result.sender.agent, 80)}{error}"
 
 
-def _open(item: Ending, now: int) -> str:
+def _open(bus: Bus, item: Ending, now: int) -> str:
     task = item.task
     if task is None:
         return f"{short(item.asked)}: {cut(clean(item.error), 300)}"
+    if calls.is_own(bus, task):
+        return calls.standing(bus, task)
     progress = [entry for entry in task.history if entry.outcome is Outcome.PROGRESS]
     told = [entry for entry in task.history if entry.outcome is not Outcome.PROGRESS]
     note = ""

@@ -145,7 +145,7 @@ class ControlTask(Args):
     """Arguments of `control_task`."""
 
     task: str
-    action: Literal["cancel", "retry", "requeue", "discard", "undo", "reprioritise"]
+    action: Literal["cancel", "retry", "requeue", "discard", "undo", "reprioritise", "award"]
     note: Text = Field(default="", description="reason, or answer to a blocked task")
     body: Text | None = Field(default=None, description="edited body, for retry")
     priority: int | None = None

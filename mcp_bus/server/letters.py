@@ -8,6 +8,7 @@ from mcp_bus import names, wire
 from mcp_bus.errors import BusError
 from mcp_bus.find import short
 from mcp_bus.model import State
+from mcp_bus.server import calls
 from mcp_bus.server.words import MAX_ANSWER, Ways, quoted, room, said, seconds, several
 from mcp_bus.traces import trace
 
@@ -95,7 +96,7 @@ def _head(item: Delivery, now: int) -> str:
     if item.offers > 1:
         words.append(f"offered {item.offers} times")
     title = f"\ntitle: {said(body.title, 100)}" if body.title else ""
-    return ", ".join(words) + title
+    return ", ".join(words) + title + calls.invited(body, now)
 
 
 def _type(body: Body) -> str:
@@ -139,7 +140,10 @@ def traced(bus: Bus, task: Task, mark: str, offset: int, ways: Ways) -> str:
     if body.sender.agent == bus.identity.agent:
         known = trace(bus, task.id)
         lines += _readers(known.readers, now) or ["nobody reads it yet"]
-        if any(item.state in ("queued", "offered") for item in known.readers):
+        if calls.is_own(bus, task):
+            lines += calls.listed(bus, task)
+            following.insert(0, calls.award(bus, task) or "wait for bids")
+        elif any(item.state in ("queued", "offered") for item in known.readers):
             following.insert(0, f'nothing; send_message(supersedes="{short(task.id)}", …) takes it back')
     elif task.channel in bus.mail.inboxes and task.state in (State.READY, State.LEASED):
         following.insert(0, f'read_inbox(ids=["{short(task.id)}"]) acks it')

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 import anyio
 
-from mcp_bus import find
+from mcp_bus import bidding, find
 from mcp_bus.errors import InvalidRequest
 from mcp_bus.model import Ticket
 from mcp_bus.server import answers, args, letters, messaging, words
@@ -167,6 +167,8 @@ async def control_task(call: Call, given: args.ControlTask) -> str:
         raise InvalidRequest(msg, hint="give both or neither")
     if given.action == "retry":
         task = bus.retry(name, body=given.body, note=note)
+    elif given.action == "award":
+        task = bidding.award(bus, name)
     elif given.action == "reprioritise":
         task = bus.reprioritise(name, given.priority if given.priority is not None else 0)
     else:
@@ -253,7 +255,7 @@ TOOLS = (
     Tool("find_tasks", "Search tasks.", args.FindTasks, find_tasks, ("lead", "full"), read_only=True),
     Tool(
         "control_task",
-        "Cancel, retry (also edited), requeue, discard, undo or reprioritise a task.",
+        "Cancel, retry (also edited), requeue, discard, undo or reprioritise a task; award a bid.",
         args.ControlTask,
         control_task,
         ("lead", "full"),
