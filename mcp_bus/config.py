@@ -52,6 +52,9 @@ SETTINGS: dict[str, Setting] = {
     "channels": Setting("MCP_BUS_CHANNELS", (), "channels to claim from; all if empty"),
     "durability": Setting("MCP_BUS_DURABILITY", "full", "full: fsync before acknowledging; none: survive kill -9 only"),
     "profile": Setting("MCP_BUS_PROFILE", "full", "tools to offer: worker, lead or full"),
+    "claude_channel": Setting(
+        "MCP_BUS_CLAUDE_CHANNEL", default=False, about="push to Claude Code's channels; speaks the handshake era only"
+    ),
     "read_only": Setting("MCP_BUS_READ_ONLY", default=False, about="offer no tool that changes the bus"),
     "wait_s": Setting("MCP_BUS_WAIT_S", 25.0, "how long a waiting tool waits unless told"),
     "max_wait_s": Setting("MCP_BUS_MAX_WAIT_S", 50.0, "how long a waiting tool may wait"),

@@ -251,6 +251,11 @@ class Mail:
         count, urgent = self.topics.unread()
         return Unread(len(slots) + count, sum(slot.priority > 0 for slot in slots) + urgent)
 
+    def waiting(self) -> frozenset[str]:
+        """Return the ids of what is unread, in the inbox and on topics."""
+        boxes = (slot.id for box in self.inboxes for slot in self._bus.store.scan(box, State.READY, limit=MAX_UNREAD))
+        return frozenset([*boxes, *self.topics.waiting()])
+
     def read(self, *, limit: int = 20, room: int = 6000, path: str = "library") -> list[Delivery]:
         """Offer what is unread to this session, the most urgent first.
 

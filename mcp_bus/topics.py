@@ -169,15 +169,19 @@ class Topics:
 
     def unread(self) -> tuple[int, int]:
         """Return how many messages wait on all topics, and how many of them have a priority above 0."""
-        count = urgent = 0
+        waiting = self.waiting()
+        return len(waiting), sum(slot.priority > 0 for slot in waiting.values())
+
+    def waiting(self) -> dict[str, Slot]:
+        """Return what waits on all topics, by id, as far as a listing of a moment ago tells."""
+        made: dict[str, Slot] = {}
         for topic, cursor in self.subscribed().items():
             retained = self._retained(topic, is_count=True)
-            waiting = self._waiting(topic, cursor, retained)
+            ids = self._waiting(topic, cursor, retained)
             if cursor.match:
-                waiting = [message for message in waiting[:LOOKED] if self._is_wanted(cursor, retained[message])]
-            count += len(waiting)
-            urgent += sum(retained[message].priority > 0 for message in waiting)
-        return count, urgent
+                ids = [message for message in ids[:LOOKED] if self._is_wanted(cursor, retained[message])]
+            made |= {message: retained[message] for message in ids}
+        return made
 
     def _is_wanted(self, cursor: Cursor, slot: Slot) -> bool:
         known = self._wanted.get(slot.id)

@@ -19,7 +19,7 @@ from mcp.shared.exceptions import MCPError
 from pydantic import ValidationError
 
 from mcp_bus.errors import BusError, InvalidRequest, NotFound
-from mcp_bus.server import args, errors, letters, prompts, resources, tools
+from mcp_bus.server import args, errors, letters, prompts, push, resources, tools
 from mcp_bus.server.call import Call
 from mcp_bus.server.words import Ways
 
@@ -71,7 +71,8 @@ class _App:
         self._where = "to readers" if config["read_only"] else f"in the profile {config['profile']!r}"
         self._listed = [_listed(tool, is_brief=config["profile"] == tools.BRIEF) for tool in offered]
         self._config = config
-        self.server: Server[Session] = Server(
+        made: type[Server[Session]] = push.HandshakeServer if config["claude_channel"] else Server
+        self.server: Server[Session] = made(
             "mcp-bus",
             title="MCP Bus",
             version=version("mcp-bus"),
@@ -89,7 +90,7 @@ class _App:
             on_unsubscribe_resource=self._unsubscribe,
             on_subscriptions_listen=self._listen,
         )
-        self.server.middleware.append(_unclaim)
+        self.server.middleware.append(_watched)
 
     @asynccontextmanager
     async def _lifespan(self, _: Server[Session]) -> AsyncIterator[Session]:
@@ -199,8 +200,10 @@ class _Progress:
         await self._ctx.session.report_progress(self._last, total, message)
 
 
-async def _unclaim(ctx: Context, call_next: CallNext) -> HandlerResult:
-    """Give back what was claimed for a request whose sender cancelled it after it was answered."""
+async def _watched(ctx: Context, call_next: CallNext) -> HandlerResult:
+    """Give back what was claimed for a request whose sender cancelled it after it was answered; know the client."""
+    if ctx.method == "notifications/initialized" and ctx.lifespan_context.push is not None:
+        ctx.lifespan_context.push.connected(ctx.session)
     if ctx.method == "notifications/cancelled":
         request = (ctx.params or {}).get("requestId")
         if isinstance(request, str | int):

@@ -48,8 +48,11 @@ def main(config: Config) -> NoReturn:
         from mcp.server.lowlevel import NotificationOptions  # noqa: PLC0415  this import is what is made quick
 
         from mcp_bus.server.app import build  # noqa: PLC0415  so is this
+        from mcp_bus.server.push import CAPABILITY  # noqa: PLC0415  as these
         from mcp_bus.server.stdio import leave, run_stdio  # noqa: PLC0415  and this
+    experimental = CAPABILITY if config["claude_channel"] else {}
     code = run_stdio(
-        lambda: build(config), options=lambda server: server.create_initialization_options(NotificationOptions())
+        lambda: build(config),
+        options=lambda server: server.create_initialization_options(NotificationOptions(), experimental),
     )
     leave(code)

@@ -19,6 +19,7 @@ from mcp_bus import presence
 from mcp_bus.errors import BusError, Conflict, LeaseLost, NotFound, StoreUnavailable
 from mcp_bus.model import State
 from mcp_bus.server.changes import Changes
+from mcp_bus.server.push import Push
 from mcp_bus.server.waker import Waker
 
 if TYPE_CHECKING:
@@ -43,6 +44,7 @@ class Session:
         self.config = config
         self.waker = Waker()
         self.changes = Changes(self.bus)
+        self.push = Push(self.bus) if config["claude_channel"] else None
         self._bus: Bus | None = None
         self._was_open = False
         self._spoken: dict[str, float] = {}
@@ -179,6 +181,8 @@ class Session:
             group.start_soon(self._renewing)
             group.start_soon(self._tending)
             group.start_soon(self.changes.tell, self.waker)
+            if self.push is not None:
+                group.start_soon(self.push.tell, self.waker)
             try:
                 yield self
             finally:

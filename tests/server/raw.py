@@ -58,6 +58,13 @@ class Raw:
 
     def answer(self) -> dict[str, Any]:
         """Return the next answer; notifications are passed over."""
+        return self._next(lambda value: "method" not in value)
+
+    def told(self, method: str) -> dict[str, Any]:
+        """Return the next notification of a kind; all else is passed over."""
+        return self._next(lambda value: value.get("method") == method)
+
+    def _next(self, is_wanted: Callable[[dict[str, Any]], bool]) -> dict[str, Any]:
         while True:
             parts = [self._unread]
             while b"\n" not in parts[-1]:
@@ -67,8 +74,8 @@ class Raw:
                 parts.append(chunk)
             line, _, self._unread = b"".join(parts).partition(b"\n")
             value = json.loads(line)
-            if "method" not in value:
-                assert isinstance(value, dict)
+            assert isinstance(value, dict)
+            if is_wanted(value):
                 return value
 
     def request(self, request_id: object, method: str, **params: Any) -> bytes:
