@@ -1,4 +1,4 @@
-"""The demo's script: two agents hand each other work, one is killed, nothing is lost."""
+"""The demo's script: agents hand each other work and messages, one is killed, nothing is lost."""
 
 from __future__ import annotations
 
@@ -7,9 +7,11 @@ import tempfile
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from pathlib import Path
+from subprocess import SubprocessError
 from typing import TYPE_CHECKING
 
 from mcp_bus import State, open_bus
+from mcp_bus.demo import messages
 from mcp_bus.demo.stage import Actor, DemoError, Story, Troupe, check, tree
 from mcp_bus.errors import BusError
 
@@ -18,6 +20,7 @@ if TYPE_CHECKING:
 
 # A killed worker's task comes back this soon in the demo; the default is five minutes.
 LEASE_S = 1.5
+UNLUCKY = "unlucky"
 
 
 def main(*, as_json: bool = False, keep: bool = False) -> int:
@@ -32,12 +35,12 @@ def main(*, as_json: bool = False, keep: bool = False) -> int:
         if keep:
             place = tempfile.mkdtemp(prefix="mcp-bus-demo-")
         else:
-            place = stack.enter_context(tempfile.TemporaryDirectory(prefix="mcp-bus-demo-"))
+            place = stack.enter_context(tempfile.TemporaryDirectory(prefix="mcp-bus-demo-", ignore_cleanup_errors=True))
         root = Path(place) / "bus"
         try:
             actors = stack.enter_context(Troupe())
             _play(stack.enter_context(open_bus(root, agent="demo")), root, story, actors)
-        except (DemoError, BusError, OSError) as error:
+        except (DemoError, BusError, OSError, SubprocessError) as error:
             story.failed(error)
     story.finish(bus=str(root), kept=keep)
     return 0 if story.ok else 1
@@ -52,12 +55,13 @@ def _play(bus: Bus, root: Path, story: Story, actors: Troupe) -> None:
     _kill(bus, story, actors, planner, builder)
     _poison(root, bus, story, planner, builder)
     _delay(story, planner, builder)
+    messages.play(bus, root, story, actors)
     _leave(bus, story, actors)
     _timeline(root, story)
 
 
 def _enter(root: Path, story: Story, actors: Troupe) -> tuple[Actor, Actor]:
-    cast = (("planner", "legacy"), ("builder", "modern"), ("unlucky", "modern"))
+    cast = (("planner", "legacy"), ("builder", "modern"), ("tester", "modern"), (UNLUCKY, "modern"))
     actors += [Actor(root, name, era) for name, era in cast]
     with ThreadPoolExecutor(len(actors)) as pool:
         told = list(pool.map(Actor.hello, actors))
@@ -69,7 +73,7 @@ def _enter(root: Path, story: Story, actors: Troupe) -> tuple[Actor, Actor]:
     check(len({about["server"][0] for about in told}) == len(actors), "each agent has a server of its own")
     check(told[0]["protocol"] != told[1]["protocol"], "two protocol eras meet")
     check(all(about["bytes"] <= 5500 for about in told), "the tool list is small")
-    story.step("three agents start, each with its own stdio MCP server", lines, agents=told)
+    story.step("four agents start, each with its own stdio MCP server", lines, agents=told)
     return actors[0], actors[1]
 
 
@@ -104,7 +108,7 @@ def _result_of(actor: Actor, task: str) -> str:
 
 
 def _kill(bus: Bus, story: Story, actors: Troupe, planner: Actor, builder: Actor) -> None:
-    unlucky = actors[2]
+    unlucky = actors[-1]
     task = planner.post("build", "a long job", title="long")
     first = unlucky.claim("build")
     check((first.task, first.attempt) == (task, 1), "the unlucky one works on it")
@@ -167,17 +171,38 @@ def _leave(bus: Bus, story: Story, actors: Troupe) -> None:
     planner, builder = actors[:2]
     left = planner.post("build", "nobody will do this today")
     check(builder.claim("build").task == left, "the builder took one more")
-    codes = [actor.leave() for actor in (planner, builder)]
-    check(codes == [0, 0], "agents and servers end with code 0")
+    staying = [actor for actor in actors if actor.name != UNLUCKY]
+    with ThreadPoolExecutor(len(staying)) as pool:
+        codes = list(pool.map(Actor.leave, staying))
+    check(codes == [0] * len(staying), "agents and servers end with code 0")
     task = bus.get(left)
     check((task.state, task.slot.attempt) == (State.READY, 0), "what was held came back at once, at no cost")
-    counts = {state: sum(bus.store.count(channel)[state] for channel in ("build", "review")) for state in State}
+    kinds = {name: bus.store.policy(name).kind for name in bus.store.channels()}
+    tasks, letters, shared = (
+        _count(bus, [n for n in kinds if kinds[n] == kind]) for kind in ("queue", "inbox", "topic")
+    )
     posted = len(bus.store.ids())
-    check(sum(counts.values()) == posted, "every task is in exactly one state")
-    check(counts[State.LEASED] == 0, "nothing is held")
-    told = ", ".join(f"{number} {state}" for state, number in counts.items() if number)
-    lines = [f"exit codes {codes}; {left} was given back: ready, attempt 0", f"{posted} posted = {told}"]
-    story.step("the agents leave, nothing is lost", lines, posted=posted, counts=counts)
+    counted = [sum(counts.values()) for counts in (tasks, letters, shared)]
+    check(sum(counted) == posted, "every task and message is in exactly one state")
+    check(tasks[State.LEASED] == 0, "nothing is held")
+    check(letters[State.DONE] == counted[1], "whatever came to an inbox was acked")
+    check((shared[State.READY], shared[State.CANCELLED]) == (1, 1), "the broadcast is there, the call is closed")
+    lines = [
+        f"exit codes {codes}; {left} was given back: ready, attempt 0",
+        f"{counted[0]} tasks posted = {_told(tasks)}",
+        f"{counted[1]} messages sent to inboxes, all acked; the broadcast stays for who comes, the call is closed",
+    ]
+    facts = {"counts": tasks, "inboxes": letters, "topics": shared}
+    story.step("the agents leave, nothing is lost", lines, posted=posted, **facts)
+
+
+def _count(bus: Bus, channels: list[str]) -> dict[State, int]:
+    counts = [bus.store.count(channel) for channel in channels]
+    return {state: sum(count[state] for count in counts) for state in State}
+
+
+def _told(counts: dict[State, int]) -> str:
+    return ", ".join(f"{number} {state}" for state, number in counts.items() if number)
 
 
 def _timeline(root: Path, story: Story) -> None:
@@ -187,7 +212,7 @@ def _timeline(root: Path, story: Story) -> None:
     events.sort(key=lambda event: str(event["at"]))
     check(len(events) > 20, "the journal tells of every move")
     lines = [
-        f"{event['at'][11:23]}  {event['id'][-8:]}  {event['channel']:6}  {event['from'] or '·':>9} -> {event['to']:9} "
+        f"{event['at'][11:23]}  {event['id'][-8:]}  {event['channel']:9}  {event['from'] or '·':>9} -> {event['to']:9} "
         f" {event['by']}"
         for event in events
     ]

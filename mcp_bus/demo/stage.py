@@ -9,10 +9,13 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from dataclasses import dataclass, field
 from queue import Empty, Queue
 from threading import Thread
 from typing import TYPE_CHECKING, Any, Self
+
+from mcp_bus.wire import stamp
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -83,12 +86,12 @@ class Actor:
 
     def post(self, channel: str, body: str, **args: object) -> str:
         """Post a task; return its short id."""
-        return _match(_POSTED, self.call("post_task", channel=channel, body=body, **args))["task"]
+        return match(_POSTED, self.call("post_task", channel=channel, body=body, **args))["task"]
 
     def claimed(self) -> Claimed:
         """Read the answer to `claim_next` as a task."""
         text = self.answer()
-        found = _match(_CLAIMED, text)
+        found = match(_CLAIMED, text)
         return Claimed(found["task"], found["token"], int(found["attempt"]), text)
 
     def claim(self, channel: str, wait_s: float = 20) -> Claimed:
@@ -118,6 +121,10 @@ class Actor:
     def stop(self) -> None:
         """End whatever still runs; for cleaning up after a failure."""
         if self._process.poll() is None:
+            # The server would otherwise write to the bus while that is being removed.
+            for pid in self.about.get("server", ()):
+                with suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
             self._process.kill()
             self._process.wait(ANSWER_S)
 
@@ -143,7 +150,8 @@ class Troupe(list[Actor]):
             actor.stop()
 
 
-def _match(pattern: re.Pattern[str], text: str) -> re.Match[str]:
+def match(pattern: re.Pattern[str], text: str) -> re.Match[str]:
+    """Find a pattern that an answer must have."""
     found = pattern.search(text)
     if found is None:
         msg = f"unexpected answer: {text}"
@@ -155,6 +163,21 @@ def check(fact: object, claim: str) -> None:
     """Fail the demo when a fact it claims is not one."""
     if not fact:
         raise DemoError(claim)
+
+
+def command(bus: Path, agent: str, *words: str) -> str:
+    """Run the command line as somebody; return the JSON that it printed."""
+    told = ["--bus", str(bus), "--agent", agent, "--json", *words]
+    done = subprocess.run(  # noqa: S603  our own module
+        [sys.executable, "-m", "mcp_bus", *told], capture_output=True, encoding="utf-8", timeout=ANSWER_S, check=False
+    )
+    check(done.returncode == 0, f"mcp-bus {' '.join(words)} ended with {done.returncode}: {done.stderr}")
+    return done.stdout
+
+
+def clock(at: int) -> str:
+    """Return the time of day of a time in milliseconds, as the journal has it."""
+    return stamp(at)[11:23]
 
 
 @dataclass(slots=True)

@@ -85,6 +85,19 @@ def test_a_handover_is_one_task(tmp_path: Path) -> None:
         assert [bus.get(task_id).state for task_id in bus.store.ids()] == [State.DONE]
 
 
+def test_a_note_is_answered_a_topic_is_filtered_and_traces_tell_of_both(tmp_path: Path) -> None:
+    said = python(tmp_path, "messages.py", "bus")
+    note = re.search(r"^ann sent (\w{8}) to bob, who has 0 live sessions: it waits$", said, re.MULTILINE)
+    assert note is not None
+    name = note[1]
+    assert f"    {name} for bob: queued\nbob reads 'which port" in said
+    assert f"    {name} for bob: queued, offered, acked\nann reads '8080' from bob\n    that answers {name}\n" in said
+    assert '"signal":"failed"' in said
+    assert '"signal":"started"' not in said
+    with open_bus(tmp_path / "bus", agent="bob") as bus:
+        assert bus.mail.unread().messages == 0
+
+
 def test_a_client_works_through_two_servers(tmp_path: Path) -> None:
     said = python(tmp_path, "mcp_client.py")
     assert re.search(r'success by "?bob"?', said)
@@ -95,7 +108,7 @@ def test_a_pipeline_gets_its_answer(tmp_path: Path) -> None:
     assert "the answer is: pass" in run(tmp_path, str(EXAMPLES / "ci_signal.sh"))
 
 
-@pytest.mark.parametrize("name", ["handover.py", "mcp_client.py", "ci_signal.sh"])
+@pytest.mark.parametrize("name", ["handover.py", "messages.py", "mcp_client.py", "ci_signal.sh"])
 def test_an_example_runs_a_second_time_on_the_same_bus(tmp_path: Path, name: str) -> None:
     command = [str(EXAMPLES / name)] if name.endswith(".sh") else [sys.executable, str(EXAMPLES / name), "bus"]
     ran: list[float] = []
