@@ -13,8 +13,7 @@ import sys
 import tempfile
 from typing import TYPE_CHECKING
 
-from mcp_bus import Bus, open_bus, wait_for
-from mcp_bus.traces import trace
+from mcp_bus import Bus, open_bus, trace, wait_for
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -26,6 +26,7 @@ from mcp_bus.errors import (
     Untrusted,
 )
 from mcp_bus.find import ChannelView, Ending
+from mcp_bus.mail import Acked, Delivery, Mail, Sent
 from mcp_bus.model import (
     Attempt,
     Body,
@@ -42,9 +43,11 @@ from mcp_bus.model import (
     Ticket,
 )
 from mcp_bus.recovery import sweep
+from mcp_bus.traces import Trace, trace
 from mcp_bus.watch import wait_for
 
 __all__ = [
+    "Acked",
     "Attempt",
     "Body",
     "Bus",
@@ -52,6 +55,7 @@ __all__ = [
     "ChannelView",
     "Conflict",
     "CorruptRecord",
+    "Delivery",
     "DuplicateTask",
     "Ending",
     "Gone",
@@ -60,6 +64,7 @@ __all__ = [
     "InvalidRequest",
     "Lease",
     "LeaseLost",
+    "Mail",
     "NotFound",
     "Outcome",
     "Overloaded",
@@ -67,13 +72,16 @@ __all__ = [
     "Posted",
     "Result",
     "Sender",
+    "Sent",
     "Slot",
     "State",
     "StoreUnavailable",
     "Task",
     "Ticket",
+    "Trace",
     "Untrusted",
     "open_bus",
     "sweep",
+    "trace",
     "wait_for",
 ]

@@ -155,9 +155,7 @@ class Bus(Operator):
         looked = [self._queue(c) for c in dict.fromkeys(wanted)] or find.queues(self.store)
         if lease_s is not None:
             draft.check_number("lease_s", lease_s, low=1)
-        words = draft.check_words("capabilities", self.capabilities if capabilities is None else capabilities)
-        # What is addressed to an agent is claimed by that agent, whatever others say they are able to do.
-        can = frozenset(word for word in words if not word.startswith(bidding.ADDRESSED)) | {self._addressed}
+        can = self.able(capabilities)
         self.tend()
         candidates, losses = self._backlog.candidates(looked), 0
         while (slot := candidates.next(self._skip(losses))) is not None:
@@ -201,6 +199,15 @@ class Bus(Operator):
         task = Task(task.body, taken)
         self._held[task.id] = task
         return task
+
+    def able(self, capabilities: Sequence[str] | None = None) -> frozenset[str]:
+        """Return what this worker is able to do: what it says, and what is addressed to its agent and no other.
+
+        Args:
+            capabilities: None means what the bus was opened with.
+        """
+        words = draft.check_words("capabilities", self.capabilities if capabilities is None else capabilities)
+        return frozenset(word for word in words if not word.startswith(bidding.ADDRESSED)) | {self._addressed}
 
     def tend(self) -> None:
         """Sweep if the last sweep is long enough ago; waiters call it between looks."""

@@ -8,6 +8,7 @@ from pathlib import Path
 
 # Field of /proc/<pid>/stat after the name in parentheses that holds the start, in ticks since boot (proc(5)).
 _START = 19
+_OVER = (b"Z", b"X")
 
 
 def boot_id() -> str:
@@ -28,14 +29,17 @@ def host() -> str:
 
 
 def started(pid: int) -> int:
-    """Return when a process started, by the kernel's clock: with its pid, who it is.  0 where that is not told."""
+    """Return when a process started, by the kernel's clock: with its pid, who it is.  0 where that is not told.
+
+    One that has ended and only waits to be asked how is not told of: it is no longer there to do anything.
+    """
     try:
         stat = Path(f"/proc/{pid}/stat").read_bytes()
     except OSError:
         return 0
     # The name may hold anything, parentheses and blanks included.
     fields = stat.rpartition(b")")[2].split()
-    return int(fields[_START]) if len(fields) > _START else 0
+    return int(fields[_START]) if len(fields) > _START and fields[0] not in _OVER else 0
 
 
 def is_running(pid: int, since: int) -> bool:

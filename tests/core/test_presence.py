@@ -144,3 +144,16 @@ def test_a_live_session_is_not_forgotten_and_one_tidied_away_comes_back(
     store.records.remove(KIND, "ann~1")
     ann.beat()
     assert whys(ann) == {"ann~1": ""}
+
+
+@pytest.mark.skipif(not process.started(os.getpid()), reason="this machine does not tell when a process started")
+def test_a_process_that_has_ended_and_was_not_waited_for_runs_no_longer() -> None:
+    gate, opener = os.pipe()
+    child = subprocess.Popen([sys.executable, "-c", "import sys; sys.stdin.read()"], stdin=gate)
+    os.close(gate)
+    since = process.started(child.pid)
+    assert process.is_running(child.pid, since)
+    os.close(opener)
+    os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOWAIT)
+    assert not process.is_running(child.pid, since)
+    child.wait(timeout=30)
