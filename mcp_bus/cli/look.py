@@ -121,17 +121,21 @@ def ls(call: Call) -> int:
         call.out.note("no channels yet; the first post makes one")
         return OK
     rows = [
-        (view.name, *(str(view.counts[state] or "-") for state in ORDER), ago(view.oldest, now) or "-")
+        (_named(view), *(str(view.counts[state] or "-") for state in ORDER), ago(view.oldest, now) or "-")
         for view in views
     ]
     call.out.table(("CHANNEL", *(state.upper() for state in ORDER), "OLDEST WAITS SINCE"), rows)
     return OK
 
 
+def _named(view: ChannelView) -> str:
+    return view.name if view.policy.kind == "queue" else f"{view.name} ({view.policy.kind})"
+
+
 def channel_fields(view: ChannelView) -> dict[str, Any]:
     """Return a channel as JSON data."""
     counts = {str(state): view.counts[state] for state in ORDER}
-    return {"name": view.name, "counts": counts, "oldest": fields.stamp(view.oldest)}
+    return {"name": view.name, "kind": view.policy.kind, "counts": counts, "oldest": fields.stamp(view.oldest)}
 
 
 def _channel(call: Call, bus: Bus, name: str) -> int:

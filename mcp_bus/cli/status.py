@@ -12,7 +12,7 @@ from mcp_bus.cli.output import ago, clean, one_line
 from mcp_bus.errors import CorruptRecord
 from mcp_bus.find import short
 from mcp_bus.model import Outcome, State
-from mcp_bus.names import REASON
+from mcp_bus.names import HUMAN, REASON, inbox
 
 if TYPE_CHECKING:
     from mcp_bus.bus import Bus
@@ -42,7 +42,7 @@ def status(call: Call) -> int:
 
 def _status(call: Call, bus: Bus) -> dict[str, Any]:
     now, store = bus.source.now(), bus.store
-    views = finding.channels(store)
+    views = [view for view in finding.channels(store) if view.policy.kind == "queue"]
     leases = sorted((slot for view in views for slot in store.scan(view.name, State.LEASED)), key=_holder)
     dead = [slot for view in views for slot in store.scan(view.name, State.DEAD)]
     agents: dict[str, int] = {}
@@ -61,6 +61,8 @@ def _status(call: Call, bus: Bus) -> dict[str, Any]:
         "leases": [_leased(task) for task in pages.read(bus, iter(leases[:FEW]))],
         "overdue": overdue,
         "dead": [_dead(task) for task in pages.read(bus, iter(dead[:FEW]))],
+        "agents": sorted({seen.presence.agent for seen in bus.mail.roster.all() if seen.is_live}),
+        "for_the_human": store.count(inbox(HUMAN))[State.READY],
         "rejected": _aside(call, "rejected"),
         "quarantine": _aside(call, "quarantine"),
         "last_sweep": fields.stamp(now - age) if age < now else None,
@@ -128,6 +130,12 @@ def _page(out: Out, made: dict[str, Any], now: int) -> None:
     if made["overdue"]:
         names = ", ".join(short(name) for name in made["overdue"][:FEW])
         out.line(f"overdue   the lease of {names} ran out; the next claim or sweep brings them back")
+    if made["agents"]:
+        few = ", ".join(one_line(name, 60) for name in made["agents"][:FEW])
+        out.line(f"agents    {len(made['agents'])} there: {few}")
+    if made["for_the_human"]:
+        many = "message waits" if made["for_the_human"] == 1 else "messages wait"
+        out.line(out.paint(f"inbox     {made['for_the_human']} {many} for the human: `mcp-bus inbox`", "bold"))
     last = made["last_sweep"]
     out.line(f"swept     {_ago(last, now) if last else 'never'}")
     _kept(out, made)

@@ -90,3 +90,14 @@ def test_a_dead_task_whose_leases_all_lapsed_says_so(cli: Cli) -> None:
     (dead,) = cli.json("status")["dead"]
     assert dead["why"]
     assert "before that" not in dead["why"]
+
+
+def test_what_waits_for_the_human_and_who_is_there_is_told_and_topics_are_no_tasks(cli: Cli) -> None:
+    assert cli.json("status")["for_the_human"] == 0
+    cli.json("send", "human", "which database?")
+    cli.json("send", "broadcast", "to all")
+    made = cli.json("status")
+    assert (made["for_the_human"], made["counts"]["ready"], made["agents"]) == (1, 0, [])
+    assert "1 message waits for the human" in cli.main("status")[1]
+    assert "broadcast (topic)" in cli.main("ls")[1]
+    assert [(item["name"], item["kind"]) for item in cli.json("ls")["channels"]] == [("broadcast", "topic")]
