@@ -89,7 +89,7 @@ class Topics:
             msg = f"{topic!r} is a queue: each of its tasks goes to one worker"
             raise InvalidRequest(msg, hint="claim from it instead, or choose another name for the topic")
         self._wanted.clear()
-        return self._write(topic, lambda cursor: cursor._replace(is_active=True, match=wanted), durable=True)
+        return self._write(topic, lambda cursor: cursor._replace(is_active=True, match=wanted))
 
     def unsubscribe(self, topic: str) -> None:
         """Read a topic no longer; what was acked is remembered for the next time.
@@ -100,7 +100,7 @@ class Topics:
         if topic not in self.subscribed():
             msg = f"{self._bus.identity.agent!r} is not subscribed to {topic!r}"
             raise NotFound(msg, hint=f"subscribed: {', '.join(self.subscribed()) or 'none'}")
-        self._write(topic, lambda cursor: cursor._replace(is_active=False), durable=True)
+        self._write(topic, lambda cursor: cursor._replace(is_active=False))
 
     # --- cursors ------------------------------------------------------------------------------
 
@@ -114,7 +114,7 @@ class Topics:
             return record.revision, cursors.load(record.data, now=self._bus.source.now())
         return record.revision, new
 
-    def _write(self, topic: str, change: Callable[[Cursor], Cursor], *, durable: bool) -> Cursor:
+    def _write(self, topic: str, change: Callable[[Cursor], Cursor]) -> Cursor:
         for _ in range(TRIES):
             revision, known = self._cursor(topic)
             cursor = change(known or Cursor(self._bus.identity.agent))
@@ -124,7 +124,8 @@ class Topics:
                 cursor = cursors.advance(cursor, sorted(self._retained(topic)), now=self._bus.source.now())
             data, kind = cursors.fields(cursor), f"cursors/{topic}"
             try:
-                self._bus.store.records.write(kind, self._word, data, after=revision, durable=durable)
+                # Also when it matters little: a revision that a power cut takes may take the one before it along.
+                self._bus.store.records.write(kind, self._word, data, after=revision, durable=True)
             except Conflict:
                 continue
             return cursor
@@ -222,7 +223,6 @@ class Topics:
                 lambda now, ids=ids, mark=mark, unwanted=unwanted, filtered=filtered: cursors.offer(  # type: ignore[misc]  # defaults in a lambda
                     cursors.ack(now, unwanted, filtered), ids, mark
                 ),
-                durable=False,
             )
             for item in shown:
                 self._shown[item.body.id] = (topic, item.expires)
@@ -250,7 +250,7 @@ class Topics:
         self._acked.add(message)
         if topic in self.subscribed():
             mark = Mark(self._bus.source.now(), self._bus.identity.holder, SENT)
-            self._write(topic, lambda cursor: cursors.ack(cursor, [message], mark), durable=False)
+            self._write(topic, lambda cursor: cursors.ack(cursor, [message], mark))
 
     def unacked(self) -> list[Offer]:
         """Return what was shown to this agent, in whichever session, and not acked."""
@@ -276,7 +276,6 @@ class Topics:
             self._write(
                 topic,
                 lambda cursor, those=those: cursors.take_back(cursor, those, self._bus.identity.holder),  # type: ignore[misc]  # a default in a lambda
-                durable=False,
             )
         for message in back:
             del self._shown[message]
@@ -294,7 +293,7 @@ class Topics:
             raise InvalidRequest(msg, hint="ack only what you were shown")
         new = set(cursors.unread(cursor, ids))
         mark = Mark(self._bus.source.now(), self._bus.identity.holder)
-        self._write(topic, lambda now: cursors.ack(now, ids, mark), durable=True)
+        self._write(topic, lambda now: cursors.ack(now, ids, mark))
         self._acked.update(ids)
         for message in ids:
             self._shown.pop(message, None)

@@ -39,6 +39,9 @@ class Records(Protocol):
     def write(self, kind: str, name: str, data: Mapping[str, Any], *, after: int, durable: bool) -> int:
         """Write the revision that follows `after` (0 for a new document); return its number.
 
+        Args:
+            durable: on disk for good when this returns; otherwise a power cut may take the whole document.
+
         Raises:
             Conflict: someone else wrote meanwhile; read again and decide again.  What they wrote may contain this
                 write already, so that writing again must be harmless.

@@ -119,6 +119,7 @@ def shown(root: Path) -> list[str]:
     with open_at(root, agent="eve", offset=HOUR) as eve:
         sweep(eve)
     with open_at(root, agent="bob", offset=HOUR) as bob:
+        assert "news" in bob.mail.topics.subscribed(), "what was subscribed to stays so"
         return [item.body.content for item in bob.mail.read(limit=100)]
 
 
