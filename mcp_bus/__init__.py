@@ -26,7 +26,7 @@ from mcp_bus.errors import (
     Untrusted,
 )
 from mcp_bus.find import ChannelView, Ending
-from mcp_bus.mail import Acked, Delivery, Mail, Sent
+from mcp_bus.mail import Acked, Delivery, Mail
 from mcp_bus.model import (
     Attempt,
     Body,
@@ -42,6 +42,7 @@ from mcp_bus.model import (
     Task,
     Ticket,
 )
+from mcp_bus.outbox import Sent
 from mcp_bus.recovery import sweep
 from mcp_bus.traces import Trace, trace
 from mcp_bus.watch import wait_for

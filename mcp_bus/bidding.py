@@ -10,11 +10,11 @@ from __future__ import annotations
 
 import json
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
 
 from mcp_bus import cursors, draft, lifecycle, names
 from mcp_bus.errors import BusError, Conflict, CorruptRecord, InvalidRequest, NotFound
-from mcp_bus.model import Attempt, Outcome, State
+from mcp_bus.model import WAITING, Attempt, Outcome, State
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -52,21 +52,21 @@ def open_call(made: Body, policy: Policy) -> Body:
     return made._replace(type=CALL, deadline=deadline)
 
 
-def check_bid(parent: Body, kind: str, content: str, now: int) -> None:
+def check_bid(parent: Task, kind: str, content: str, now: int) -> None:
     """Refuse an answer to a call that is no bid, or comes too late.
 
     Raises:
         InvalidRequest: says what a bid is.
-        Conflict: the call is closed.
+        Conflict: the call is closed, because its time has passed or it was awarded.
     """
     if kind != BID:
         return
-    if parent.type != CALL:
-        msg = f"{parent.id!r} is a {parent.type}, not a call for proposals"
+    if parent.body.type != CALL:
+        msg = f"{parent.id!r} is a {parent.body.type}, not a call for proposals"
         raise InvalidRequest(msg, hint="a bid answers a call: give the call's id as reply_to")
     terms_of(content)
-    if parent.deadline and parent.deadline <= now:
-        msg = f"the call {parent.id!r} closed {(now - parent.deadline) // 1000} s ago"
+    if parent.state is not State.READY or 0 < parent.body.deadline <= now:
+        msg = f"the call {parent.id!r} is closed"
         raise Conflict(msg, hint="bid on another one")
 
 
@@ -78,12 +78,17 @@ def terms_of(content: str) -> dict[str, Any]:
     """
     found: object = None
     with suppress(ValueError, RecursionError):
-        found = json.loads(content)
+        found = json.loads(content, parse_constant=_refused)
     is_flat = isinstance(found, dict) and all(isinstance(value, str | int | float) for value in found.values())
     if not isinstance(found, dict) or not is_flat or not 0 < len(found) <= MAX_TERMS:
         msg = f"a bid is a JSON object of 1 to {MAX_TERMS} terms, each a text, a number, true or false"
         raise InvalidRequest(msg, hint='for example {"eta_s": 600, "cost": 2.5}')
     return found
+
+
+def _refused(name: str) -> NoReturn:
+    """Refuse NaN and its like, which are not JSON."""
+    raise ValueError(name)
 
 
 def bids(bus: Bus, call_id: str) -> list[Bid]:
@@ -137,6 +142,9 @@ def award(bus: Bus, bid_id: str) -> Task:
         msg = f"{found.id!r} is a {found.body.type}, not a bid"
         raise InvalidRequest(msg, hint="award the id of a bid")
     call, won = _own_call(bus, found.body.reply_to), _bid(found.body)
+    if call.state is State.CANCELLED and not any(line.successor for line in call.history):
+        msg = f"the call {call.id!r} was cancelled"
+        raise Conflict(msg, hint="post it anew if it is wanted after all")
     bus.store.declare(AWARDS)
     made = call.body._replace(
         id=bus.ids.next(),
@@ -146,7 +154,7 @@ def award(bus: Bus, bid_id: str) -> Task:
         deadline=0,
         thread=call.body.thread or call.id,
         requires=(*call.body.requires, capability(won.agent)),
-        key=draft.key_of("award", call.id),
+        key=draft.key_of("\x01award", call.id),  # No agent's name has a control character in it.
         extra={"call": call.id, "bid": won.id},
     )
     kept = bus.store.add(made)
@@ -159,13 +167,16 @@ def award(bus: Bus, bid_id: str) -> Task:
 
 
 def _close(bus: Bus, call: Task, task_id: str, winner: str) -> None:
-    """End the call; it lives on as the task."""
-    if call.state is not State.READY:
-        return
-    now = bus.source.now()
+    """End the call; it lives on as the task, also when its time had passed."""
+    now, slot = bus.source.now(), call.slot
     line = Attempt(0, Outcome.CANCELLED, now, bus.identity.agent, f"awarded to {winner}", successor=task_id)
     with suppress(Conflict):
-        bus.store.swap(call.slot, lifecycle.cancel(call.slot, now=now), line)
+        if slot.state is State.EXPIRED:
+            back = lifecycle.retry(slot, call.body, bus.store.policy(call.channel))
+            bus.store.swap(slot, back)
+            slot = back
+        if slot.state in WAITING:
+            bus.store.swap(slot, lifecycle.cancel(slot, now=now), line)
 
 
 def _tell(bus: Bus, call: Task, won: Bid, task: Body) -> None:

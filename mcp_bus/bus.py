@@ -86,6 +86,9 @@ class Bus(Operator):
         names.check_channel(channel)
         checked = draft.check(dict(options))
         content = draft.check_content(wire.text_of(body), checked)
+        if channel in names.RESERVED:
+            msg = f"nobody works on {channel!r}"
+            raise InvalidRequest(msg, hint="send a message to it, or name another channel")
         policy = self._policy(channel)
         is_new = policy is None
         if policy is None:
@@ -111,6 +114,9 @@ class Bus(Operator):
             The policy that holds now.
         """
         known = self._policy(names.check_channel(channel))
+        if known is None and channel in names.RESERVED:
+            msg = f"the channel {channel!r} makes itself, when the first message comes"
+            raise InvalidRequest(msg, hint="choose another name")
         policy = policies.make(settings, known)
         if policy.kind == "inbox" or (known is not None and known.kind != policy.kind):
             msg = f"{channel!r} cannot become a channel of kind {policy.kind!r}"

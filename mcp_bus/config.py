@@ -170,7 +170,7 @@ def _file(path: Path, *, may_be_link: bool = True) -> dict[str, Any]:
 
     try:
         found = tomllib.loads(data.decode())
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except (ValueError, RecursionError) as error:  # Also a number of thousands of digits.
         msg = f"{str(path)!r} is not TOML: {error}"
         raise InvalidRequest(msg, hint="correct or remove the file") from None
     unknown = sorted(set(found) - set(SETTINGS))

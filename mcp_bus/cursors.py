@@ -8,6 +8,7 @@ T2  Ids become visible out of order: the watermark only passes ids older than `S
 T3  The watermark never passes a message that is retained and was not acked.
 T4  A watermark later than now is no watermark: it would hide what is still to come.
 T5  Merging is harmless to repeat, so that two sessions may write one cursor.
+T6  What was passed by the watermark was acked, or not asked for, or ended unread: which of these is not kept.
 """
 
 from __future__ import annotations
@@ -23,8 +24,10 @@ if TYPE_CHECKING:
 
 # How long after its id was made a message may become visible, in milliseconds.
 SETTLE = 60_000
-# Marks of acked messages that are kept although the watermark could pass them: the trace shows them.
+# Marks of acked messages that are kept in full, for the trace; of older ones only that there was one.
 KEEP = 128
+# Characters of an id of ours.  Shorter ones, of other programs, sort in no order with these: no watermark passes them.
+FULL = 36
 MAX_MATCH = 8
 
 
@@ -63,12 +66,22 @@ def time_of(message_id: str) -> int:
 
 def unread(cursor: Cursor, ids: Iterable[str]) -> list[str]:
     """Return the ids that were not acked, oldest first (rule T1)."""
-    return sorted(i for i in ids if i > cursor.watermark and i not in cursor.acked)
+    return sorted(i for i in ids if is_unread(cursor, i))
+
+
+def is_unread(cursor: Cursor, message: str) -> bool:
+    """Tell whether a message was not acked, and not passed."""
+    return message not in cursor.acked and not is_passed(cursor, message)
+
+
+def is_passed(cursor: Cursor, message: str) -> bool:
+    """Tell whether the watermark is beyond a message (rule T6)."""
+    return len(message) == FULL and message <= cursor.watermark
 
 
 def offer(cursor: Cursor, ids: Iterable[str], mark: Mark) -> Cursor:
     """Note that messages were shown."""
-    shown = {i: mark for i in ids if i > cursor.watermark and i not in cursor.acked}
+    shown = {i: mark for i in ids if is_unread(cursor, i)}
     return cursor._replace(offered={**cursor.offered, **shown})
 
 
@@ -80,7 +93,7 @@ def take_back(cursor: Cursor, ids: Iterable[str], session: str) -> Cursor:
 
 def ack(cursor: Cursor, ids: Iterable[str], mark: Mark) -> Cursor:
     """Note that messages were read; the first to say so stays (rule T5)."""
-    told = {i: mark for i in ids if i > cursor.watermark and i not in cursor.acked}
+    told = {i: mark for i in ids if is_unread(cursor, i)}
     return cursor._replace(acked={**cursor.acked, **told})
 
 
@@ -92,18 +105,17 @@ def advance(cursor: Cursor, retained: Sequence[str], *, now: int) -> Cursor:
     """
     there, settled = set(retained), now - SETTLE
     acked = {i: mark for i, mark in cursor.acked.items() if i in there or time_of(i) > settled}
-    watermark = cursor.watermark
-    if len(acked) > 2 * KEEP:
-        spare = len(acked) - KEEP
-        for i in sorted(there | acked.keys()):
-            if i <= watermark:
-                continue
-            if i not in acked or time_of(i) > settled or not spare:
-                break
-            watermark, spare = i, spare - 1
-            del acked[i]
-    offered = {i: mark for i, mark in cursor.offered.items() if i in there and i > watermark}
-    return cursor._replace(watermark=watermark, acked=acked, offered=offered)
+    watermark, spare = cursor.watermark, len(acked) - KEEP
+    for i in sorted(i for i in there | acked.keys() if len(i) == FULL and i > watermark):
+        if i not in acked or time_of(i) > settled or spare <= 0:
+            break
+        watermark, spare = i, spare - 1
+        del acked[i]
+    latest = sorted(acked, key=lambda i: acked[i].at)[-KEEP:]
+    acked |= {i: Mark(0, "", acked[i].path) for i in acked.keys() - set(latest)}
+    marked = cursor._replace(watermark=watermark, acked=acked)
+    offered = {i: mark for i, mark in cursor.offered.items() if i in there and (is_unread(marked, i) or i in latest)}
+    return marked._replace(offered=offered)
 
 
 def wants(cursor: Cursor, fields: Mapping[str, Any]) -> bool:
@@ -122,7 +134,11 @@ def fields(cursor: Cursor) -> dict[str, Any]:
     return {
         "agent": cursor.agent,
         "watermark": cursor.watermark,
-        "acked": {i: list(mark) for i, mark in cursor.acked.items()},
+        "acked": {i: list(mark) for i, mark in cursor.acked.items() if mark.at},
+        "seen": {
+            path: [i for i, mark in cursor.acked.items() if not mark.at and mark.path == path]
+            for path in _paths(cursor)
+        },
         "offered": {i: list(mark) for i, mark in cursor.offered.items()},
         "match": dict(cursor.match),
         "active": cursor.is_active,
@@ -143,12 +159,29 @@ def load(data: Mapping[str, Any], *, now: int) -> Cursor:
         watermark = ""
     wanted = {str(name): str(value) for name, value in match.items()}
     is_active = data.get("active") is not False
-    return Cursor(agent, watermark, _marks(data.get("acked")), _marks(data.get("offered")), wanted, is_active)
+    acked = _seen(data.get("seen")) | _marks(data.get("acked"), now)
+    return Cursor(agent, watermark, acked, _marks(data.get("offered"), now), wanted, is_active)
 
 
-def _marks(value: object) -> dict[str, Mark]:
+def _paths(cursor: Cursor) -> set[str]:
+    return {mark.path for mark in cursor.acked.values() if not mark.at}
+
+
+def _seen(value: object) -> dict[str, Mark]:
+    made: dict[str, Mark] = {}
+    for path, ids in value.items() if isinstance(value, dict) else ():
+        for name in ids if isinstance(ids, list) else ():
+            if isinstance(name, str) and TASK_ID.match(name):
+                made[name] = Mark(0, "", path)
+    return made
+
+
+def _marks(value: object, now: int) -> dict[str, Mark]:
+    """Read marks; one from the future is none, for it would hold for as long (rule T4)."""
     made: dict[str, Mark] = {}
     for name, mark in value.items() if isinstance(value, dict) else ():
-        if TASK_ID.match(name) and isinstance(mark, list) and len(mark) == 3 and type(mark[0]) is int:
+        if not TASK_ID.match(name) or not isinstance(mark, list) or len(mark) != 3 or type(mark[0]) is not int:
+            continue
+        if 0 < mark[0] <= now + SETTLE:
             made[name] = Mark(mark[0], str(mark[1]), str(mark[2]))
     return made

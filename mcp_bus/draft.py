@@ -178,7 +178,7 @@ def edited(old: Task, task_id: str, content: str, sender: Sender, *, now: int) -
         not_before=0,
         deadline=0,
         retry_of=old.id,
-        key=key_of(f"retry of {old.id}", str(old.slot.attempt)),
+        key=key_of(f"\x01retry of {old.id}", str(old.slot.attempt)),  # No agent is called so.
     )
 
 

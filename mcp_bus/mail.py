@@ -7,52 +7,23 @@ and each subscriber keeps a cursor; see `cursors`.
 
 from __future__ import annotations
 
-from collections import deque
+from bisect import bisect_right
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any, NamedTuple, Unpack
+from typing import TYPE_CHECKING, NamedTuple, Unpack
 
-from mcp_bus import addresses, bidding, draft, lifecycle, names, wire
-from mcp_bus.errors import Conflict, CorruptRecord, DuplicateTask, InvalidRequest, NotFound, Overloaded
-from mcp_bus.model import DAY, Attempt, Lease, Outcome, Policy, State, Task
+from mcp_bus import lifecycle, names, routing
+from mcp_bus.errors import BusError, Conflict, CorruptRecord
+from mcp_bus.model import Lease, Outcome, State, Task
 from mcp_bus.operate import TRIES
+from mcp_bus.outbox import INBOX, LOOKED, MAX_UNREAD, Outbox, Sent, bodies, line
 from mcp_bus.presence import Roster
-from mcp_bus.topics import Topics, by_topic, readers
+from mcp_bus.topics import Topics, by_topic
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Iterator, Sequence
+    from collections.abc import Callable, Collection, Sequence
 
-    from mcp_bus.addresses import Address
     from mcp_bus.bus import Bus
-    from mcp_bus.model import Body, PostOptions, Presence, Slot
-
-# Unread messages an inbox holds, and those of one sender among them.
-MAX_UNREAD = 1000
-MAX_FROM_ONE = 200
-# Messages of one session to one recipient within a minute.
-MAX_A_MINUTE = 120
-# Answers to answers; two agents that only ever answer each other are in a loop.
-MAX_HOPS = 64
-# Unread messages that are looked into, to count those of one sender.
-LOOKED = 200
-INBOX = Policy("inbox", max_attempts=10**6, backoff_s=0, lease_s=600, max_releases=10**6)
-BROADCAST = Policy("topic", ttl_s=86_400, description="what everyone should know; each agent reads it")
-
-
-class Sent(NamedTuple):
-    """What became of a message: it is queued, which is all that can be said of it.
-
-    Attributes:
-        live: sessions that could read it now.
-        last_seen: the recipient's last sign of life, in milliseconds; 0 for never.
-        superseded: what became of the message this one makes void; empty if it names none.
-    """
-
-    id: str
-    to: Address
-    created: bool
-    live: int
-    last_seen: int
-    superseded: str = ""
+    from mcp_bus.model import Body, PostOptions, Slot
 
 
 class Delivery(NamedTuple):
@@ -94,7 +65,7 @@ class Mail:
         self.roster = Roster(bus.store, bus.identity, bus.source)
         self.topics = Topics(bus)
         self._offered: dict[str, Task] = {}
-        self._sent: dict[str, deque[float]] = {}
+        self._outbox = Outbox(bus, self.roster, self.topics)
 
     @property
     def inboxes(self) -> tuple[str, str]:
@@ -102,159 +73,26 @@ class Mail:
         who = self._bus.identity
         return names.inbox(who.agent), names.inbox(who.agent, who.session)
 
-    # --- sending ------------------------------------------------------------------------------
-
     def send(self, to: str, body: object, *, supersedes: str = "", **options: Unpack[PostOptions]) -> Sent:
-        """Queue a message; on disk for good when this returns, and no more than that is said.
-
-        Args:
-            to: an agent, one session of it, a topic, a channel, `broadcast` or `human`; empty answers
-                the sender of the message that `reply_to` names.  See `addresses.resolve`.
-            body: text, or JSON data, which is stored as its JSON text; at most 256 KiB.
-            supersedes: an earlier message of this agent, which is taken back where it was not read.
-            **options: see `PostOptions`; `reply_to` is the id of the message that is answered.
-
-        Raises:
-            NotFound: nobody is called that.
-            Overloaded: the inbox is full, or this session sends too fast.
-        """
-        checked = draft.check({"type": "note"} | dict(options))
-        content = draft.check_content(wire.text_of(body), checked)
-        parent = self._message(checked["reply_to"]) if checked.get("reply_to") else None
-        old = self._own(supersedes) if supersedes else None
-        if parent is not None:
-            bidding.check_bid(parent.body, checked["type"], content, self._bus.source.now())
-        seen = self.roster.all()
-        if not to and parent is not None:
-            to = f"@{parent.body.sender.agent}"  # Who wrote is an agent, seen or not.
-        address = addresses.resolve(to, seen, self._bus.store)
-        made = self._body(address, content, checked, parent)
-        made = made._replace(supersedes=old.id if old else "")
-        self._check_room(address, made)
-        kept = self._bus.store.add(made)
-        if kept.id != made.id and not draft.same(kept, made):
-            msg = f"the key {checked.get('key')!r} was used for {kept.id!r}, which says something else"
-            raise DuplicateTask(msg, hint="use a new key for a new message")
-        if address.kind == "topic" and self._bus.source.now() - made.created > Topics.LATE:
-            return self.send(to, body, supersedes=made.id, **options)  # Some may have passed it by (rule T2).
-        if address.kind == "topic":
-            self.topics.wrote(address.channel, kept.id)
-        superseded = self._supersede(old, kept.id) if old else ""
-        those = [item for item in seen if self._is_for(address, item.presence)]
-        live = sum(item.is_live for item in those if item.presence.holder != self._bus.identity.holder)
-        last_seen = max((item.presence.beat for item in those), default=0)
-        return Sent(kept.id, address, kept.id == made.id, live, last_seen, superseded)
-
-    def _is_for(self, address: Address, here: Presence) -> bool:
-        """Tell whether a session reads what is sent to an address."""
-        if address.kind == "topic" and address.channel != names.BROADCAST:
-            return any(
-                cursor.is_active and cursor.agent == here.agent for cursor in readers(self._bus, address.channel)
-            )
-        if address.kind in ("topic", "channel"):
-            return True
-        return here.agent == address.agent and address.session in ("", here.session)
-
-    def _message(self, message_id: str) -> Task:
-        try:
-            return self._bus.get(message_id)
-        except NotFound as error:
-            msg = f"reply_to: {error}"
-            raise InvalidRequest(msg, hint="give the id of the message that is answered, or leave it out") from None
-
-    def _own(self, message_id: str) -> Task:
-        """Return an earlier message of this very agent."""
-        old = self._bus.get(message_id)
-        if old.body.sender.agent != self._bus.identity.agent:
-            msg = f"{old.id!r} was sent by {old.body.sender.agent!r}, and only its sender can supersede it"
-            raise InvalidRequest(msg, hint="send a message of your own without supersedes")
-        return old
-
-    def _body(self, address: Address, content: str, checked: dict[str, Any], parent: Task | None) -> Body:
-        store = self._bus.store
-        if address.kind in ("agent", "session"):
-            store.declare(address.channel, INBOX, is_default=True)
-        elif address.channel == names.BROADCAST:
-            store.declare(address.channel, BROADCAST, is_default=True)
-        policy, now = store.policy(address.channel), self._bus.source.now()
-        if policy.kind == "topic" and "ttl_s" not in checked and not policy.ttl_s:
-            checked["ttl_s"] = policy.retention_days * DAY / 1000
-        made = draft.body(
-            self._bus.ids.next(), address.channel, content, self._bus.sender(), checked, now=now, policy=policy
-        )
-        if parent is None:
-            return made
-        if parent.body.hops >= MAX_HOPS:
-            msg = f"this would be answer {MAX_HOPS + 1} to answers since the first message: two agents may be in a loop"
-            raise InvalidRequest(msg, hint="stop answering, or ask the human; new business needs no reply_to")
-        thread = made.thread or parent.body.thread or parent.id
-        return made._replace(hops=parent.body.hops + 1, reply_to=parent.id, thread=thread)
-
-    def _check_room(self, address: Address, made: Body) -> None:
-        """Refuse what would flood its reader, before anything is written.
-
-        Raises:
-            Overloaded: says what is full and whose messages fill it.
-        """
-        recent, now = self._sent.setdefault(address.channel, deque()), self._bus.source.monotonic()
-        while recent and recent[0] <= now - 60:
-            recent.popleft()
-        if len(recent) >= MAX_A_MINUTE:
-            msg = f"this session sent {MAX_A_MINUTE} messages to {address.channel!r} within a minute"
-            raise Overloaded(msg, hint="wait, and send one message that says it all")
-        recent.append(now)
-        if address.kind not in ("agent", "session"):
-            return
-        waiting = list(self._bus.store.scan(address.channel, State.READY, limit=MAX_UNREAD))
-        if len(waiting) >= MAX_UNREAD:
-            msg = f"the inbox of {address.agent!r} is full: {MAX_UNREAD} messages wait there unread"
-            raise Overloaded(msg, hint="wait until some are read; `supersedes` takes back what is out of date")
-        if len(waiting) < MAX_FROM_ONE:
-            return
-        agent = made.sender.agent
-        from_one = sum(body.sender.agent == agent for body in self._bodies(waiting))
-        if from_one >= MAX_FROM_ONE:
-            msg = f"{from_one} messages of {agent!r} wait unread in the inbox of {address.agent!r}"
-            raise Overloaded(msg, hint="wait until some are read; `supersedes` takes back what is out of date")
-
-    def _bodies(self, slots: Iterable[Slot]) -> Iterator[Body]:
-        for slot in slots:
-            with suppress(Conflict, CorruptRecord):
-                task = self._bus.store.get(slot.id, at=slot)
-                if task is not None:
-                    yield task.body
-
-    def _supersede(self, old: Task, new_id: str) -> str:
-        """Take back an earlier message where it was not read; say what became of it."""
-        for _ in range(TRIES):
-            now = self._bus.source.now()
-            if old.state not in (State.READY, State.SCHEDULED, State.LEASED):
-                return "was read before" if old.state is State.DONE else f"was {old.state} before"
-            line = self._line(old.slot, Outcome.SUPERSEDED, "")._replace(successor=new_id)
-            try:
-                self._bus.store.swap(old.slot, lifecycle.cancel(old.slot, now=now), line)
-            except Conflict:
-                old = self._bus.get(old.id)
-                continue
-            return "was offered, not acked, and is taken back" if old.state is State.LEASED else "is taken back unread"
-        return "is being read just now"
-
-    def _line(self, slot: Slot, outcome: Outcome, note: str) -> Attempt:
-        token = slot.lease.token if slot.lease else ""
-        return Attempt(slot.attempt, outcome, self._bus.source.now(), self._bus.identity.holder, note, token)
+        """Queue a message; see `Outbox.send`."""
+        return self._outbox.send(to, body, supersedes=supersedes, **options)
 
     # --- reading ------------------------------------------------------------------------------
 
     def unread(self) -> Unread:
         """Return how much waits for this agent, in its inbox and on its topics."""
-        slots = [slot for box in self.inboxes for slot in self._bus.store.scan(box, State.READY, limit=MAX_UNREAD)]
-        count, urgent = self.topics.unread()
+        slots, (count, urgent) = self._unread(), self.topics.unread()
         return Unread(len(slots) + count, sum(slot.priority > 0 for slot in slots) + urgent)
 
     def waiting(self) -> frozenset[str]:
         """Return the ids of what is unread, in the inbox and on topics."""
-        boxes = (slot.id for box in self.inboxes for slot in self._bus.store.scan(box, State.READY, limit=MAX_UNREAD))
-        return frozenset([*boxes, *self.topics.waiting()])
+        return frozenset([*(slot.id for slot in self._unread()), *self.topics.waiting()])
+
+    def _unread(self) -> list[Slot]:
+        """List what waits in this session's inboxes, the urgent first."""
+        now = self._bus.source.now()
+        slots = (slot for box in self.inboxes for slot in self._bus.store.scan(box, State.READY, limit=MAX_UNREAD))
+        return sorted((slot for slot in slots if not lifecycle.is_expired(slot, now=now)), key=routing.rank)
 
     def read(self, *, limit: int = 20, room: int = 6000, path: str = "library") -> list[Delivery]:
         """Offer what is unread to this session, the most urgent first.
@@ -269,20 +107,47 @@ class Mail:
         """
         self._bus.tend()
         made: list[Delivery] = []
-        for box in self.inboxes:
-            for slot in list(self._bus.store.scan(box, State.READY, limit=MAX_UNREAD)):
-                if len(made) >= limit or room <= 0:
-                    break
-                task = self._offer(slot, path)
-                if task is not None:
-                    made.append(Delivery(task.body, task.slot.attempt, 0, task.lease.expires))
-                    room -= len(task.body.content)
-        made += [
-            Delivery(item.body, item.offers, 0, item.expires)
-            for item in self.topics.offer(limit - len(made), room, path)
-        ]
+        slots = self._unread()
+        urgent = [slot for slot in slots if slot.priority > 0]
+        steps: tuple[Callable[[], list[Delivery]], ...] = (
+            lambda: self._from_inbox(urgent, limit - len(made), left(), path),
+            lambda: self._from_topics(limit - len(made), left(), path, is_urgent=True),
+            lambda: self._from_inbox(slots[len(urgent) :], limit - len(made), left(), path),
+            lambda: self._from_topics(limit - len(made), left(), path, is_urgent=False),
+        )
+
+        def left() -> int:
+            return room - sum(len(item.body.content) for item in made)
+
+        for step in steps:
+            try:
+                made += step() if len(made) < limit and left() > 0 else []
+            except BusError:
+                if not made:
+                    raise
+                break  # What was offered is shown; the rest comes with the next look, or its error does.
         made.sort(key=lambda item: (-item.body.priority, item.body.id))
         return self._counted(made)
+
+    def _from_inbox(self, slots: Sequence[Slot], limit: int, room: int, path: str) -> list[Delivery]:
+        made: list[Delivery] = []
+        for slot in slots:
+            if len(made) >= limit or room <= 0:
+                break
+            try:
+                task = self._offer(slot, path)
+            except BusError:
+                if not made:
+                    raise
+                break  # What was offered must be shown.
+            if task is not None:
+                made.append(Delivery(task.body, task.slot.attempt, 0, task.lease.expires))
+                room -= len(task.body.content)
+        return made
+
+    def _from_topics(self, limit: int, room: int, path: str, *, is_urgent: bool) -> list[Delivery]:
+        found = self.topics.offer(limit, room, path, is_urgent=is_urgent)
+        return [Delivery(item.body, item.offers, 0, item.expires) for item in found]
 
     def unacked(self) -> list[Delivery]:
         """Return what was offered to this agent, in whichever session, and not acked: nothing changes by it."""
@@ -306,7 +171,7 @@ class Mail:
             lease_s = bus.store.policy(slot.channel).lease_s
             lease = Lease(bus.identity.holder, bus.source.token(6), now + int(lease_s * 1000))
             taken = lifecycle.claim(slot, lease)
-            bus.store.swap(slot, taken, self._line(taken, Outcome.OFFERED, path))
+            bus.store.swap(slot, taken, line(self._bus, taken, Outcome.OFFERED, path))
         except (Conflict, CorruptRecord):
             return None  # Another session of this agent was faster, or the store puts it aside.
         self._offered[task.id] = Task(task.body, taken)
@@ -314,13 +179,17 @@ class Mail:
 
     def _counted(self, made: list[Delivery]) -> list[Delivery]:
         """Say for each message how many newer ones of its sender wait or are shown with it."""
-        senders = {item.body.sender.agent for item in made}
-        rest = [slot for box in self.inboxes for slot in self._bus.store.scan(box, State.READY, limit=LOOKED)]
-        ids = [(body.sender.agent, body.id) for body in self._bodies(rest) if body.sender.agent in senders]
-        ids += [(item.body.sender.agent, item.body.id) for item in made]
+        senders, ids = {item.body.sender.agent for item in made}, list[tuple[str, str]]()
+        with suppress(BusError):  # A count that cannot be made must not keep back what was offered.
+            rest = [slot for box in self.inboxes for slot in self._bus.store.scan(box, State.READY, limit=LOOKED)]
+            ids = [(body.sender.agent, body.id) for body in bodies(self._bus, rest) if body.sender.agent in senders]
+        of: dict[str, list[str]] = {}
+        for who, message in sorted([*ids, *((item.body.sender.agent, item.body.id) for item in made)]):
+            of.setdefault(who, []).append(message)
         return [
-            item._replace(newer=sum(who == item.body.sender.agent and i > item.body.id for who, i in ids))
+            item._replace(newer=len(sent) - bisect_right(sent, item.body.id))
             for item in made
+            for sent in (of[item.body.sender.agent],)
         ]
 
     # --- acking -------------------------------------------------------------------------------
@@ -337,16 +206,19 @@ class Mail:
 
         Raises:
             NotFound: there is no such message; nothing was acked.
-            InvalidRequest: a message was not sent to this agent.
+            InvalidRequest: a message was not sent to this agent; nothing was acked.
         """
         tasks = [self._bus.get(name) for name in (self.offered() if ids is None else dict.fromkeys(ids))]
-        direct = [self._ack(task) for task in tasks if task.channel in self.inboxes]
-        for topic, those in by_topic(
-            (task.channel, task.id) for task in tasks if task.channel not in self.inboxes
-        ).items():
+        others = [task for task in tasks if task.channel not in self.inboxes]
+        ended = {task.id: _ended(task) for task in others if task.state is not State.READY}
+        on_topics = by_topic((task.channel, task.id) for task in others)
+        for topic, those in on_topics.items():
+            self.topics.check(topic, those[0])
+        done = [self._ack(task) for task in tasks if task.channel in self.inboxes]
+        for topic, those in on_topics.items():
             new = self.topics.ack(topic, those)
-            direct += [Acked(i, i in new, "" if i in new else "it was acked before") for i in those]
-        return direct
+            done += [_acked_on_topic(i, new, ended) for i in those]
+        return done
 
     def _ack(self, task: Task) -> Acked:
         bus = self._bus
@@ -359,8 +231,8 @@ class Mail:
                 slot = lifecycle.claim(slot, Lease(bus.identity.holder, bus.source.token(6), now + 60_000))
             try:
                 if slot is not task.slot:
-                    bus.store.swap(task.slot, slot)
-                bus.store.swap(slot, lifecycle.ack(slot, now=now), self._line(slot, Outcome.ACKED, ""))
+                    bus.store.swap(task.slot, slot, line(self._bus, slot, Outcome.OFFERED, "ack"))
+                bus.store.swap(slot, lifecycle.ack(slot, now=now), line(self._bus, slot, Outcome.ACKED, ""))
             except Conflict:
                 task = bus.get(task.id)
                 continue
@@ -379,7 +251,7 @@ class Mail:
             del self._offered[task.id]
             back = lifecycle.release(task.slot, task.body, INBOX)
             with suppress(Conflict):
-                self._bus.store.swap(task.slot, back, self._line(task.slot, Outcome.RELEASED, reason))
+                self._bus.store.swap(task.slot, back, line(self._bus, task.slot, Outcome.RELEASED, reason))
                 count += 1
         return count + self.topics.give_back(ids)
 
@@ -390,3 +262,9 @@ def _ended(task: Task) -> str:
         return "it was acked before"
     successor = next((line.successor for line in reversed(task.history) if line.successor), "")
     return f"it was superseded by {successor}" if successor else f"it is {task.state}"
+
+
+def _acked_on_topic(message: str, new: set[str], ended: dict[str, str]) -> Acked:
+    if message in ended:
+        return Acked(message, is_new=False, note=ended[message])
+    return Acked(message, message in new, "" if message in new else "it was acked before")

@@ -15,7 +15,7 @@ from mcp_bus.model import PRIORITIES, Lease, Slot, State
 
 CHANNEL = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}\Z")
 # An agent's inbox, or that of one of its sessions: a channel that only its owner reads.
-INBOX = re.compile(r"@[a-z0-9][a-z0-9._-]{0,63}(?:~[0-9a-z]{1,16})?\Z")
+INBOX = re.compile(r"@[a-z0-9][a-z0-9._-]{0,63}(?:\+[0-9a-f]{16})?(?:~[0-9a-z]{1,16})?\Z")
 TASK_ID = re.compile(r"req_[0-9a-f]{8,48}\Z")
 KEY = re.compile(r"[0-9a-f]{64}\Z")
 HOLDER = re.compile(r"[A-Za-z0-9_@+~-]{1,64}\Z")
@@ -195,8 +195,8 @@ def is_inbox(channel: str) -> bool:
 def inbox(agent: str, session: str = "") -> str:
     """Return the channel that is an agent's inbox: `planner` has `@planner`.
 
-    A name that is no channel's name, such as `github.com/acme/app/main`, becomes its readable part and a few
-    digits of its hash, so that two agents never share an inbox.
+    A name that is no channel's name, such as `github.com/acme/app/main`, becomes its readable part and digits of
+    its hash, with a mark between them that no channel has, so that two agents never share an inbox.
 
     Args:
         session: for the inbox of just this session of the agent, `@planner~7f3a90c2`.
@@ -206,8 +206,8 @@ def inbox(agent: str, session: str = "") -> str:
         import hashlib  # noqa: PLC0415  loads OpenSSL, which agents with plain names do not need
 
         readable = re.sub(r"[^a-z0-9._-]+", "-", agent.lower()).strip("-._")
-        digits = hashlib.sha256(agent.encode("utf-8", "surrogatepass")).hexdigest()[:8]
-        word = f"{readable[-50:].strip('-._') or 'agent'}-{digits}"
+        digits = hashlib.sha256(agent.encode("utf-8", "surrogatepass")).hexdigest()[:16]
+        word = f"{readable[-44:].strip('-._') or 'agent'}+{digits}"
     return f"@{word}~{session}" if session else f"@{word}"
 
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from mcp_bus.errors import Conflict
 from mcp_bus.identity import process
 from mcp_bus.model import DAY, Presence
+from mcp_bus.names import holder
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -22,6 +23,8 @@ SILENT = 45_000
 # Sessions that are over are remembered this long, and the last of an agent longer, so that mail to it waits.
 REMEMBERED = DAY // 24
 KNOWN = 30 * DAY
+# Numbers in a record are times in milliseconds, or smaller.
+MOST = 10**15
 
 
 class Seen(NamedTuple):
@@ -94,7 +97,7 @@ class Roster:
         for name in self._records.names(KIND):
             record = self._records.read(KIND, name)
             presence = _load(record) if record is not None else None
-            if presence is not None and presence.holder == name:
+            if presence is not None and presence.holder == name == holder(presence.agent, presence.session):
                 found.append(Seen(presence, _why(presence, now, (host, boot))))
         return sorted(found, key=lambda seen: -seen.presence.beat)
 
@@ -138,7 +141,7 @@ def _load(record: Record) -> Presence | None:
         value = data.get(name, default)
         if isinstance(default, tuple):
             value = tuple(str(word) for word in value) if isinstance(value, list) else ()
-        if type(value) is not type(default):
+        if type(value) is not type(default) or (isinstance(value, int) and not 0 <= value < MOST):
             return None
         made[name] = value
     return Presence(**made | {"beat": record.touched}) if made["agent"] and made["holder"] else None

@@ -90,7 +90,7 @@ def sweep(bus: Bus, *, thorough: bool = True) -> list[str]:
             done += step()
         except StoreUnavailable as error:
             failed.append(error)
-        except (BusError, ValueError) as error:
+        except (BusError, ValueError, ArithmeticError) as error:
             done.append(f"left as it is: {error}")
     if thorough:
         bus.store.write_manifest(manifest(bus))

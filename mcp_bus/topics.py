@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from mcp_bus import cursors, lifecycle, names
 from mcp_bus.cursors import Cursor, Mark
-from mcp_bus.errors import Conflict, CorruptRecord, InvalidRequest, NotFound
+from mcp_bus.errors import BusError, Conflict, CorruptRecord, InvalidRequest, NotFound
 from mcp_bus.model import Policy, State
 from mcp_bus.operate import TRIES
 
@@ -101,6 +101,8 @@ class Topics:
             msg = f"{self._bus.identity.agent!r} is not subscribed to {topic!r}"
             raise NotFound(msg, hint=f"subscribed: {', '.join(self.subscribed()) or 'none'}")
         self._write(topic, lambda cursor: cursor._replace(is_active=False))
+        # What was shown of it can no longer be acked, and is not waited for.
+        self._shown = {message: shown for message, shown in self._shown.items() if shown[0] != topic}
 
     # --- cursors ------------------------------------------------------------------------------
 
@@ -201,16 +203,19 @@ class Topics:
             return None
         return task.body if task else None
 
-    def offer(self, limit: int, room: int, path: str) -> list[Offer]:
-        """Offer what is unread to this session, from all topics it reads, oldest first in each.
+    def offer(self, limit: int, room: int, path: str, *, is_urgent: bool = False) -> list[Offer]:
+        """Offer what is unread to this session, from all topics it reads, the urgent first in each, then the oldest.
 
         What the subscriber did not ask for is passed over for good.
+
+        Args:
+            is_urgent: only what has a priority above 0.
         """
         made: list[Offer] = []
         for topic, cursor in self.subscribed().items():
             if len(made) >= limit or room <= 0:
                 break
-            shown, unwanted = self._gather(topic, cursor, limit - len(made), room)
+            shown, unwanted = self._gather(topic, cursor, (limit - len(made), room), is_urgent=is_urgent)
             made += shown
             room -= sum(len(item.body.content) for item in shown)
             if not shown and not unwanted:
@@ -228,13 +233,16 @@ class Topics:
                 self._shown[item.body.id] = (topic, item.expires)
         return made
 
-    def _gather(self, topic: str, cursor: Cursor, limit: int, room: int) -> tuple[list[Offer], list[str]]:
+    def _gather(
+        self, topic: str, cursor: Cursor, bounds: tuple[int, int], *, is_urgent: bool
+    ) -> tuple[list[Offer], list[str]]:
         """Read what should be shown of a topic, and tell what was not asked for."""
-        retained = self._retained(topic)
+        (limit, room), retained = bounds, self._retained(topic)
         expires = self._bus.source.now() + int(self._bus.store.policy(topic).lease_s * 1000)
         shown, unwanted = list[Offer](), list[str]()
-        for message in self._waiting(topic, cursor, retained):
-            if len(shown) >= limit or room <= 0:
+        waiting = sorted(self._waiting(topic, cursor, retained), key=lambda message: -retained[message].priority)
+        for message in waiting:
+            if len(shown) >= limit or room <= 0 or (is_urgent and retained[message].priority <= 0):
                 break
             if cursor.match and not self._is_wanted(cursor, retained[message]):
                 unwanted.append(message)
@@ -246,11 +254,15 @@ class Topics:
         return shown, unwanted
 
     def wrote(self, topic: str, message: str) -> None:
-        """Note that a message is this session's own: its agent need not be told, but a twin of the session is."""
+        """Note that a message is this session's own: its agent need not be told, but a twin of the session is.
+
+        It is on disk already, so that nothing that goes wrong here is an error: at worst its agent is shown it.
+        """
         self._acked.add(message)
-        if topic in self.subscribed():
-            mark = Mark(self._bus.source.now(), self._bus.identity.holder, SENT)
-            self._write(topic, lambda cursor: cursors.ack(cursor, [message], mark))
+        with suppress(BusError):
+            if topic in self.subscribed():
+                mark = Mark(self._bus.source.now(), self._bus.identity.holder, SENT)
+                self._write(topic, lambda cursor: cursors.ack(cursor, [message], mark))
 
     def unacked(self) -> list[Offer]:
         """Return what was shown to this agent, in whichever session, and not acked."""
@@ -281,19 +293,26 @@ class Topics:
             del self._shown[message]
         return len(back)
 
-    def ack(self, topic: str, ids: Sequence[str]) -> set[str]:
-        """Say that messages of a topic were read; return those that were not acked before.
+    def check(self, topic: str, message: str) -> None:
+        """Refuse to ack what this agent does not read.
 
         Raises:
-            InvalidRequest: this agent does not read the topic.
+            InvalidRequest: the topic is not one of its own.
         """
-        cursor = self.subscribed().get(topic)
-        if cursor is None:
-            msg = f"{ids[0]!r} is a message on {topic!r}, which {self._bus.identity.agent!r} does not read"
+        if topic not in self.subscribed():
+            msg = f"{message!r} is a message on {topic!r}, which {self._bus.identity.agent!r} does not read"
             raise InvalidRequest(msg, hint="ack only what you were shown")
-        new = set(cursors.unread(cursor, ids))
-        mark = Mark(self._bus.source.now(), self._bus.identity.holder)
-        self._write(topic, lambda now: cursors.ack(now, ids, mark))
+
+    def ack(self, topic: str, ids: Sequence[str]) -> set[str]:
+        """Say that messages of a topic were read; return those that were not acked before, by any session."""
+        mark, new = Mark(self._bus.source.now(), self._bus.identity.holder), set[str]()
+
+        def change(cursor: Cursor) -> Cursor:
+            new.clear()
+            new.update(cursors.unread(cursor, ids))
+            return cursors.ack(cursor, ids, mark)
+
+        self._write(topic, change)
         self._acked.update(ids)
         for message in ids:
             self._shown.pop(message, None)

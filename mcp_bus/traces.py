@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
-from mcp_bus import names
+from mcp_bus import cursors, names
 from mcp_bus.cursors import Cursor
 from mcp_bus.errors import InvalidRequest
 from mcp_bus.model import Outcome, State
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from mcp_bus.bus import Bus
-    from mcp_bus.model import Task
+    from mcp_bus.model import Attempt, Task
     from mcp_bus.presence import Seen
 
 
@@ -32,7 +32,8 @@ class Reader(NamedTuple):
 
     Attributes:
         state: `queued` (nobody was shown it), `offered` (shown, not acked), `acked`, `expired`, `superseded`,
-            `cancelled` or `undeliverable`.
+            `cancelled`, `undeliverable`; on a topic also `not asked for`, and `passed` (one of that or acked,
+            long ago).
         live: sessions of the reader that are there now.
         last_seen: its last sign of life, in milliseconds; 0 for never.
     """
@@ -101,29 +102,54 @@ def _reader(agent: str, state: str, steps: tuple[Step, ...], sessions: Sequence[
 
 
 def _state(task: Task) -> str:
+    """Return how a message stands, from where its file is; its history only says why."""
+    outcomes = {line.outcome for line in _believed(task)}
     if task.state is State.LEASED:
-        return "offered"
+        # The ack of a message whose offer had lapsed takes it once more before it ends it: that is no offer.
+        return "offered" if Outcome.OFFERED in outcomes else "queued"
     if task.state is State.DONE:
         return "acked"
-    last = task.history[-1].outcome if task.history else None
     if task.state is State.EXPIRED:
-        return "undeliverable" if last is Outcome.UNDELIVERABLE else "expired"
+        return "undeliverable" if Outcome.UNDELIVERABLE in outcomes else "expired"
     if task.state is State.CANCELLED:
-        return "superseded" if last is Outcome.SUPERSEDED else "cancelled"
-    return "queued"
+        return "superseded" if Outcome.SUPERSEDED in outcomes else "cancelled"
+    return "dead" if task.state is State.DEAD else "queued"
+
+
+# Ends that a line claims, and the state without which it is not so.
+_ENDS = {
+    Outcome.ACKED: State.DONE,
+    Outcome.SUPERSEDED: State.CANCELLED,
+    Outcome.CANCELLED: State.CANCELLED,
+    Outcome.EXPIRED: State.EXPIRED,
+    Outcome.UNDELIVERABLE: State.EXPIRED,
+}
+
+
+def _believed(task: Task) -> list[Attempt]:
+    """Return the lines of history that where the message is does not contradict.
+
+    A line is written before the rename that makes it true, so that a process killed in between leaves one of
+    something that did not happen.
+    """
+    now = task.slot.lease.token if task.slot.lease is not None else ""
+    ended = {line.token for line in task.history if line.outcome is not Outcome.OFFERED and line.token != now}
+    made = []
+    for line in task.history:
+        if line.outcome is Outcome.OFFERED:
+            is_so = line.token == now or line.token in ended
+        elif line.outcome in _ENDS:
+            is_so = task.state is _ENDS[line.outcome] and (line.outcome is not Outcome.ACKED or line.token == now)
+        else:  # The end of an offer, which is not over while its lease is the one that holds.
+            is_so = line.token != now or not now
+        if is_so:
+            made.append(line)
+    return made
 
 
 def _steps(task: Task) -> tuple[Step, ...]:
-    """Return what the history can show: an offer counts only if its lease was really taken."""
-    held = {line.token for line in task.history if line.outcome is not Outcome.OFFERED}
-    if task.slot.lease is not None:
-        held.add(task.slot.lease.token)
     made = [Step(task.body.created, "queued", task.body.sender.agent)]
-    made += [
-        Step(line.at, str(line.outcome), line.by, line.note)
-        for line in sorted(task.history, key=lambda line: (line.at, line.attempt, line.outcome is not Outcome.OFFERED))
-        if line.outcome is not Outcome.OFFERED or line.token in held
-    ]
+    made += [Step(line.at, str(line.outcome), line.by, line.note) for line in _believed(task)]
     return tuple(made)
 
 
@@ -134,10 +160,10 @@ def _on_topic(cursor: Cursor, task: Task) -> tuple[str, tuple[Step, ...]]:
         steps.append(Step(offered.at, "offered", offered.session, offered.path))
     if acked is not None:
         what = "not asked for" if acked.path == FILTERED else "acked"
-        return what, (*steps, Step(acked.at, what, acked.session))
-    if task.id <= cursor.watermark:
-        return "acked", tuple(steps)  # When and by whom is not kept for ever.
+        return what, (*steps, *([Step(acked.at, what, acked.session)] if acked.at else []))
     ended = _state(task)
     if ended not in ("queued", "offered"):
         return ended, tuple(steps)
+    if cursors.is_passed(cursor, task.id):
+        return "passed", tuple(steps)  # Acked or not asked for; which, when and by whom is not kept for ever.
     return ("offered" if offered else "queued"), tuple(steps)

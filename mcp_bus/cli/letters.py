@@ -17,7 +17,8 @@ if TYPE_CHECKING:
     from mcp_bus.bus import Bus
     from mcp_bus.cli.arguments import Call, Parser
     from mcp_bus.cli.output import Out
-    from mcp_bus.mail import Acked, Delivery, Sent
+    from mcp_bus.mail import Acked, Delivery
+    from mcp_bus.outbox import Sent
     from mcp_bus.traces import Reader, Trace
 
 MANY = 20

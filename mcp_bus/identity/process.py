@@ -8,6 +8,7 @@ from pathlib import Path
 
 # Field of /proc/<pid>/stat after the name in parentheses that holds the start, in ticks since boot (proc(5)).
 _START = 19
+MOST = 2**31
 _OVER = (b"Z", b"X")
 
 
@@ -44,6 +45,8 @@ def started(pid: int) -> int:
 
 def is_running(pid: int, since: int) -> bool:
     """Tell whether the process of that pid which started at `since` still runs; without `since`, whether any does."""
+    if not 0 < pid < MOST:
+        return False  # 0 and below stand for groups of processes, and nothing has a number as great as that.
     if since:
         return started(pid) == since
     try:

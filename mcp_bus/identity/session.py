@@ -45,9 +45,11 @@ def identify(cwd: Path, *, agent: str = "", client: str = "", session: str, pid:
     if agent and not AGENT.match(agent):
         msg = f"{agent[:80]!r} is not a name for an agent"
         raise InvalidRequest(msg, hint="use 1 to 160 printable characters")
-    if agent in names.RESERVED - ({names.HUMAN} if not client else set()) or agent[:1] in ("@", "#"):
+    if agent in names.RESERVED - ({names.HUMAN} if not client else set()) or agent[:1] in ("@", "#") or "~" in agent:
         msg = f"no agent may be called {agent!r}"
-        raise InvalidRequest(msg, hint="that is reserved; choose another name with --agent or MCP_BUS_AGENT")
+        raise InvalidRequest(
+            msg, hint="reserved, or begins with @ or #, or has a ~; choose another name with --agent or MCP_BUS_AGENT"
+        )
     if not SESSION.match(session):
         msg = f"{session[:40]!r} is not a session name"
         raise InvalidRequest(msg, hint="use 1 to 16 of a-z 0-9")

@@ -133,7 +133,9 @@ class Changes:
             found = await waker.wait_for(
                 self._bus, lambda: self.changed() or None, channels=(), wait_s=math.inf, progress=quiet
             )
-        except BusError:
+        except Exception as error:
+            if not isinstance(error, BusError):
+                logger.exception("looking for changes failed")
             await anyio.sleep(1.0)  # The bus is gone; it may come back.
             return []
         return found or []

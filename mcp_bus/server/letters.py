@@ -17,8 +17,9 @@ if TYPE_CHECKING:
 
     from mcp_bus.addresses import Address
     from mcp_bus.bus import Bus
-    from mcp_bus.mail import Acked, Delivery, Sent
+    from mcp_bus.mail import Acked, Delivery
     from mcp_bus.model import Body, Task
+    from mcp_bus.outbox import Sent
     from mcp_bus.traces import Reader, Step
 
 # Characters for how a message stands with its readers.

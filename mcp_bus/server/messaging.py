@@ -51,11 +51,12 @@ async def read_inbox(call: Call, given: args.ReadInbox) -> str:
     )
     if made is None:
         return letters.empty(call.session.bus(), told, anyio.current_time() - start)
-    call.session.offered(frozenset(item.body.id for item in made), call.request_id)
+    shown = frozenset(item.body.id for item in made)
+    call.session.offered(shown, call.request_id)
     try:
         await anyio.lowlevel.checkpoint()
     except anyio.get_cancelled_exc_class():
-        call.session.take_back("its reading was cancelled")
+        call.session.take_back(shown, "its reading was cancelled")
         raise
     bus = call.session.bus()
     return letters.read(bus, made, told, bus.source.token(6), call.ways)

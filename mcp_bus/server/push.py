@@ -121,7 +121,9 @@ class Push:
                 new = await waker.wait_for(
                     self._bus, lambda: self.fresh() or None, channels=(), wait_s=math.inf, progress=_quiet
                 )
-            except BusError:
+            except Exception as error:
+                if not isinstance(error, BusError):
+                    logger.exception("looking for messages failed")
                 await anyio.sleep(1.0)  # The bus is gone; it may come back.
                 continue
             if new:

@@ -49,8 +49,7 @@ class Session:
         self._was_open = False
         self._spoken: dict[str, float] = {}
         self._answered: dict[str | int, str] = {}
-        self._read_in: str | int | None = None
-        self._read: frozenset[str] = frozenset()
+        self._read: dict[str | int, frozenset[str]] = {}
         self._beaten = 0.0
         self._client = ""
         self._place: tuple[int, int] | None = None
@@ -138,8 +137,9 @@ class Session:
 
     def unclaim(self, request_id: str | int) -> None:
         """Give back what a request handed out, because its sender had given it up."""
-        if self._read_in == coerce_request_id(request_id):
-            self.take_back("its answer was not waited for")
+        shown = self._read.pop(coerce_request_id(request_id), None)
+        if shown is not None:
+            self.take_back(shown, "its answer was not waited for")
         task_id, bus = self._answered.pop(coerce_request_id(request_id), None), self._here()
         if bus is None or task_id is None:
             return
@@ -160,15 +160,17 @@ class Session:
 
     def offered(self, messages: frozenset[str], request_id: str | int | None) -> None:
         """Note which request messages were last shown in, in case its answer never arrives."""
-        self._read_in = None if request_id is None else coerce_request_id(request_id)
-        self._read = messages
+        if request_id is not None:
+            self._read[coerce_request_id(request_id)] = messages
+            while len(self._read) > 64:
+                del self._read[next(iter(self._read))]
 
-    def take_back(self, why: str) -> None:
-        """Make unread again what was shown last: nobody saw it."""
-        bus, self._read_in = self._here(), None
+    def take_back(self, messages: frozenset[str], why: str) -> None:
+        """Make unread again what was shown: nobody saw it."""
+        bus = self._here()
         try:
             if bus is not None:
-                bus.mail.give_back(why, self._read)
+                bus.mail.give_back(why, messages)
         except BusError:
             logger.warning("could not take an offer back", exc_info=True)
 
@@ -252,6 +254,8 @@ class Session:
         except BusError as error:
             logger.warning("the sweep failed: %s", error)
             self.dropped(error)
+        except Exception:  # whatever lies on the bus, the calls of a model are still answered
+            logger.exception("the sweep failed")
 
     def _beat(self, bus: Bus) -> None:
         if anyio.current_time() - self._beaten >= presence.BEAT_S:

@@ -241,7 +241,7 @@ class FileStore:
         """See `Store.declare`."""
         names.check_place(channel)
         with self.tree.words():
-            self.tree.fd("tasks")  # Never makes a bus out of nothing.
+            self.tree.check()  # Never makes a bus out of nothing, nor writes into one that was renamed away.
             self.tree.live(f"channels/{channel}")  # What was removed and is open still would be taken for it.
             for part in names.CHANNEL_FOLDERS:
                 self.tree.fd(f"channels/{channel}/{part}", make=True)

@@ -10,6 +10,7 @@ afterwards; the highest number counts, so a crash in between leaves nothing to m
 from __future__ import annotations
 
 import re
+import stat
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
@@ -24,7 +25,8 @@ if TYPE_CHECKING:
     from mcp_bus.clock import Source
     from mcp_bus.stores.tree import Tree
 
-MAX_RECORD = 4 * 1024 * 1024
+MAX_RECORD = 16 * 1024 * 1024
+MOST = 10**12
 MAX_TEXT = 64 * 1024
 NAME = re.compile(r"[A-Za-z0-9@][A-Za-z0-9_@+~.-]{0,127}\Z")
 _REVISION = re.compile(r"(?P<name>[A-Za-z0-9@][A-Za-z0-9_@+~.-]{0,127})\.(?P<number>[1-9][0-9]{0,14})\.json\Z")
@@ -47,7 +49,9 @@ class FileRecords:
     def _revisions(self, kind: str, name: str) -> list[int]:
         """Return the numbers that a document has files for, highest first."""
         found = (_REVISION.match(file) for file in self._tree.names(kind))
-        return sorted((int(match["number"]) for match in found if match and match["name"] == name), reverse=True)
+        numbers = (int(match["number"]) for match in found if match and match["name"] == name)
+        # A number that no writer gets to is nobody's revision: nothing could follow it.
+        return sorted((number for number in numbers if number < MOST), reverse=True)
 
     def read(self, kind: str, name: str) -> Record | None:
         """See `Records.read`.  A revision that is no document is put aside, and the one before it counts."""
@@ -70,13 +74,18 @@ class FileRecords:
         if not NAME.match(name):
             msg = f"{name[:80]!r} is not a name for a record"
             raise InvalidRequest(msg)
-        sync, number = durable and self._sync, after + 1
+        sync, number, content = durable and self._sync, after + 1, wire.dumps(dict(data))
+        if len(content) > MAX_RECORD:
+            msg = f"the record {name!r} would have {len(content)} bytes, the limit is {MAX_RECORD}"
+            raise InvalidRequest(msg)
         with self._tree.words():
+            self._tree.check()  # Nothing is written into a bus that was renamed away.
+            self._clear(kind)
             tmp, at = self._tree.fd("tmp", make=True), self._tree.fd(kind, make=True)
             if self._revisions(kind, name)[:1] != ([after] if after else []):
                 raise _moved_on(name)
             draft = f"record.{self._source.token(8)}"
-            self._tree.fs.create(draft, tmp, wire.dumps(dict(data)), sync=sync)
+            self._tree.fs.create(draft, tmp, content, sync=sync)
             try:
                 self._tree.fs.touch(draft, tmp, self._source.now())
                 self._tree.fs.link(draft, tmp, _file(name, number), at)
@@ -94,6 +103,18 @@ class FileRecords:
             for old in revisions[1:]:
                 self._tree.drop(kind, _file(name, old))
         return number
+
+    def _clear(self, kind: str) -> None:
+        """Put aside what has the name of a folder of records, and is none."""
+        folder = ""
+        for part in kind.split("/"):
+            about = self._tree.fs.stat(part, self._tree.fd(folder))
+            if about is None:
+                return
+            if not stat.S_ISDIR(about.st_mode):
+                quarantine(self._tree, folder, part, "it is where a folder of records belongs", self._source.now())
+                return
+            folder = f"{folder}/{part}".lstrip("/")
 
     def touch(self, kind: str, name: str) -> bool:
         """See `Records.touch`."""

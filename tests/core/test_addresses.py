@@ -61,10 +61,10 @@ def test_a_name_is_found(store: MemoryStore, source: VirtualSource, to: str, add
 
 def test_an_agent_named_by_git_has_an_inbox_of_its_own(store: MemoryStore, source: VirtualSource) -> None:
     address = found(store, source, "github.com/acme/app/main")
-    assert address.channel.startswith("@github.com-acme-app-main-")
+    assert address.channel.startswith("@github.com-acme-app-main+")
     assert names.INBOX.match(address.channel)
     assert names.inbox("github.com/acme/app/dev") != address.channel
-    assert names.inbox("github.com-acme-app-main") != address.channel
+    assert names.inbox(address.channel[1:].replace("+", "-")) != address.channel
 
 
 @pytest.mark.parametrize(

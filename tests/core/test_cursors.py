@@ -100,3 +100,17 @@ def test_marks_that_are_none_are_left_out() -> None:
 )  # fmt: skip
 def test_a_filter_compares_fields_by_their_text(match: dict[str, str], body: dict[str, object], fits: bool) -> None:  # noqa: FBT001  an expected outcome
     assert cursors.wants(Cursor("ann", match=match), body) is fits
+
+
+def test_an_ack_of_what_a_listing_missed_is_remembered_until_it_has_settled() -> None:
+    cursor = cursors.ack(Cursor("ann"), [made(0), made(1)], MARK)
+    young = cursors.advance(cursor, [made(1)], now=NOW + 10)
+    assert cursors.unread(young, [made(0)]) == []
+    old = cursors.advance(cursor, [made(1)], now=NOW + cursors.SETTLE + 10)
+    assert made(0) not in old.acked, "it is not retained any more"
+
+
+def test_an_offer_is_taken_back_by_the_session_it_was_made_to_and_by_no_other() -> None:
+    cursor = cursors.offer(Cursor("ann"), [made(0)], MARK)
+    assert cursors.take_back(cursor, [made(0)], "ann~2") == cursor
+    assert cursors.take_back(cursor, [made(0)], MARK.session).offered == {}

@@ -71,6 +71,12 @@ def test_a_silent_session_is_not_live_until_it_gives_a_sign(
     assert whys(ann) == {"ann~1": ""}
 
 
+def test_a_sign_of_life_from_the_future_is_none(roster: Callable[..., Roster], source: VirtualSource) -> None:
+    roster().arrive()
+    source.advance(-SILENT / 1000 - 1)
+    assert whys(roster()) == {"ann~1": "it gave no sign of life for too long"}
+
+
 def test_a_session_whose_process_died_is_not_live_though_it_spoke_just_now(roster: Callable[..., Roster]) -> None:
     child = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
     try:

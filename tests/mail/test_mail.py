@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from mcp_bus import DuplicateTask, InvalidRequest, NotFound, mail
+from mcp_bus import DuplicateTask, InvalidRequest, NotFound, mail, outbox
 from mcp_bus.errors import Overloaded
 from mcp_bus.model import State
 from mcp_bus.traces import trace
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from mcp_bus.mail import Delivery
     from tests.fakes import VirtualSource
 
-LEASE_S = mail.INBOX.lease_s
+LEASE_S = outbox.INBOX.lease_s
 
 
 @pytest.fixture
@@ -248,7 +248,7 @@ def test_an_answer_goes_to_the_sender_in_the_same_thread(ann: Bus, bob: Bus) -> 
 
 def test_two_agents_that_only_answer_each_other_are_stopped(ann: Bus, bob: Bus, source: VirtualSource) -> None:
     last, names = ann.mail.send("bob", "0").id, (bob, ann)
-    for hop in range(mail.MAX_HOPS):
+    for hop in range(outbox.MAX_HOPS):
         source.advance(2)
         last = names[hop % 2].mail.send("", "thanks", reply_to=last).id
     with pytest.raises(InvalidRequest, match="loop"):
@@ -264,32 +264,32 @@ def test_the_same_key_is_the_same_message_and_another_text_under_it_is_refused(a
 
 
 def test_one_who_sends_too_fast_is_refused_and_nothing_is_written(ann: Bus, bob: Bus, source: VirtualSource) -> None:
-    for number in range(mail.MAX_A_MINUTE):
+    for number in range(outbox.MAX_A_MINUTE):
         ann.mail.send("bob", number)
     with pytest.raises(Overloaded, match="within a minute"):
         ann.mail.send("bob", "one more")
-    assert bob.mail.unread().messages == mail.MAX_A_MINUTE
+    assert bob.mail.unread().messages == outbox.MAX_A_MINUTE
     source.advance(61)
     ann.mail.send("bob", "one more")
-    assert bob.mail.unread().messages == mail.MAX_A_MINUTE + 1
+    assert bob.mail.unread().messages == outbox.MAX_A_MINUTE + 1
 
 
 def test_one_sender_cannot_fill_an_inbox_and_others_still_get_through(
     ann: Bus, bob: Bus, source: VirtualSource
 ) -> None:
-    for number in range(mail.MAX_FROM_ONE):
+    for number in range(outbox.MAX_FROM_ONE):
         source.advance(1)
         ann.mail.send("bob", number)
     with pytest.raises(Overloaded, match="'ann' wait unread"):
         ann.mail.send("bob", "one more")
     bob.mail.send("bob", "from another")
-    assert bob.mail.unread().messages == mail.MAX_FROM_ONE + 1
+    assert bob.mail.unread().messages == outbox.MAX_FROM_ONE + 1
     bob.mail.read(limit=1)
     ann.mail.send("bob", "there is room again")
 
 
 def test_a_full_inbox_refuses_everyone(ann: Bus, bob: Bus, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(mail, "MAX_UNREAD", 5)
+    monkeypatch.setattr(outbox, "MAX_UNREAD", 5)
     for number in range(5):
         ann.mail.send("bob", number)
     for sender in (ann, bob):
