@@ -37,13 +37,15 @@ You may look at everything.  Change things with `mcp-bus`, not by hand.
     channels/<channel>/dead/               out of attempts, or waiting for a person; why: <id>.reason.json
     channels/<channel>/archive/<day>/      ended: ..._request (done), _cancelled, _discarded, _expired
     channels/<channel>/attempts/<id>/      what became of each attempt
+    channels/<channel>/pruning/            being forgotten; a sweep finishes it
+    channels/@<agent>/                     an agent's inbox: unread, being read, read, as for tasks
     staged/ tmp/                           on their way; a sweep finishes or removes them
     rejected/                              results that came after their lease was lost
     quarantine/                            bytes that were not a message, each with a reason
     keys/                                  idempotency keys: the same key is the same task
-    agents/                                who is there, or was
+    agents/                                who is there, or was; <agent>.md is a role you may write down
     cursors/                               what subscribers of a topic have read
-    boots/                                 which start of the machine leases were last checked after
+    boots/                                 the start of the machine after which tasks were last looked for
     tombstones/                            ids that were pruned
     manifest.json, journal/                for people; may be deleted at any time
 
