@@ -55,6 +55,7 @@ GROUPS: dict[str, dict[str, tuple[str, str]]] = {
         "init": ("setup", "make a bus"),
         "demo": ("serve", "see a bus work, from an empty folder to an answer"),
         "serve": ("serve", "speak MCP over stdin and stdout, for an agent"),
+        "hook": ("hook", "tell an agent what waits for it, through its client's hooks"),
         "config": ("setup", "settings, and where each was set"),
         "channel": ("setup", "make channels and set their rules"),
         "version": ("setup", "what is installed"),
@@ -151,6 +152,10 @@ def _dispatch(words: list[str], out: Out, calls: list[Call]) -> int:
 
         msg = f"there is no verb {verb[:40]!r}"
         raise InvalidRequest(msg, hint=meant.verb(verb, [*VERBS, "help"]))
+    if verb == "hook" and not {"-h", "--help"} & {*rest}:
+        from mcp_bus.cli import hook
+
+        return hook.main(leading + rest, out)  # An agent waits for it at each step: not even a parser is loaded.
     # stdout is the protocol's there, and no answer may get into it.
     out.as_json = out.as_json and verb != "serve"
     from importlib import import_module

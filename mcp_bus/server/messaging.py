@@ -52,7 +52,7 @@ async def read_inbox(call: Call, given: args.ReadInbox) -> str:
     if made is None:
         return letters.empty(call.session.bus(), told, anyio.current_time() - start)
     shown = frozenset(item.body.id for item in made)
-    call.session.offered(shown, call.request_id)
+    call.session.offered(shown, call.request_id, anyio.current_time() - start)
     try:
         await anyio.lowlevel.checkpoint()
     except anyio.get_cancelled_exc_class():

@@ -126,11 +126,16 @@ class Session:
         bus = self._here()
         return [now for task in bus.held() if (now := _still(bus, task)) is not None] if bus is not None else []
 
-    def claimed(self, task: Task, request_id: str | int | None) -> None:
-        """Note which request a task was handed out in, in case its answer never arrives."""
+    def claimed(self, task: Task, request_id: str | int | None, waited_s: float) -> None:
+        """Note which request a task was handed out in, in case its answer never arrives.
+
+        Args:
+            waited_s: how long the request took.  A client gives up one that takes long, and its cancellation may
+                cross the answer; one that comes after a quick answer says nothing, for some clients always send it.
+        """
         self._spoken[task.id] = anyio.current_time()
         self._claimed.set()
-        if request_id is not None:
+        if request_id is not None and waited_s >= self.config["given_up_s"]:
             self._answered[coerce_request_id(request_id)] = task.id
             while len(self._answered) > 256:
                 del self._answered[next(iter(self._answered))]
@@ -158,9 +163,9 @@ class Session:
         except (Conflict, NotFound, StoreUnavailable):
             logger.warning("could not give back %s", task.id, exc_info=True)
 
-    def offered(self, messages: frozenset[str], request_id: str | int | None) -> None:
-        """Note which request messages were last shown in, in case its answer never arrives."""
-        if request_id is not None:
+    def offered(self, messages: frozenset[str], request_id: str | int | None, waited_s: float) -> None:
+        """Note which request messages were shown in, in case its answer never arrives; see `claimed`."""
+        if request_id is not None and waited_s >= self.config["given_up_s"]:
             self._read[coerce_request_id(request_id)] = messages
             while len(self._read) > 64:
                 del self._read[next(iter(self._read))]

@@ -65,12 +65,12 @@ async def claim_next(call: Call, given: args.ClaimNext) -> str:
     task = await call.session.waker.wait_for(
         call.session.bus, look, channels=channels, wait_s=wait_s, progress=progress
     )
+    waited_s = anyio.current_time() - start
     if task is None:
-        waited_s = anyio.current_time() - start
         return answers.empty(
             call.session.bus(), channels, capabilities, waited_s, call.session.holding(), call.ways
         )  # fmt: skip
-    call.session.claimed(task, call.request_id)
+    call.session.claimed(task, call.request_id, waited_s)
     try:
         await anyio.lowlevel.checkpoint()
     except anyio.get_cancelled_exc_class():

@@ -44,7 +44,7 @@ You may look at everything.  Change things with `mcp-bus`, not by hand.
     quarantine/                            bytes that were not a message, each with a reason
     keys/                                  idempotency keys: the same key is the same task
     agents/                                who is there, or was; <agent>.md is a role you may write down
-    cursors/                               what subscribers of a topic have read
+    cursors/ told/                         what subscribers of a topic have read, what hooks have told
     boots/                                 the start of the machine after which tasks were last looked for
     tombstones/                            ids that were pruned
     manifest.json, journal/                for people; may be deleted at any time

@@ -75,6 +75,7 @@ CALLS: dict[str, tuple[list[str], set[str]]] = {
     "channel": (["list"], set()),
     "version": ([], {"email", "importlib.metadata", "shutil", "tempfile", "zipfile"}),
     "serve": (["--help"], set()),
+    "hook": (["claude-code", "SessionStart"], set()),
     "demo": (["--help"], set()),
 }
 # Modules of ours that belong to other verbs.
@@ -90,6 +91,7 @@ OWN = {
     "fix": {"retry", "requeue", "discard", "undo", "cancel", "reprioritise", "sweep"},
     "setup": {"init", "config", "channel", "version"},
     "serve": {"serve", "demo"},
+    "hook": {"hook"},
 }
 SPY = """
 import json, sys

@@ -213,7 +213,7 @@ async def test_a_trace_is_for_the_sender(place: Path, era: str, bob: Bus) -> Non
 
 
 def test_an_inbox_whose_answer_was_given_up_is_unread_again(place: Path, era: str) -> None:
-    with open_bus(place) as bob, running(place, era) as server:
+    with open_bus(place) as bob, running(place, era, MCP_BUS_GIVEN_UP_S="0") as server:
         message = bob.mail.send("@ann", "hello").id
         server.start(7, "read_inbox")
         assert "hello" in text_of(server.answer())

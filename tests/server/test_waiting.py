@@ -301,7 +301,7 @@ async def test_claims_that_no_model_saw_never_count(place: Path, bob: Bus) -> No
                 scope.cancel()
                 await tools.claim_next(Call(session, session.bus(), progress, number), args.ClaimNext())
             assert scope.cancelled_caught
-            session.claimed(claimed := bob.get(task), number)
+            session.claimed(claimed := bob.get(task), number, 60.0)
             assert (claimed.state, claimed.slot.attempt, claimed.slot.releases) == (State.READY, 0, 0), number
     async with desk(place, "auto") as ann:
         assert (await ann.claim()).attempt == 1
@@ -326,7 +326,7 @@ class Pair(NamedTuple):
 def pair(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pair]:
     """One process for all; each test has a channel of its own."""
     place = tmp_path_factory.mktemp("pair")
-    with running(place, request.param) as server, open_bus(place) as bob:
+    with running(place, request.param, MCP_BUS_GIVEN_UP_S="0") as server, open_bus(place) as bob:
         yield Pair(server, bob)
 
 
@@ -372,6 +372,23 @@ def test_a_claim_whose_model_has_spoken_of_it_outlives_a_late_cancellation(pair:
     assert pair.settled(task) == (State.LEASED, 1)
     pair.server.cancel("call")
     assert pair.server.call("submit_result", **mine, result="done").startswith(f"{task} is done")
+
+
+def test_a_cancellation_after_a_quick_answer_says_nothing_for_some_clients_always_send_it(
+    tmp_path: Path, era: str
+) -> None:
+    with running(tmp_path, era) as server, open_bus(tmp_path) as bob:
+        task = bob.post("review", "x").id
+        message = bob.mail.send("@ann", "hello").id
+        server.start(7, "claim_next")
+        mine = ticket(text_of(server.answer()))
+        server.cancel(7)
+        server.start(8, "read_inbox")
+        assert "hello" in text_of(server.answer())
+        server.cancel(8)
+        assert server.call("submit_result", **mine, result="done").startswith(f"{task[-8:]} is done")
+        server.call("read_inbox", ack=True)
+        assert bob.get(message).state is State.DONE
 
 
 def test_a_cancelled_wait_is_not_answered(pair: Pair) -> None:

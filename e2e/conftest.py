@@ -1,0 +1,101 @@
+"""Which clients there are to test with, and a folder, a bus and a scripted model for each run."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from typing import TYPE_CHECKING
+
+import pytest
+
+from e2e import clients
+from e2e.clients import CLIENTS, Client, MissingClient, Place
+from e2e.model import Model
+from mcp_bus import open_bus
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterator, Sequence
+    from pathlib import Path
+
+    from e2e.model import Step
+    from mcp_bus import Bus
+
+RAN: dict[str, str] = {}
+
+
+class Stage:
+    """One client on a bus with a scripted model; `seen` is what the model was sent, request by request.
+
+    The bus is in the folder `bus` of `folder`, or beside it.
+    """
+
+    def __init__(self, client: Client, command: Path, folder: Path, bus: Bus) -> None:
+        self.client = client
+        self.bus = bus
+        self.seen: list[str] = []
+        self.folder = folder
+        self._command = command
+        self._bus_path = next(place / "bus" for place in (folder, folder.parent) if (place / "bus").is_dir())
+        for name in ("project", "home"):
+            (folder / name).mkdir()
+
+    def play(self, *steps: Step, agent: str = "", hooks: Collection[str] = (), more: Sequence[str] = ()) -> None:
+        """Run the client once against a model that does these steps; all of them must be asked for."""
+        with Model(steps) as model:
+            done = clients.run(self.client, self._command, self._place(model, agent, hooks), more)
+        self.seen = model.seen
+        told = f"exit code {done.returncode}\n{done.stdout[-3000:]}\n{done.stderr[-3000:]}"
+        assert model.failed == [], told
+        assert (done.returncode, len(model.seen)) == (0, len(steps)), told
+
+    def talk(self, messages: Sequence[str], *steps: Step, hooks: Collection[str]) -> None:
+        """Say several things to Claude Code against a model that does these steps; all of them must be asked for."""
+        with Model(steps) as model:
+            lines = clients.talk(self._command, self._place(model, "", hooks), messages)
+        self.seen = model.seen
+        assert (model.failed, len(model.seen)) == ([], len(steps)), "".join(lines)[-3000:]
+
+    def _place(self, model: Model, agent: str, hooks: Collection[str]) -> Place:
+        return Place(self.folder / "project", self.folder / "home", self._bus_path, model.url, agent, hooks)
+
+
+@pytest.fixture(scope="session", params=CLIENTS, ids=lambda client: client.name)
+def installed(request: pytest.FixtureRequest) -> tuple[Client, Path]:
+    """Give a client and its command; the test is skipped, with the reason, where it cannot be had."""
+    client: Client = request.param
+    try:
+        command = clients.install(client)
+    except MissingClient as error:
+        RAN[str(client)] = f"not run: {error}"
+        pytest.skip(f"{client}: {error}")
+    RAN[str(client)] = "run"
+    return client, command
+
+
+@pytest.fixture
+def stage(installed: tuple[Client, Path], tmp_path: Path) -> Iterator[Stage]:
+    """Give a client in an empty folder with an empty home, and a bus that belongs to `ann`."""
+    with open_bus(tmp_path / "bus", agent="ann") as bus:
+        yield Stage(*installed, tmp_path, bus)
+
+
+@pytest.fixture
+def fleet(tmp_path: Path) -> Iterator[list[Stage]]:
+    """Give all clients that can be had, on one bus."""
+    found = list[Stage]()
+    with open_bus(tmp_path / "bus", agent="ann") as bus:
+        for client in CLIENTS:
+            with suppress(MissingClient):
+                command = clients.install(client)
+                folder = tmp_path / client.name
+                folder.mkdir()
+                found.append(Stage(client, command, folder, bus))
+        if len(found) < 2:
+            pytest.skip(f"{len(found)} clients can be had, and it takes two")
+        yield found
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Say which clients ran, so that a skip is never silent."""
+    terminalreporter.section("clients")
+    for client in CLIENTS:
+        terminalreporter.write_line(f"{client}: {RAN.get(str(client), 'not asked for')}")
