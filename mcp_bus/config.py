@@ -58,9 +58,7 @@ SETTINGS: dict[str, Setting] = {
     "read_only": Setting("MCP_BUS_READ_ONLY", default=False, about="offer no tool that changes the bus"),
     "wait_s": Setting("MCP_BUS_WAIT_S", 25.0, "how long a waiting tool waits unless told"),
     "max_wait_s": Setting("MCP_BUS_MAX_WAIT_S", 50.0, "how long a waiting tool may wait"),
-    "given_up_s": Setting(
-        "MCP_BUS_GIVEN_UP_S", 45.0, "a call this long may be given up though it was answered"
-    ),
+    "given_up_s": Setting("MCP_BUS_GIVEN_UP_S", 45.0, "a call this long may be given up though it was answered"),
     "no_color": Setting("NO_COLOR", "", "any text: no colour, also on a terminal"),
     "log_level": Setting("MCP_BUS_LOG_LEVEL", "warning", "debug, info, warning or error; to stderr"),
 }
