@@ -226,11 +226,11 @@ def run(client: Client, command: Path, place: Place, more: Sequence[str] = ()) -
     return _run([str(command), *words, *more], place.project, env, RUN_S)
 
 
-def talk(command: Path, place: Place, messages: Sequence[str]) -> list[str]:
+def talk(command: Path, place: Place, messages: Sequence[str], more: Sequence[str] = ()) -> list[str]:
     """Say several things to one Claude Code, each when the one before is answered; return what it printed, by lines."""
     words, env = _claude(place)
     words = [word for word in words[: words.index("--output-format")] if word != PROMPT]
-    words += ["--input-format", "stream-json", "--output-format", "stream-json", "--verbose"]
+    words += ["--input-format", "stream-json", "--output-format", "stream-json", "--verbose", *more]
     env = _plain(place.home) | env | {"MCP_BUS_DIR": str(place.bus)}
     lines: list[str] = []
     with subprocess.Popen(

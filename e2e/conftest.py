@@ -47,10 +47,12 @@ class Stage:
         assert model.failed == [], told
         assert (done.returncode, len(model.seen)) == (0, len(steps)), told
 
-    def talk(self, messages: Sequence[str], *steps: Step, hooks: Collection[str]) -> None:
+    def talk(
+        self, messages: Sequence[str], *steps: Step, hooks: Collection[str] = (), more: Sequence[str] = ()
+    ) -> None:
         """Say several things to Claude Code against a model that does these steps; all of them must be asked for."""
         with Model(steps) as model:
-            lines = clients.talk(self._command, self._place(model, "", hooks), messages)
+            lines = clients.talk(self._command, self._place(model, "", hooks), messages, more)
         self.seen = model.seen
         assert (model.failed, len(model.seen)) == ([], len(steps)), "".join(lines)[-3000:]
 

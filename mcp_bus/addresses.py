@@ -45,13 +45,13 @@ def resolve(to: object, seen: Sequence[Seen], store: Store) -> Address:
         NotFound: nobody has that name; the hint says who has a similar one.
         InvalidRequest: it is no name, or stands for an agent and a channel.
     """
-    if not isinstance(to, str) or not to or len(to) > 200 or not to.isprintable():
+    if not isinstance(to, str) or not to or len(to) > 200 or not to.isprintable() or not to.lstrip("@").strip():
         msg = f"{str(to)[:60]!r} is not a recipient"
         raise InvalidRequest(msg, hint="name an agent, a channel, a topic, 'broadcast' or 'human'")
+    if to[to.startswith(("@", "#")) :] == BROADCAST:
+        return Address("topic", BROADCAST)
     if to.startswith("#"):
         return _channel(names.check_channel(to[1:]), store)
-    if to == BROADCAST:
-        return Address("topic", BROADCAST)
     agent = _agent(to.removeprefix("@"), seen, store, is_said=to.startswith("@"))
     if to.startswith("@") and agent is not None:
         return agent

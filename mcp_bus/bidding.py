@@ -121,9 +121,12 @@ def _bid(body: Body) -> Bid:
 
 def _own_call(bus: Bus, call_id: str) -> Task:
     call = bus.get(call_id)
-    if call.body.type != CALL or call.body.sender.agent != bus.identity.agent:
-        msg = f"{call.id!r} is not a call for proposals of {bus.identity.agent!r}"
+    if call.body.type != CALL:
+        msg = f"{call.id!r} is a {call.body.type}, not a call for proposals"
         raise InvalidRequest(msg, hint="a task posted on a topic is one")
+    if call.body.sender.agent != bus.identity.agent:
+        msg = f"the call {call.id!r} was posted by {call.body.sender.agent!r}, in whose inbox its bids are"
+        raise InvalidRequest(msg, hint="only that agent sees and awards them; `--agent NAME` speaks for it")
     return call
 
 

@@ -15,7 +15,7 @@ from mcp_bus import lifecycle, names, routing
 from mcp_bus.errors import BusError, Conflict, CorruptRecord
 from mcp_bus.model import Lease, Outcome, State, Task
 from mcp_bus.operate import TRIES
-from mcp_bus.outbox import INBOX, LOOKED, MAX_UNREAD, Outbox, Sent, bodies, line
+from mcp_bus.outbox import BY_ACK, INBOX, LOOKED, MAX_UNREAD, Outbox, Sent, bodies, line
 from mcp_bus.presence import Roster
 from mcp_bus.topics import Topics, by_topic
 
@@ -150,7 +150,10 @@ class Mail:
         return [Delivery(item.body, item.offers, 0, item.expires) for item in found]
 
     def unacked(self) -> list[Delivery]:
-        """Return what was offered to this agent, in whichever session, and not acked: nothing changes by it."""
+        """Return what was offered to this agent, in whichever session, and not acked, the most urgent first.
+
+        Nothing changes by it.
+        """
         slots = [slot for box in self.inboxes for slot in self._bus.store.scan(box, State.LEASED)]
         made = list[Delivery]()
         for slot in slots:
@@ -158,7 +161,8 @@ class Mail:
                 task = self._bus.store.get(slot.id, at=slot)
                 if task is not None:
                     made.append(Delivery(task.body, slot.attempt, 0, task.lease.expires))
-        return made + [Delivery(item.body, item.offers, 0, item.expires) for item in self.topics.unacked()]
+        made += [Delivery(item.body, item.offers, 0, item.expires) for item in self.topics.unacked()]
+        return self._counted(sorted(made, key=lambda item: (-item.body.priority, item.body.id)))
 
     def _offer(self, slot: Slot, path: str) -> Task | None:
         bus, now = self._bus, self._bus.source.now()
@@ -231,7 +235,7 @@ class Mail:
                 slot = lifecycle.claim(slot, Lease(bus.identity.holder, bus.source.token(6), now + 60_000))
             try:
                 if slot is not task.slot:
-                    bus.store.swap(task.slot, slot, line(self._bus, slot, Outcome.OFFERED, "ack"))
+                    bus.store.swap(task.slot, slot, line(self._bus, slot, Outcome.OFFERED, BY_ACK))
                 bus.store.swap(slot, lifecycle.ack(slot, now=now), line(self._bus, slot, Outcome.ACKED, ""))
             except Conflict:
                 task = bus.get(task.id)

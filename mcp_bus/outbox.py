@@ -6,11 +6,11 @@ from collections import deque
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, NamedTuple, Unpack
 
-from mcp_bus import addresses, bidding, draft, lifecycle, names, wire
+from mcp_bus import addresses, bidding, cursors, draft, lifecycle, names, wire
 from mcp_bus.errors import Conflict, CorruptRecord, DuplicateTask, InvalidRequest, NotFound, Overloaded
 from mcp_bus.model import DAY, Attempt, Outcome, Policy, State
 from mcp_bus.operate import TRIES
-from mcp_bus.topics import Topics, readers
+from mcp_bus.topics import Topics, fields, readers
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -31,6 +31,8 @@ MAX_HOPS = 64
 WORK_ONLY = frozenset({"max_attempts", "backoff_s", "requires"})
 # Unread messages that are looked into, to count those of one sender.
 LOOKED = 200
+# The path of an offer that was none: an ack took the message, which had been given back, to end it.
+BY_ACK = "ack"
 INBOX = Policy("inbox", max_attempts=10**6, backoff_s=0, lease_s=600, max_releases=10**6)
 BROADCAST = Policy("topic", ttl_s=86_400, description="what everyone should know; each agent reads it")
 
@@ -101,16 +103,17 @@ class Outbox:
             kept = self._in_time(kept) if is_new else kept
             self._topics.wrote(address.channel, kept.id)
         superseded = self._supersede(old, kept.id) if old else ""
-        those = [item for item in seen if self._is_for(address, item.presence)]
+        those = [item for item in seen if self._is_for(address, item.presence, kept)]
         live = sum(item.is_live for item in those if item.presence.holder != self._bus.identity.holder)
         last_seen = max((item.presence.beat for item in those), default=0)
         return Sent(kept.id, address, is_new, live, last_seen, superseded)
 
-    def _is_for(self, address: Address, here: Presence) -> bool:
+    def _is_for(self, address: Address, here: Presence, made: Body) -> bool:
         """Tell whether a session reads what is sent to an address."""
         if address.kind == "topic" and address.channel != names.BROADCAST:
             return any(
-                cursor.is_active and cursor.agent == here.agent for cursor in readers(self._bus, address.channel)
+                cursor.is_active and cursor.agent == here.agent and cursors.wants(cursor, fields(made))
+                for cursor in readers(self._bus, address.channel)
             )
         if address.kind in ("topic", "channel"):
             return True
@@ -201,7 +204,7 @@ class Outbox:
         for _ in range(TRIES):
             now = self._bus.source.now()
             if old.state not in (State.READY, State.SCHEDULED, State.LEASED):
-                return "was read before" if old.state is State.DONE else f"was {old.state} before"
+                return "was acked before" if old.state is State.DONE else f"was {old.state} before"
             told = line(self._bus, old.slot, Outcome.SUPERSEDED, "")._replace(successor=new_id)
             try:
                 self._bus.store.swap(old.slot, lifecycle.cancel(old.slot, now=now), told)

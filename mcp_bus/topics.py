@@ -190,7 +190,7 @@ class Topics:
         known = self._wanted.get(slot.id)
         if known is None:
             body = self._body(slot)
-            known = body is not None and cursors.wants(cursor, _fields(body))
+            known = body is not None and cursors.wants(cursor, fields(body))
             if len(self._wanted) > 100 * LOOKED:
                 self._wanted.clear()
             self._wanted[slot.id] = known
@@ -330,7 +330,7 @@ def readers(bus: Bus, topic: str) -> list[Cursor]:
     return found
 
 
-def _fields(body: Body) -> dict[str, Any]:
+def fields(body: Body) -> dict[str, Any]:
     """Return what a filter can ask for: the fields of a JSON object, and those of the message."""
     made: dict[str, Any] = {}
     if body.content.startswith("{"):

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
-from mcp_bus import cursors, names
+from mcp_bus import cursors, lifecycle, names
 from mcp_bus.cursors import Cursor
 from mcp_bus.errors import InvalidRequest
 from mcp_bus.model import Outcome, State
-from mcp_bus.topics import FILTERED, SENT, readers
+from mcp_bus.outbox import BY_ACK
+from mcp_bus.topics import FILTERED, SENT, fields, readers
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -60,12 +61,12 @@ def trace(bus: Bus, message_id: str) -> Trace:
         NotFound: there is none of that id.
         InvalidRequest: it is a task; `get` shows those.
     """
-    task, seen = bus.get(message_id), bus.mail.roster.all()
+    task, seen, now = bus.get(message_id), bus.mail.roster.all(), bus.source.now()
     if names.is_inbox(task.channel):
         agent, session = _owner(task.channel, seen)
         mine = [item for item in seen if item.presence.agent == agent and session in ("", item.presence.session)]
         to = f"{agent}~{session}" if session else agent
-        return Trace(task, to, (_reader(to, _state(task), _steps(task), mine),))
+        return Trace(task, to, (_reader(to, _state(task, now), _steps(task), mine),))
     if bus.store.policy(task.channel).kind != "topic":
         msg = f"{task.id!r} is a task on {task.channel!r}, not a message"
         raise InvalidRequest(msg, hint="look at the task itself; it has a history")
@@ -79,7 +80,7 @@ def trace(bus: Bus, message_id: str) -> Trace:
         if not cursor.is_active or (mark is not None and mark.path == SENT):
             continue
         mine = [item for item in seen if item.presence.agent == cursor.agent]
-        state, steps = _on_topic(cursor, task)
+        state, steps = _on_topic(cursor, task, now)
         made.append(_reader(cursor.agent, state, steps, mine))
     return Trace(task, task.channel, tuple(made))
 
@@ -101,9 +102,11 @@ def _reader(agent: str, state: str, steps: tuple[Step, ...], sessions: Sequence[
     return Reader(agent, state, steps, sum(item.is_live for item in sessions), last_seen)
 
 
-def _state(task: Task) -> str:
+def _state(task: Task, now: int) -> str:
     """Return how a message stands, from where its file is; its history only says why."""
     outcomes = {line.outcome for line in _believed(task)}
+    if lifecycle.is_expired(task.slot, now=now):
+        return "expired"  # Nobody is shown it any more; the next sweep writes it down.
     if task.state is State.LEASED:
         # The ack of a message whose offer had lapsed takes it once more before it ends it: that is no offer.
         return "offered" if Outcome.OFFERED in outcomes else "queued"
@@ -137,7 +140,7 @@ def _believed(task: Task) -> list[Attempt]:
     made = []
     for line in task.history:
         if line.outcome is Outcome.OFFERED:
-            is_so = line.token == now or line.token in ended
+            is_so = line.note != BY_ACK and (line.token == now or line.token in ended)
         elif line.outcome in _ENDS:
             is_so = task.state is _ENDS[line.outcome] and (line.outcome is not Outcome.ACKED or line.token == now)
         else:  # The end of an offer, which is not over while its lease is the one that holds.
@@ -153,7 +156,7 @@ def _steps(task: Task) -> tuple[Step, ...]:
     return tuple(made)
 
 
-def _on_topic(cursor: Cursor, task: Task) -> tuple[str, tuple[Step, ...]]:
+def _on_topic(cursor: Cursor, task: Task, now: int) -> tuple[str, tuple[Step, ...]]:
     steps = [Step(task.body.created, "queued", task.body.sender.agent)]
     offered, acked = cursor.offered.get(task.id), cursor.acked.get(task.id)
     if offered:
@@ -161,9 +164,11 @@ def _on_topic(cursor: Cursor, task: Task) -> tuple[str, tuple[Step, ...]]:
     if acked is not None:
         what = "not asked for" if acked.path == FILTERED else "acked"
         return what, (*steps, *([Step(acked.at, what, acked.session)] if acked.at else []))
-    ended = _state(task)
+    ended = _state(task, now)
     if ended not in ("queued", "offered"):
         return ended, tuple(steps)
     if cursors.is_passed(cursor, task.id):
         return "passed", tuple(steps)  # Acked or not asked for; which, when and by whom is not kept for ever.
+    if not offered and not cursors.wants(cursor, fields(task.body)):
+        return "not asked for", tuple(steps)
     return ("offered" if offered else "queued"), tuple(steps)

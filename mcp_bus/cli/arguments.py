@@ -130,6 +130,14 @@ def seconds(text: str) -> float:
     raise argparse.ArgumentTypeError(msg)
 
 
+def positive(text: str) -> int:
+    """Return a whole number above 0."""
+    if text.isdecimal() and text.isascii() and int(text[:9]) > 0:
+        return int(text[:9])
+    msg = f"{text[:40]!r} is not a number above 0"
+    raise argparse.ArgumentTypeError(msg)
+
+
 def content(text: str) -> str:
     """Return a body or result: the word itself, all of stdin for `-`, a file for `@name`.
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from mcp_bus.cli import fields, speaker
-from mcp_bus.cli.arguments import BODY_HELP, Verb, content, given, seconds
+from mcp_bus.cli.arguments import BODY_HELP, Verb, content, given, positive, seconds
 from mcp_bus.cli.codes import NOTHING, OK
 from mcp_bus.cli.meant import priority
 from mcp_bus.cli.output import ago, one_line, quote
@@ -114,7 +114,7 @@ def declare_inbox(parser: Parser) -> None:
     """Declare the options of `inbox`."""
     parser.add_argument("--ack", nargs="*", metavar="ID", help="these were read; without an ID, all that is shown now")
     parser.add_argument("--wait", type=seconds, metavar="TIME", default=0.0, help="wait so long for a message")
-    parser.add_argument("--limit", type=int, default=MANY, metavar="N", help=f"at most so many ({MANY})")
+    parser.add_argument("--limit", type=positive, default=MANY, metavar="N", help=f"at most so many ({MANY})")
 
 
 def inbox(call: Call) -> int:
@@ -127,9 +127,7 @@ def inbox(call: Call) -> int:
         acked = bus.mail.ack(args.ack) if args.ack else []
 
         def look() -> list[Delivery] | None:
-            again = bus.mail.unacked()
-            new = bus.mail.read(limit=max(1, args.limit), room=10**9, path="cli inbox")
-            return [*again, *new][: max(1, args.limit)] or None
+            return _look(bus, args.limit) or None
 
         wait_s = 0.0 if acked else args.wait
         watched = [*bus.mail.inboxes, *bus.mail.topics.subscribed()]
@@ -144,6 +142,18 @@ def inbox(call: Call) -> int:
         if args.ack == []:  # Only once they were shown in truth.
             bus.mail.ack([item.body.id for item in found])
     return OK if found or acked else NOTHING
+
+
+def _look(bus: Bus, limit: int) -> list[Delivery]:
+    """Return what is shown: urgent ones that were shown before keep their place, then what is new, then the rest.
+
+    All that is offered here is returned, for whoever is told of an offer takes it for shown.
+    """
+    again = bus.mail.unacked()
+    urgent = [item for item in again if item.body.priority > 0][: limit - 1]
+    new = bus.mail.read(limit=limit - len(urgent), room=10**9, path="cli inbox")
+    rest = again[len(urgent) :][: limit - len(urgent) - len(new)]
+    return sorted([*urgent, *new, *rest], key=lambda item: (-item.body.priority, item.body.id))
 
 
 def _acks(acked: list[Acked]) -> list[dict[str, Any]]:
@@ -180,6 +190,8 @@ def _tell(call: Call, bus: Bus, found: list[Delivery], acked: list[Acked]) -> No
         if number:
             out.line()
         _letter_page(out, item, now)
+    if len(found) == call.args.limit:
+        out.note(f"there may be more: {call.again()} inbox --limit N")
     if found and call.args.ack is None:
         out.note(f"shown is not read: {call.again()} inbox --ack ID, or they are unread again later")
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from mcp_bus import find as finding
 from mcp_bus.cli import fields, meant, pages
-from mcp_bus.cli.arguments import Verb
+from mcp_bus.cli.arguments import Verb, positive
 from mcp_bus.cli.codes import OK
 from mcp_bus.cli.output import ago, one_line
 from mcp_bus.cli.pages import ORDER
@@ -45,7 +45,7 @@ def declare_find(parser: Parser) -> None:
     parser.add_argument("words", nargs="*", metavar="WORD", help="all must occur in title, body, thread, sender or id")
     parser.add_argument("--state", default="", metavar="STATE", help=", ".join(State))
     parser.add_argument("--channel", default="", metavar="NAME", help="only there")
-    parser.add_argument("--limit", type=int, default=MANY, metavar="N", help=f"at most so many ({MANY})")
+    parser.add_argument("--limit", type=positive, default=MANY, metavar="N", help=f"at most so many ({MANY})")
     parser.add_argument("--after", default="", metavar="ID", help="go on after this task")
 
 
@@ -105,7 +105,7 @@ def _who(task: Task, now: int) -> str:
 def declare_ls(parser: Parser) -> None:
     """Declare the options of `ls`."""
     parser.add_argument("channel", nargs="?", metavar="CHANNEL", help="list the tasks of one channel")
-    parser.add_argument("--limit", type=int, default=MANY, metavar="N", help=f"tasks per state ({MANY})")
+    parser.add_argument("--limit", type=positive, default=MANY, metavar="N", help=f"tasks per state ({MANY})")
 
 
 def ls(call: Call) -> int:

@@ -12,9 +12,11 @@ from mcp_bus.cli.output import ago, clean, one_line
 from mcp_bus.errors import CorruptRecord
 from mcp_bus.find import short
 from mcp_bus.model import Outcome, State
-from mcp_bus.names import HUMAN, REASON, inbox
+from mcp_bus.names import HUMAN, REASON, inbox, is_inbox
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from mcp_bus.bus import Bus
     from mcp_bus.cli.arguments import Call, Parser
     from mcp_bus.cli.output import Out
@@ -62,11 +64,20 @@ def _status(call: Call, bus: Bus) -> dict[str, Any]:
         "overdue": overdue,
         "dead": [_dead(task) for task in pages.read(bus, iter(dead[:FEW]))],
         "agents": sorted({seen.presence.agent for seen in bus.mail.roster.all() if seen.is_live}),
-        "for_the_human": store.count(inbox(HUMAN))[State.READY],
+        "for_the_human": _unread(bus, [inbox(HUMAN)]),
+        "for_agents": _unread(bus, [name for name in store.channels() if is_inbox(name) and name != inbox(HUMAN)]),
         "rejected": _aside(call, "rejected"),
         "quarantine": _aside(call, "quarantine"),
         "last_sweep": fields.stamp(now - age) if age < now else None,
     }
+
+
+def _unread(bus: Bus, boxes: Sequence[str]) -> dict[str, int]:
+    """Return how many messages of inboxes are not acked, and of those how many are urgent, and were shown."""
+    new = [slot for box in boxes for slot in bus.store.scan(box, State.READY)]
+    shown = [slot for box in boxes for slot in bus.store.scan(box, State.LEASED)]
+    urgent = sum(slot.priority > 0 for slot in (*new, *shown))
+    return {"unread": len(new), "shown": len(shown), "urgent": urgent}
 
 
 def _holder(slot: Slot) -> str:
@@ -133,9 +144,10 @@ def _page(out: Out, made: dict[str, Any], now: int) -> None:
     if made["agents"]:
         few = ", ".join(one_line(name, 60) for name in made["agents"][:FEW])
         out.line(f"agents    {len(made['agents'])} there: {few}")
-    if made["for_the_human"]:
-        many = "message waits" if made["for_the_human"] == 1 else "messages wait"
-        out.line(out.paint(f"inbox     {made['for_the_human']} {many} for the human: `mcp-bus inbox`", "bold"))
+    if said := _waiting(made["for_the_human"]):
+        out.line(out.paint(f"inbox     {said} for the human: `mcp-bus --agent {HUMAN} inbox`", "bold"))
+    if said := _waiting(made["for_agents"]):
+        out.line(f"mail      {said} for agents: `mcp-bus find --state ready` lists those unread")
     last = made["last_sweep"]
     out.line(f"swept     {_ago(last, now) if last else 'never'}")
     _kept(out, made)
@@ -151,6 +163,14 @@ def _page(out: Out, made: dict[str, Any], now: int) -> None:
             for item in made["dead"]
         ],
     )
+
+
+def _waiting(of: dict[str, int]) -> str:
+    """Say how many messages wait; empty if none does."""
+    count = of["unread"] + of["shown"]
+    more = f", {of['urgent']} urgent" if of["urgent"] else ""
+    more += f", {of['shown']} shown and not acked" if of["shown"] else ""
+    return f"{count} message{' waits' if count == 1 else 's wait'}{more}," if count else ""
 
 
 def _working(out: Out, made: dict[str, Any], now: int) -> None:

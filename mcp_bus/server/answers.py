@@ -162,7 +162,7 @@ def _brief(item: Ending) -> str:
 
 def _head(item: Ending, task: Task, now: int) -> str:
     """Return the task that has the last word, and of which one."""
-    asked = f"{short(item.asked)} was edited, lives on as " if item.asked != task.id else ""
+    asked = f"{short(item.asked)} lives on as " if item.asked != task.id else ""
     return asked + line(task, now)
 
 

@@ -61,6 +61,8 @@ def _live(bus: Bus, done: Sent) -> str:
     ago = f"last seen {seconds(bus.source.now() - done.last_seen)} ago" if done.last_seen else "never seen"
     if done.live:
         return f"{several(done.live, 'live session')}, {ago}"
+    if done.to.agent == bus.identity.agent:
+        return "your own name, no other live session: it waits"
     return f"no live session ({ago}): it waits"
 
 
@@ -69,15 +71,18 @@ def read(bus: Bus, made: Sequence[Delivery], told: list[str], mark: str, ways: W
     now = bus.source.now()
     heads = [_head(item, now) for item in made]
     lines = [*told, several(len(made), "message")]
+    is_cut = False
     left = MAX_ANSWER - 800 - sum(len(item) + 160 for item in [*lines, *heads])
     for number, (head, item) in enumerate(zip(heads, made, strict=True)):
         # What a short one leaves is for those after it.
         share = max(100, left // (len(made) - number))
         text = quoted(item.body.content, mark, limit=share, more=ways.rest(item.body.id))
         left -= min(share, len(text))
+        is_cut |= len(item.body.content) > share
         lines += [head, text]
     one = f'send_message(reply_to="{short(made[-1].body.id)}", body="…")'
-    return "\n".join([*lines, f"next: read_inbox(ack=true) once you have taken them in; {one} answers"])
+    rest = "read the rest of what is cut off, then " if is_cut else ""
+    return "\n".join([*lines, f"next: {rest}read_inbox(ack=true) once you have taken them in; {one} answers"])
 
 
 def _head(item: Delivery, now: int) -> str:
@@ -108,7 +113,19 @@ def empty(bus: Bus, told: list[str], waited_s: float) -> str:
     """Answer `read_inbox` without messages."""
     topics = ", ".join(list(bus.mail.topics.subscribed())[:10])
     lines = [*told, f"no unread messages, waited {waited_s:.0f} s" + (f"; topics read: {topics}" if topics else "")]
-    return "\n".join([*lines, "next: go on with your work, or call read_inbox again to wait"])
+    return "\n".join([*lines, *_unacked(bus), "next: go on with your work, or call read_inbox again to wait"])
+
+
+def _unacked(bus: Bus) -> list[str]:
+    """Say what was shown to this agent, perhaps in a session that is no more, and not acked."""
+    try:
+        shown = bus.mail.unacked()
+    except BusError:
+        return []
+    ids = ", ".join(short(item.body.id) for item in shown[:MAX_ACKED])
+    more = " and more" if len(shown) > MAX_ACKED else ""
+    how = "get_task shows each again, read_inbox(ids=[...]) acks"
+    return [f"shown before and not acked: {ids}{more}; {how}"] if shown else []
 
 
 def acked(done: Sequence[Acked]) -> list[str]:

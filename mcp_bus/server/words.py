@@ -12,6 +12,7 @@ import re
 from typing import TYPE_CHECKING, NamedTuple
 
 from mcp_bus import names
+from mcp_bus.bidding import CALL
 from mcp_bus.errors import BusError
 from mcp_bus.find import short
 from mcp_bus.model import Outcome, State
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
 MAX_ANSWER = 8000
 BODY = 5000
 # How the states of a message are called that a task has too.
-_OF_MESSAGES = {State.READY: "unread", State.DONE: "read"}
+_OF_MESSAGES = {State.READY: "unread", State.DONE: "acked"}
 
 
 class Ways(NamedTuple):
@@ -117,7 +118,7 @@ def state(task: Task, now: int) -> str:
     """Return where a task is in its life, with what that state lacks to be understood."""
     slot, following = task.slot, successor(task)
     if following:
-        return f"edited, lives on as {short(following)}"
+        return f"{'awarded' if task.body.type == CALL else 'edited'}, lives on as {short(following)}"
     if names.is_inbox(task.channel) and task.state in _OF_MESSAGES:
         return _OF_MESSAGES[task.state]
     if task.state is State.LEASED and slot.lease is not None:

@@ -108,6 +108,17 @@ def test_after_a_compaction_everything_is_told_again(client: Client) -> None:
         assert "Unread: 1 message" in client.told("claude-code", "SessionStart", source=source)
 
 
+def test_what_was_shown_and_not_acked_is_told_at_a_start(client: Client) -> None:
+    send(client.cli)
+    (message,) = client.cli.json("inbox")["messages"]
+    for source in ("startup", "compact"):
+        text = client.told("claude-code", "SessionStart", source=source)
+        assert f"\nShown before and not acked: {message['short']}.\n" in text
+        assert "next: look at what was shown and not acked by its id, then ack it" in text
+    client.cli.json("inbox", "--ack", message["id"])
+    assert "Shown before" not in client.told("claude-code", "SessionStart")
+
+
 def test_each_session_of_a_client_is_told(client: Client) -> None:
     send(client.cli)
     assert "1 message" in client.told("claude-code", "PostToolUse")

@@ -93,11 +93,20 @@ def test_a_dead_task_whose_leases_all_lapsed_says_so(cli: Cli) -> None:
 
 
 def test_what_waits_for_the_human_and_who_is_there_is_told_and_topics_are_no_tasks(cli: Cli) -> None:
-    assert cli.json("status")["for_the_human"] == 0
+    assert cli.json("status")["for_the_human"] == {"unread": 0, "shown": 0, "urgent": 0}
     cli.json("send", "human", "which database?")
     cli.json("send", "broadcast", "to all")
+    cli.json("send", "human", "now!", "--priority", "1")
+    cli.json("send", "@never-seen", "are you there?")
     made = cli.json("status")
-    assert (made["for_the_human"], made["counts"]["ready"], made["agents"]) == (1, 0, [])
-    assert "1 message waits for the human" in cli.main("status")[1]
+    assert (made["for_the_human"], made["counts"]["ready"], made["agents"]) == (
+        {"unread": 2, "shown": 0, "urgent": 1}, 0, [],
+    )  # fmt: skip
+    assert "2 messages wait, 1 urgent, for the human: `mcp-bus --agent human inbox`" in cli.main("status")[1]
+    assert "1 message waits, for agents: " in cli.main("status")[1]
+    cli.main("--agent", "human", "inbox")  # Shown is not handled.
+    assert "2 messages wait, 1 urgent, 2 shown and not acked, for the human" in cli.main("status")[1]
+    cli.main("--agent", "human", "inbox", "--ack")
+    assert "for the human" not in cli.main("status")[1]
     assert "broadcast (topic)" in cli.main("ls")[1]
     assert [(item["name"], item["kind"]) for item in cli.json("ls")["channels"]] == [("broadcast", "topic")]

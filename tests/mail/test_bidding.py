@@ -138,7 +138,7 @@ def test_only_a_call_is_bid_on_and_only_its_poster_awards(ann: Bus, bob: Bus, ca
         bid(bob, note, cost=1)
     call = ann.post("jobs", "x").id
     made = bid(bob, call, cost=1)
-    with pytest.raises(InvalidRequest, match="not a call for proposals of 'cat'"):
+    with pytest.raises(InvalidRequest, match="was posted by 'ann', in whose inbox its bids are"):
         bidding.award(cat, made)
     with pytest.raises(InvalidRequest, match="not a bid"):
         bidding.award(ann, call)

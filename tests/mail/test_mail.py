@@ -224,7 +224,7 @@ def test_a_message_that_was_read_cannot_be_taken_back_and_the_new_one_comes(ann:
     old = ann.mail.send("bob", "old").id
     bob.mail.read()
     bob.mail.ack()
-    assert ann.mail.send("bob", "new", supersedes=old).superseded == "was read before"
+    assert ann.mail.send("bob", "new", supersedes=old).superseded == "was acked before"
     assert texts(bob) == ["new"]
     assert told(ann, old)[0] == "acked"
 

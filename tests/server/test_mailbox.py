@@ -93,6 +93,36 @@ async def test_who_is_not_there_is_said_not_to_be(place: Path, era: str) -> None
         assert 'for "human", no live session (never seen): it waits' in text
 
 
+async def test_what_was_shown_and_not_acked_is_not_kept_from_a_second_session(place: Path, era: str) -> None:
+    async with desk(place, era) as ann, desk(place, era, agent="eve") as one, desk(place, era, agent="eve") as two:
+        message = await send(ann, "@eve", "which port?")
+        assert f"message {message} " in await one.call("read_inbox")
+        for eve in (one, two):
+            text = await eve.call("read_inbox", wait_s=0)
+            assert text.startswith("no unread messages, waited 0 s")
+            assert f"\nshown before and not acked: {message}; " in text
+            assert "which port?" in await eve.call("get_task", task=message)
+        text = await two.call("read_inbox", ids=[message], wait_s=0)
+        assert "shown before" not in text
+
+
+async def test_of_a_long_message_the_rest_is_to_be_read_before_it_is_acked(place: Path, era: str) -> None:
+    async with desk(place, era) as ann, desk(place, era, agent="eve") as eve:
+        await send(ann, "@eve", "x" * 20_000)
+        following = (await eve.call("read_inbox")).rpartition("\n")[2]
+        assert following.startswith("next: read the rest of what is cut off, then read_inbox(ack=true)")
+        await eve.call("read_inbox", ack=True)
+        await send(ann, "@eve", "short")
+        assert (await eve.call("read_inbox")).rpartition("\n")[2].startswith("next: read_inbox(ack=true)")
+
+
+async def test_a_note_to_oneself_waits_for_another_session(place: Path, era: str) -> None:
+    async with desk(place, era) as ann:
+        await ann.call("list_channels")
+        text = await ann.call("send_message", to="@ann", body="x")
+        assert 'for "ann", your own name, no other live session: it waits' in text
+
+
 async def test_a_message_that_is_not_acked_comes_again_and_its_sender_can_take_it_back(place: Path, era: str) -> None:
     async with desk(place, era) as ann:
         first = await send(ann, "@eve", "old")
