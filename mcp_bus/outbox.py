@@ -10,7 +10,7 @@ from mcp_bus import addresses, bidding, cursors, draft, lifecycle, names, wire
 from mcp_bus.errors import Conflict, CorruptRecord, DuplicateTask, InvalidRequest, NotFound, Overloaded
 from mcp_bus.model import DAY, Attempt, Outcome, Policy, State
 from mcp_bus.operate import TRIES
-from mcp_bus.topics import Topics, fields, readers
+from mcp_bus.topics import EVERYONE, Topics, fields, readers
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -34,7 +34,6 @@ LOOKED = 200
 # The path of an offer that was none: an ack took the message, which had been given back, to end it.
 BY_ACK = "ack"
 INBOX = Policy("inbox", max_attempts=10**6, backoff_s=0, lease_s=600, max_releases=10**6)
-BROADCAST = Policy("topic", ttl_s=86_400, description="what everyone should know; each agent reads it")
 
 
 class Sent(NamedTuple):
@@ -152,7 +151,7 @@ class Outbox:
         if address.kind in ("agent", "session"):
             store.declare(address.channel, INBOX, is_default=True)
         elif address.channel == names.BROADCAST:
-            store.declare(address.channel, BROADCAST, is_default=True)
+            store.declare(address.channel, EVERYONE, is_default=True)
         policy, now = store.policy(address.channel), self._bus.source.now()
         if policy.kind == "topic" and "ttl_s" not in checked and not policy.ttl_s:
             checked["ttl_s"] = policy.retention_days * DAY / 1000

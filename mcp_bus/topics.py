@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from mcp_bus.bus import Bus
     from mcp_bus.model import Body, Slot
 
+EVERYONE = Policy("topic", ttl_s=86_400, description="what everyone should know; each agent reads it")
 # Paths of acks that no reader made.
 SENT, FILTERED = "sent", "filtered"
 # A count for a nudge may use a listing for as long as this, and for this many times what it took to make.
@@ -97,6 +98,8 @@ class Topics:
         Raises:
             NotFound: this agent does not read it.
         """
+        if topic == names.BROADCAST:  # It is read before anyone sent to it.
+            self._bus.store.declare(topic, EVERYONE, is_default=True)
         if topic not in self.subscribed():
             msg = f"{self._bus.identity.agent!r} is not subscribed to {topic!r}"
             raise NotFound(msg, hint=f"subscribed: {', '.join(self.subscribed()) or 'none'}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from mcp_bus.cli import fields, speaker
@@ -9,7 +10,7 @@ from mcp_bus.cli.arguments import BODY_HELP, Verb, content, given, positive, sec
 from mcp_bus.cli.codes import NOTHING, OK
 from mcp_bus.cli.meant import priority
 from mcp_bus.cli.output import ago, one_line, quote
-from mcp_bus.errors import InvalidRequest
+from mcp_bus.errors import BusError, InvalidRequest
 from mcp_bus.find import short
 from mcp_bus.names import HUMAN, is_inbox
 
@@ -60,6 +61,9 @@ def send(call: Call) -> int:
     to = "" if args.to == "-" and args.reply_to else args.to
     with call.bus(create=True) as bus:
         sent = bus.mail.send(to, content(words[0]), supersedes=args.supersedes, **options)
+        # Who wrote can be answered by name; without that the message is sent all the same.
+        with suppress(BusError), speaker.present(bus):
+            pass
         now = bus.source.now()
     if call.out.as_json:
         call.out.json(_sent(sent))
@@ -194,6 +198,8 @@ def _tell(call: Call, bus: Bus, found: list[Delivery], acked: list[Acked]) -> No
         out.note(f"there may be more: {call.again()} inbox --limit N")
     if found and call.args.ack is None:
         out.note(f"shown is not read: {call.again()} inbox --ack ID, or they are unread again later")
+    if found:
+        out.note(f'to answer: {call.again()} send - "TEXT" --reply-to {short(found[-1].body.id)}')
 
 
 def _letter_page(out: Out, item: Delivery, now: int) -> None:

@@ -37,7 +37,7 @@ def of(call: Call) -> Call:
 
 @contextmanager
 def present(bus: Bus) -> Iterator[None]:
-    """Say that the agent is there while it reads: those who write to it see when that was."""
+    """Say that the agent is there while it reads or writes: those who write to it see when that was."""
     who = bus.identity
     here = Roster(bus.store, who._replace(session=SESSION, holder=holder(who.agent, SESSION)), bus.source)
     here.arrive(bus.capabilities)

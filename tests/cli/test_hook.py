@@ -185,14 +185,14 @@ def test_whoever_is_slower_looks_again_and_has_nothing_left_to_tell(
 
 def test_a_hook_offers_nothing_acks_nothing_and_shows_no_body(client: Client) -> None:
     message = send(client.cli, priority=1)
-    before = unread(client.cli)
+    before, known = unread(client.cli), client.cli.json("agents", "--all")["agents"]
     assert len(before) == 1
     for name, event in EVENTS:
         assert "secret" not in client.call(name, event).stdout
     assert unread(client.cli) == before
     (reader,) = client.cli.json("trace", message)["readers"]
     assert reader["state"] == "queued"
-    assert client.cli.json("agents", "--all") == {"agents": []}, "a hook is no session"
+    assert client.cli.json("agents", "--all")["agents"] == known, "a hook is no session"
 
 
 def test_a_start_lists_what_the_agent_holds_and_not_what_others_hold(client: Client) -> None:
@@ -307,6 +307,8 @@ def test_the_text_is_short_and_what_others_wrote_is_harmless_and_quoted(client: 
     for number in range(7):
         cli.post("w" * 60, "do it", "--title", f"{number}{evil}" * 2)
         cli.json("--agent", agent, "claim", "w" * 60)
+        cli.json("send", f"@{agent}", "shown and not acked")
+    assert len(cli.json("--agent", agent, "inbox")["messages"]) == 7
     for number in range(5):
         with open_bus(cli.bus, agent=f"{number}" + "\u4e8c" * 100 + '"x') as bus:
             bus.mail.send(f"@{agent}", "the secret body", title=evil[:60].replace("\n", " "), priority=9)

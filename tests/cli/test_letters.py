@@ -38,6 +38,16 @@ def state(cli: Cli, message: str) -> str:
     return found
 
 
+def test_who_wrote_can_be_answered_by_name_and_as_inbox_says(planner: Cli) -> None:
+    assert planner.main("--agent", "human", "send", "planner", "hello?")[0] == 3
+    planner.json("send", "human", "which database?")
+    said = planner.main("--agent", "human", "inbox")[2]
+    (words,) = re.findall(r'^to answer: mcp-bus .*(send - "TEXT" --reply-to \w{8})$', said, re.MULTILINE)
+    for answer in (words.replace('"', "").split(), ["send", "planner", "by name"]):
+        assert planner.main("--agent", "human", *answer)[0] == 0
+    assert [item["body"] for item in inbox(planner, "planner")] == ["TEXT", "by name"]
+
+
 def test_a_message_to_the_human_is_queued_shown_and_acked_and_each_is_traced(planner: Cli) -> None:
     code, out, err = planner.main("send", "human", "which database?")
     assert code == 0

@@ -35,6 +35,15 @@ def bob(open_bus_as: Callable[..., Bus]) -> Bus:
     return here(open_bus_as("bob", "2"))
 
 
+def test_broadcast_can_be_left_before_anyone_sent_to_it(open_bus_as: Callable[..., Bus]) -> None:
+    ann, bob = open_bus_as("ann", "1"), open_bus_as("bob", "2")
+    bob.mail.topics.unsubscribe("broadcast")
+    ann.mail.send("broadcast", "hello")
+    assert bob.mail.read() == []
+    with pytest.raises(NotFound):
+        bob.mail.topics.unsubscribe("broadcast")
+
+
 def states(bus: Bus, message: str) -> dict[str, str]:
     return {reader.agent: reader.state for reader in trace(bus, message).readers}
 
