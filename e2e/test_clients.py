@@ -14,7 +14,7 @@ from e2e import says
 from e2e.clients import CLIENTS as CLIS
 from e2e.model import Step
 from mcp_bus import State
-from mcp_bus.cli.hook import CALLED, CLIENTS, STOP, TURN, _reply
+from mcp_bus.cli.hook_forms import CALLED, CLIENTS, STOP, TURN, reply
 from mcp_bus.identity.session import identify
 
 if TYPE_CHECKING:
@@ -189,7 +189,7 @@ def test_claude_code_calls_a_tool_from_a_hook_and_shows_its_model_nothing_of_a_p
 
 @pytest.mark.parametrize("installed", [CLAUDE], indirect=True, ids=str)
 def test_claude_code_shows_its_model_what_a_tool_answers_to_a_hook_in_the_form_of_hooks(stage: Stage) -> None:
-    replies = {event: _reply(form.form, event, f"said at {event}") for event, form in CLIENTS["claude-code"].items()}
+    replies = {event: reply(form.form, event, f"said at {event}") for event, form in CLIENTS["claude-code"].items()}
     hooks = {event: {"server": "says", "tool": "say", "input": {"text": text}} for event, text in replies.items()}
     more, _ = calls(stage, hooks)
     summary = Step(text="<summary>nothing that matters</summary>")

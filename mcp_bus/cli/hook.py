@@ -1,8 +1,7 @@
 """hook: tells an agent, through its client's own hooks, who it is, what it holds and what waits for it.
 
 The client calls this with JSON on stdin and shows its model what is printed, if that has the form which this very
-client honours; in another form it would be lost without a word.  So the forms are a table, and each was tried or
-says where it is from (`docs/waking.md`).  A hook never fails its agent, never makes a bus, offers and acks nothing,
+client honours: see `hook_forms`.  A hook never fails its agent, never makes a bus, offers and acks nothing,
 and names a message once: whoever is nudged twice for one message learns to overlook it.
 """
 
@@ -14,11 +13,12 @@ import select
 import sys
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from mcp_bus import config, cursors, lifecycle, names, topics
 from mcp_bus.bus import Bus
 from mcp_bus.cli.codes import ERROR, OK
+from mcp_bus.cli.hook_forms import CALLED, CLIENTS, START, STOP, reply
 from mcp_bus.cli.output import duration, one_line
 from mcp_bus.errors import Conflict, CorruptRecord, InvalidRequest, StoreUnavailable
 from mcp_bus.find import short
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping
 
     from mcp_bus.cli.arguments import Call, Parser
+    from mcp_bus.cli.hook_forms import Event
     from mcp_bus.cli.output import Out
     from mcp_bus.cursors import Cursor
     from mcp_bus.model import Body, Lease, Presence, Slot
@@ -46,53 +47,6 @@ MAX_STDIN, STDIN_S = 16 * 1024 * 1024, 1.0
 SHOWN, SENDERS, LOOKED = 4, 3, 20
 # How far above this process the client is: it starts a hook itself, or through a shell.
 NEAR = 2
-START, TURN, STOP = "start", "turn", "stop"
-
-
-# --- the clients ----------------------------------------------------------------------------------
-
-
-class Event(NamedTuple):
-    """What an event of a client means to us, and the form of reply by which a text gets from it to the model."""
-
-    moment: str
-    form: str
-
-
-_START, _TURN, _STOP = Event(START, "context"), Event(TURN, "context"), Event(STOP, "block")
-_SAME = {"SessionStart": _START, "UserPromptSubmit": _TURN, "PostToolUse": _TURN, "Stop": _STOP}
-CLIENTS: dict[str, dict[str, Event]] = {
-    "claude-code": _SAME,
-    "codex": _SAME,
-    "gemini-cli": {
-        "SessionStart": _START,
-        "BeforeAgent": _TURN,
-        "AfterTool": _TURN,
-        "AfterAgent": Event(STOP, "deny"),
-    },
-    "cursor": {
-        "sessionStart": Event(START, "additional_context"),
-        "postToolUse": Event(TURN, "additional_context"),
-        "stop": Event(STOP, "followup_message"),
-    },
-    # It has plugins instead of commands: ours is in docs/waking.md, and takes plain text.
-    "opencode": {
-        "session.created": Event(START, "plain"),
-        "session.compacted": Event(START, "plain"),
-        "chat.message": Event(TURN, "plain"),
-        "tool.execute.after": Event(TURN, "plain"),
-    },
-}
-# What a client calls itself over MCP, where that is another word: the agent's name has it.
-CALLED = {"codex": "codex-mcp-client", "gemini-cli": "gemini-cli-mcp-client", "cursor": "cursor-vscode"}
-
-
-def _reply(form: str, event: str, text: str) -> str:
-    if form == "plain":
-        return text
-    if form == "context":
-        return json.dumps({"hookSpecificOutput": {"hookEventName": event, "additionalContext": text}})
-    return json.dumps({"decision": form, "reason": text} if form in ("block", "deny") else {form: text})
 
 
 # --- the verb -------------------------------------------------------------------------------------
@@ -112,7 +66,11 @@ def __getattr__(name: str) -> object:
 
 def _declare(parser: Parser) -> None:
     parser.add_argument("client", metavar="CLIENT", help=", ".join(CLIENTS))
-    parser.add_argument("event", metavar="EVENT", help="an event of it, such as SessionStart")
+    parser.add_argument(
+        "event",
+        metavar="EVENT",
+        help="an event of it: " + "; ".join(f"{name}: {', '.join(events)}" for name, events in CLIENTS.items()),
+    )
 
 
 def main(words: Iterable[str], out: Out) -> int:
@@ -137,7 +95,7 @@ def main(words: Iterable[str], out: Out) -> int:
         out.warn(f"mcp-bus: hook {rest[0]} {rest[1]}: {one_line(str(error) or type(error).__name__)}")
         return OK
     if text:
-        out.line(_reply(event.form, rest[1], text))
+        out.line(reply(event.form, rest[1], text))
     return OK
 
 

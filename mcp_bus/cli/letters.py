@@ -100,7 +100,7 @@ def _standing(sent: Sent, now: int) -> str:
     if sent.to.kind == "channel":
         text = "queued for whoever claims it"
     elif sent.to.agent == HUMAN:
-        text = "queued for the human, who reads with `mcp-bus inbox`"
+        text = "queued for the human, who reads with `mcp-bus --agent human inbox`"
     elif sent.to.kind == "topic":
         text = f"queued for who reads that topic: {who} now"
     elif sent.live:

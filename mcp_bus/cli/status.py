@@ -136,7 +136,7 @@ def _page(out: Out, made: dict[str, Any], now: int) -> None:
     out.line(f"disk      {one_line(str(disk.get('type', 'unknown')))}{warning}")
     out.line(f"you are   {one_line(made['agent'], 160)}")
     told = "  ".join(f"{number} {out.state(state)}" for state, number in counts.items() if number)
-    out.line(f"tasks     {told or 'none'}, on {made['channels']} channels")
+    out.line(f"tasks     {told or 'none'}, on {made['channels']} channel{'' if made['channels'] == 1 else 's'}")
     _working(out, made, now)
     if made["overdue"]:
         names = ", ".join(short(name) for name in made["overdue"][:FEW])

@@ -74,7 +74,10 @@ def _change(call: Call, given: args.ReadInbox) -> list[str]:
     if subscription is not None:
         topic, match = subscription
         mail.topics.subscribe(topic, match)
-        told.append(f"subscribed to {topic}" + (f", where {len(match)} fields match" if match else ""))
+        told.append(
+            f"subscribed to {topic}"
+            + (f", where {'all fields match' if len(match) > 1 else 'the field matches'}" if match else "")
+        )
     return told
 
 

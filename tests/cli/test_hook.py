@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from mcp_bus import open_bus
-from mcp_bus.cli import hook
+from mcp_bus.cli import hook, hook_forms
 from tests.cli.hooked import EVENTS, SAID, STARTS, STOPS, TURNS, Client, send, unread
 
 if TYPE_CHECKING:
@@ -31,7 +31,9 @@ def client(cli: Cli) -> Client:
 
 
 def test_every_event_of_every_client_is_looked_at() -> None:
-    assert {client: set(events) for client, events in SAID.items()} == {c: set(e) for c, e in hook.CLIENTS.items()}
+    assert {client: set(events) for client, events in SAID.items()} == {
+        c: set(e) for c, e in hook_forms.CLIENTS.items()
+    }
 
 
 @pytest.mark.parametrize(("name", "event"), STARTS)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from mcp_bus.cli import hook
+from mcp_bus.cli import hook, hook_forms
 from mcp_bus.cli.arguments import Parser
 from tests.cli.conftest import ROOT
 from tests.cli.hooked import EVENTS, SAID, Client, send, unread
@@ -126,14 +126,14 @@ def test_whoever_may_only_read_leaves_no_record(client: Client) -> None:
 
 def test_the_settings_on_the_page_call_every_event_of_every_client() -> None:
     page = (ROOT / "docs" / "waking.md").read_text("utf-8")
-    for client, events in hook.CLIENTS.items():
+    for client, events in hook_forms.CLIENTS.items():
         if client != "opencode":
             (shown,) = [b for b in re.findall(r"```json\n(.*?)```", page, re.DOTALL) if f"hook {client} " in b]
             named = {event: json.dumps(entry) for event, entry in json.loads(shown)["hooks"].items()}
             commands = {event: re.findall(r'"command": "([^"]*)"', entry) for event, entry in named.items()}
             assert commands == {event: [f"mcp-bus hook {client} {event}"] for event in events}
     (plugin,) = re.findall(r"```text\n// .*?mcp-bus\.js\n(.*?)```", page, re.DOTALL)
-    assert set(re.findall(r'await hook\("(.*?)"', plugin)) == set(hook.CLIENTS["opencode"])
+    assert set(re.findall(r'await hook\("(.*?)"', plugin)) == set(hook_forms.CLIENTS["opencode"])
 
 
 def test_options_of_every_verb_are_understood_without_a_parser(client: Client, tmp_path: Path) -> None:
@@ -152,7 +152,7 @@ def test_what_the_help_declares_is_what_is_understood(cli: Cli) -> None:
     verb.declare(parser)
     args = parser.parse_args(["--bus", "b", "codex", "Stop"])
     assert (args.client, args.event, args.bus) == ("codex", "Stop", "b")
-    assert all(name in cli.main("hook", "--help")[1] for name in hook.CLIENTS)
+    assert all(name in cli.main("hook", "--help")[1] for name in hook_forms.CLIENTS)
     with pytest.raises(AttributeError):
         _ = hook.nothing
 

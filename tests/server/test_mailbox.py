@@ -155,7 +155,7 @@ async def test_a_topic_is_read_by_who_subscribed_and_filtered_as_they_said(place
     async with desk(place, era) as ann, desk(place, era, agent="eve") as eve:
         text = await eve.call("read_inbox", subscribe='#builds signal="build failed"')
         assert text.startswith(
-            "subscribed to builds, where 1 fields match\nno unread messages, waited 0 s; topics read: "
+            "subscribed to builds, where the field matches\nno unread messages, waited 0 s; topics read: "
         )
         sent = await ann.call("send_message", to="builds", body={"signal": "build failed", "n": 1})
         assert found(r"^queued as \w{8} (on topic builds, 1 live session, last seen \d+ s ago)\n", sent)
