@@ -81,12 +81,12 @@ class Mail:
 
     def unread(self) -> Unread:
         """Return how much waits for this agent, in its inbox and on its topics."""
-        slots, (count, urgent) = self._unread(), self.topics.unread()
-        return Unread(len(slots) + count, sum(slot.priority > 0 for slot in slots) + urgent)
+        waiting = self.waiting().values()
+        return Unread(len(waiting), sum(slot.priority > 0 for slot in waiting))
 
-    def waiting(self) -> frozenset[str]:
-        """Return the ids of what is unread, in the inbox and on topics."""
-        return frozenset([*(slot.id for slot in self._unread()), *self.topics.waiting()])
+    def waiting(self) -> dict[str, Slot]:
+        """Return what is unread, in the inbox and on topics, by id."""
+        return {slot.id: slot for slot in self._unread()} | self.topics.waiting()
 
     def _unread(self) -> list[Slot]:
         """List what waits in this session's inboxes, the urgent first."""
@@ -183,6 +183,8 @@ class Mail:
 
     def _counted(self, made: list[Delivery]) -> list[Delivery]:
         """Say for each message how many newer ones of its sender wait or are shown with it."""
+        if not made:
+            return made
         senders, ids = {item.body.sender.agent for item in made}, list[tuple[str, str]]()
         with suppress(BusError):  # A count that cannot be made must not keep back what was offered.
             rest = [slot for box in self.inboxes for slot in self._bus.store.scan(box, State.READY, limit=LOOKED)]

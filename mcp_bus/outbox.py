@@ -13,12 +13,12 @@ from mcp_bus.operate import TRIES
 from mcp_bus.topics import EVERYONE, Topics, fields, readers
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable, Iterator, Sequence
 
     from mcp_bus.addresses import Address
     from mcp_bus.bus import Bus
-    from mcp_bus.model import Body, PostOptions, Presence, Slot, Task
-    from mcp_bus.presence import Roster
+    from mcp_bus.model import Body, PostOptions, Slot, Task
+    from mcp_bus.presence import Roster, Seen
 
 # Unread messages an inbox holds, and those of one sender among them.
 MAX_UNREAD = 1000
@@ -102,21 +102,21 @@ class Outbox:
             kept = self._in_time(kept) if is_new else kept
             self._topics.wrote(address.channel, kept.id)
         superseded = self._supersede(old, kept.id) if old else ""
-        those = [item for item in seen if self._is_for(address, item.presence, kept)]
+        those = self._readers(address, kept, seen)
         live = sum(item.is_live for item in those if item.presence.holder != self._bus.identity.holder)
         last_seen = max((item.presence.beat for item in those), default=0)
         return Sent(kept.id, address, is_new, live, last_seen, superseded)
 
-    def _is_for(self, address: Address, here: Presence, made: Body) -> bool:
-        """Tell whether a session reads what is sent to an address."""
+    def _readers(self, address: Address, made: Body, seen: Sequence[Seen]) -> list[Seen]:
+        """Return the sessions that read what is sent to an address."""
         if address.kind == "topic" and address.channel != names.BROADCAST:
-            return any(
-                cursor.is_active and cursor.agent == here.agent and cursors.wants(cursor, fields(made))
-                for cursor in readers(self._bus, address.channel)
-            )
+            found = [cursor for cursor in readers(self._bus, address.channel) if cursor.is_active]
+            agents = {cursor.agent for cursor in found if cursors.wants(cursor, fields(made))}
+            return [item for item in seen if item.presence.agent in agents]
         if address.kind in ("topic", "channel"):
-            return True
-        return here.agent == address.agent and address.session in ("", here.session)
+            return list(seen)
+        mine = [item for item in seen if item.presence.agent == address.agent]
+        return [item for item in mine if address.session in ("", item.presence.session)]
 
     def _in_time(self, made: Body) -> Body:
         """Send a message of a topic again that took long to become visible: some may have passed it by (rule T2)."""

@@ -173,11 +173,6 @@ class Topics:
         fresh = {message for message in retained if cursors.time_of(message) >= self._since}
         return [message for message in sorted(unread | fresh) if is_due(message)]
 
-    def unread(self) -> tuple[int, int]:
-        """Return how many messages wait on all topics, and how many of them have a priority above 0."""
-        waiting = self.waiting()
-        return len(waiting), sum(slot.priority > 0 for slot in waiting.values())
-
     def waiting(self) -> dict[str, Slot]:
         """Return what waits on all topics, by id, as far as a listing of a moment ago tells."""
         made: dict[str, Slot] = {}

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from mcp_bus import cursors, lifecycle, names
+from mcp_bus import cursors, lifecycle, names, topics, wire
 from mcp_bus.cursors import Cursor
 from mcp_bus.errors import InvalidRequest
 from mcp_bus.model import Outcome, State
 from mcp_bus.outbox import BY_ACK
-from mcp_bus.topics import FILTERED, SENT, fields, readers
+from mcp_bus.topics import FILTERED, SENT, readers
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -83,6 +83,22 @@ def trace(bus: Bus, message_id: str) -> Trace:
         state, steps = _on_topic(cursor, task, now)
         made.append(_reader(cursor.agent, state, steps, mine))
     return Trace(task, task.channel, tuple(made))
+
+
+def fields(found: Trace) -> dict[str, Any]:
+    """Return a trace as JSON data: how the message stands with each reader, and what happened when."""
+    return {
+        "id": found.task.id,
+        "to": found.to,
+        "readers": [
+            {
+                "agent": reader.agent,
+                "state": reader.state,
+                "steps": [step._asdict() | {"at": wire.stamp(step.at)} for step in reader.steps],
+            }
+            for reader in found.readers
+        ],
+    }
 
 
 def _owner(inbox: str, seen: Sequence[Seen]) -> tuple[str, str]:
@@ -169,6 +185,6 @@ def _on_topic(cursor: Cursor, task: Task, now: int) -> tuple[str, tuple[Step, ..
         return ended, tuple(steps)
     if cursors.is_passed(cursor, task.id):
         return "passed", tuple(steps)  # Acked or not asked for; which, when and by whom is not kept for ever.
-    if not offered and not cursors.wants(cursor, fields(task.body)):
+    if not offered and not cursors.wants(cursor, topics.fields(task.body)):
         return "not asked for", tuple(steps)
     return ("offered" if offered else "queued"), tuple(steps)

@@ -15,7 +15,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mcp_bus import config, cursors, lifecycle, names, topics
+from mcp_bus import config, names
 from mcp_bus.bus import Bus
 from mcp_bus.cli.codes import ERROR, OK
 from mcp_bus.cli.hook_forms import CALLED, CLIENTS, START, STOP, reply
@@ -33,7 +33,6 @@ if TYPE_CHECKING:
     from mcp_bus.cli.arguments import Call, Parser
     from mcp_bus.cli.hook_forms import Event
     from mcp_bus.cli.output import Out
-    from mcp_bus.cursors import Cursor
     from mcp_bus.model import Body, Lease, Presence, Slot
     from mcp_bus.presence import Seen
 
@@ -159,7 +158,7 @@ def _speak(client: str, event: Event, said: Mapping[str, Any], flags: Mapping[st
         who = opened.identity
         who = who._replace(agent=own.agent, session=own.session, holder=own.holder) if own else who
         bus = Bus(opened.store, who, opened.source)
-        waiting, key = _unread(bus), str(said.get("session_id") or said.get("conversation_id") or "")[:64]
+        waiting, key = bus.mail.waiting(), str(said.get("session_id") or said.get("conversation_id") or "")[:64]
         if event.moment == STOP:
             waiting = {i: slot for i, slot in waiting.items() if slot.priority > 0}
         news = {} if settings["read_only"] else _news(bus, key, waiting)
@@ -211,25 +210,6 @@ def _parent(pid: int) -> int:
 
 
 # --- what there is to say -------------------------------------------------------------------------
-
-
-def _unread(bus: Bus) -> dict[str, Slot]:
-    """Return the messages that wait for the agent, as `Mail.unread` counts them, by id."""
-    now = bus.source.now()
-    slots = [slot for box in bus.mail.inboxes for slot in bus.store.scan(box, State.READY)]
-    for topic, cursor in bus.mail.topics.subscribed().items():
-        there = {slot.id: slot for slot in bus.store.scan(topic, State.READY, after=cursor.watermark)}
-        lease = int(bus.store.policy(topic).lease_s * 1000)
-        shown = {i for i, mark in cursor.offered.items() if mark.at + lease > now}
-        unread = [there[i] for i in cursors.unread(cursor, there) if i not in shown]
-        slots += [slot for slot in unread if not cursor.match or _is_wanted(bus, cursor, slot)]
-    return {slot.id: slot for slot in slots if not lifecycle.is_expired(slot, now=now)}
-
-
-def _is_wanted(bus: Bus, cursor: Cursor, slot: Slot) -> bool:
-    """Tell whether the subscriber asked for a message, as `Topics` does."""
-    body = _body(bus, slot)
-    return body is not None and cursors.wants(cursor, topics.fields(body))
 
 
 def _body(bus: Bus, slot: Slot) -> Body | None:

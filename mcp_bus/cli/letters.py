@@ -258,20 +258,12 @@ def _reader(out: Out, reader: Reader, now: int) -> None:
 
 
 def _trace(found: Trace) -> dict[str, Any]:
-    return {
-        "id": found.task.id,
-        "to": found.to,
-        "readers": [
-            {
-                "agent": reader.agent,
-                "state": reader.state,
-                "live_sessions": reader.live,
-                "last_seen": fields.stamp(reader.last_seen),
-                "steps": [step._asdict() | {"at": fields.stamp(step.at)} for step in reader.steps],
-            }
-            for reader in found.readers
-        ],
-    }
+    from mcp_bus import traces
+
+    made = traces.fields(found)
+    for shown, reader in zip(made["readers"], found.readers, strict=True):
+        shown |= {"live_sessions": reader.live, "last_seen": fields.stamp(reader.last_seen)}
+    return made
 
 
 VERBS = {

@@ -8,7 +8,6 @@ only what reads differently now: a client that is told for nothing reads for not
 from __future__ import annotations
 
 import logging
-import math
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
@@ -123,22 +122,7 @@ class Changes:
             await self._wanted.wait()
             self._wanted = anyio.Event()
             while self._known:
-                await self._publish(await self._next(waker))
-
-    async def _next(self, waker: Waker) -> list[str]:
-        async def quiet(_: float) -> None:
-            """Nobody waits for progress."""
-
-        try:
-            found = await waker.wait_for(
-                self._bus, lambda: self.changed() or None, channels=(), wait_s=math.inf, progress=quiet
-            )
-        except Exception as error:
-            if not isinstance(error, BusError):
-                logger.exception("looking for changes failed")
-            await anyio.sleep(1.0)  # The bus is gone; it may come back.
-            return []
-        return found or []
+                await self._publish(await waker.find(self._bus, lambda: self.changed() or None))
 
     async def _publish(self, uris: list[str]) -> None:
         for uri in uris:

@@ -9,7 +9,6 @@ if the client itself had spoken.
 from __future__ import annotations
 
 import logging
-import math
 from typing import TYPE_CHECKING, Any, Literal, Self
 
 import anyio
@@ -17,7 +16,6 @@ from mcp import types
 from mcp.server.lowlevel import Server
 from mcp.shared.message import SessionMessage
 
-from mcp_bus.errors import BusError
 from mcp_bus.server.words import several
 
 if TYPE_CHECKING:
@@ -108,7 +106,7 @@ class Push:
 
     def fresh(self) -> frozenset[str]:
         """Return the ids that wait and were not told yet; what waits no longer may be told again later."""
-        waiting = self._bus().mail.waiting()
+        waiting = frozenset(self._bus().mail.waiting())
         new = waiting - self._told
         self._told &= waiting
         return new
@@ -117,18 +115,9 @@ class Push:
         """Go on telling until cancelled."""
         await self._connected.wait()
         while True:
-            try:
-                new = await waker.wait_for(
-                    self._bus, lambda: self.fresh() or None, channels=(), wait_s=math.inf, progress=_quiet
-                )
-            except Exception as error:
-                if not isinstance(error, BusError):
-                    logger.exception("looking for messages failed")
-                await anyio.sleep(1.0)  # The bus is gone; it may come back.
-                continue
-            if new:
-                self._told |= new
-                await self._send(new)
+            new = await waker.find(self._bus, lambda: self.fresh() or None)
+            self._told |= new
+            await self._send(new)
 
     async def _send(self, new: frozenset[str]) -> None:
         assert self._client is not None
@@ -138,7 +127,3 @@ class Push:
             await self._client.send_notification(note)  # type: ignore[arg-type]  # the SDK lists only its own kinds
         except (anyio.ClosedResourceError, anyio.BrokenResourceError):
             logger.debug("the client is gone")
-
-
-async def _quiet(_: float) -> None:
-    """Nobody waits for progress."""

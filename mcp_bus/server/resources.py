@@ -91,7 +91,7 @@ def read(bus: Bus, uri: str) -> str:
         case ["agents", *parts, "role"] if parts:
             found = {"agent": "/".join(parts), "role": role(bus, "/".join(parts))}
         case ["messages", name, "trace"] if name:
-            found = _trace(bus, name)
+            found = traces.fields(traces.trace(bus, name))
     if found is None:
         msg = f"there is no resource {uri[:120]!r}"
         raise NotFound(msg, hint=f"resources: {', '.join([*_FIXED, *_TEMPLATES])}")
@@ -241,22 +241,6 @@ def role(bus: Bus, agent: str) -> str:
         msg = f"no role is written down for {agent[:80]!r}"
         raise NotFound(msg, hint=f"a person writes one into the bus: agents/{inbox(agent)[1:]}.md")
     return text
-
-
-def _trace(bus: Bus, name: str) -> dict[str, Any]:
-    found = traces.trace(bus, name)
-    return {
-        "id": found.task.id,
-        "to": found.to,
-        "readers": [
-            {
-                "agent": reader.agent,
-                "state": reader.state,
-                "steps": [step._asdict() | {"at": wire.stamp(step.at)} for step in reader.steps],
-            }
-            for reader in found.readers
-        ],
-    }
 
 
 def complete(bus: Bus, name: str, value: str) -> list[str]:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import logging
+import math
 from typing import TYPE_CHECKING, TypeVar
 
 import anyio
 
+from mcp_bus.errors import BusError
 from mcp_bus.notify import Hint
 from mcp_bus.watch import interval
 
@@ -14,6 +17,7 @@ if TYPE_CHECKING:
 
     from mcp_bus.bus import Bus
 
+logger = logging.getLogger(__name__)
 T = TypeVar("T")
 # Between two progress notes; the shortest tool time-out known that progress resets is 60 s.
 PROGRESS_S = 5.0
@@ -72,6 +76,23 @@ class Waker:
             left = min(start + wait_s, reported + PROGRESS_S) - now
             await self._sleep(changed, min(left, SOON_S) if was_told else left)
             was_told = self._told != told
+
+    async def find(self, bus: Callable[[], Bus], look: Callable[[], T | None]) -> T:
+        """Call `look` until it returns something other than None, however long, and whatever goes wrong meanwhile."""
+
+        async def quiet(_: float) -> None:
+            """Nobody waits for progress."""
+
+        while True:
+            try:
+                found = await self.wait_for(bus, look, channels=(), wait_s=math.inf, progress=quiet)
+            except Exception as error:
+                if not isinstance(error, BusError):
+                    logger.exception("looking for what is new failed")
+                await anyio.sleep(1.0)  # The bus is gone; it may come back.
+                continue
+            assert found is not None, "an endless wait ends with a find"
+            return found
 
     def _watch(self, bus: Bus, channels: Sequence[str]) -> None:
         if self._hint is None:

@@ -145,16 +145,16 @@ def test_what_is_remembered_stays_small(client: Client, monkeypatch: pytest.Monk
     first = send(client.cli)
     with open_bus(client.cli.bus, agent="tester") as bus:
         for key in ("a", "b", "c"):
-            assert hook._news(bus, key, hook._unread(bus)).keys() == {first}
+            assert hook._news(bus, key, bus.mail.waiting()).keys() == {first}
         rest = [send(client.cli) for _ in range(4)]
-        assert hook._news(bus, "c", hook._unread(bus)).keys() == set(rest)
+        assert hook._news(bus, "c", bus.mail.waiting()).keys() == set(rest)
         record = bus.store.records.read(hook.KIND, "tester")
         assert record
         assert record.data["agent"] == "tester"
         sessions = record.data["sessions"]
         assert sessions.keys() == {"b", "c"}, "the session that was told longest ago is forgotten"
         assert sessions["c"][1] == sorted(rest)[-3:]
-        assert hook._news(bus, "c", hook._unread(bus)) == {}, "those older than what is remembered count as told"
+        assert hook._news(bus, "c", bus.mail.waiting()) == {}, "those older than what is remembered count as told"
 
 
 def test_two_hooks_at_once_tell_a_message_once(client: Client) -> None:
@@ -174,11 +174,11 @@ def test_whoever_is_slower_looks_again_and_has_nothing_left_to_tell(
         write, told = bus.store.records.write, list[dict[str, object]]()
 
         def late(*words: Any, **options: Any) -> int:
-            told.append(dict(hook._news(other, "a", hook._unread(other))))
+            told.append(dict(hook._news(other, "a", other.mail.waiting())))
             return write(*words, **options)
 
         monkeypatch.setattr(bus.store.records, "write", late)
-        assert hook._news(bus, "a", hook._unread(bus)) == {}
+        assert hook._news(bus, "a", bus.mail.waiting()) == {}
     assert [list(news) for news in told] == [[message]]
 
 
@@ -275,15 +275,15 @@ def test_a_message_on_a_topic_counts_as_the_mailbox_counts_it(client: Client) ->
     cli.json("--agent", "ann", "send", "builds", '{"signal": "green"}')
     cli.json("--agent", "ann", "send", "broadcast", "hello all")
     with open_bus(cli.bus, agent="tester") as bus:
-        assert len(hook._unread(bus)) == bus.mail.unread().messages == 1
+        assert len(bus.mail.waiting()) == bus.mail.unread().messages == 1
     assert "new for you: 1 message" in client.told("claude-code", "PostToolUse")
     cli.json("--agent", "ann", "send", "builds", '{"signal": "red"}', "--priority", "1")
     with open_bus(cli.bus, agent="tester") as bus:
-        assert len(hook._unread(bus)) == bus.mail.unread().messages == 2
+        assert len(bus.mail.waiting()) == bus.mail.unread().messages == 2
     assert "new for you: 1 message, 1 urgent" in client.told("claude-code", "PostToolUse")
     with open_bus(cli.bus, agent="tester") as bus:
         assert len(bus.mail.read()) == 2
-        assert hook._unread(bus) == {}, "what was just shown does not wait"
+        assert bus.mail.waiting() == {}, "what was just shown does not wait"
 
 
 def test_of_many_senders_the_urgent_ones_are_named(client: Client) -> None:
