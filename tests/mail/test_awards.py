@@ -11,7 +11,6 @@ from mcp_bus.bidding import AWARDS
 from mcp_bus.model import State
 from mcp_bus.stores.contract import body
 from tests.fakes import swept
-from tests.mail.test_mail import here
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -21,17 +20,15 @@ if TYPE_CHECKING:
 
 
 @pytest.fixture
-def ann(open_bus_as: Callable[..., Bus]) -> Bus:
-    made = here(open_bus_as("ann", "1"))
-    made.create_channel("news", kind="topic")
-    return made
+def ann(ann: Bus) -> Bus:
+    ann.create_channel("news", kind="topic")
+    return ann
 
 
 @pytest.fixture
-def bob(open_bus_as: Callable[..., Bus]) -> Bus:
-    made = here(open_bus_as("bob", "2"))
-    made.mail.topics.subscribe("news")
-    return made
+def bob(bob: Bus) -> Bus:
+    bob.mail.topics.subscribe("news")
+    return bob
 
 
 def bid(bus: Bus, call: str, **terms: object) -> str:

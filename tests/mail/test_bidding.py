@@ -10,7 +10,7 @@ from mcp_bus import Conflict, InvalidRequest, bidding, find
 from mcp_bus.bidding import AWARDS
 from mcp_bus.model import State
 from tests.fakes import swept
-from tests.mail.test_mail import here
+from tests.mail.conftest import here
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -20,10 +20,9 @@ if TYPE_CHECKING:
 
 
 @pytest.fixture
-def ann(open_bus_as: Callable[..., Bus]) -> Bus:
-    made = here(open_bus_as("ann", "1"))
-    made.create_channel("jobs", kind="topic")
-    return made
+def ann(ann: Bus) -> Bus:
+    ann.create_channel("jobs", kind="topic")
+    return ann
 
 
 @pytest.fixture

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import os
 from typing import TYPE_CHECKING
 
 import pytest
 
-from mcp_bus import DuplicateTask, InvalidRequest, NotFound, mail, outbox
+from mcp_bus import DuplicateTask, InvalidRequest, NotFound, outbox
 from mcp_bus.errors import Overloaded
 from mcp_bus.model import State
 from mcp_bus.traces import trace
 from tests.fakes import swept
+from tests.mail.conftest import here
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -21,23 +21,6 @@ if TYPE_CHECKING:
     from tests.fakes import VirtualSource
 
 LEASE_S = outbox.INBOX.lease_s
-
-
-@pytest.fixture
-def ann(open_bus_as: Callable[..., Bus]) -> Bus:
-    return here(open_bus_as("ann", "1"))
-
-
-@pytest.fixture
-def bob(open_bus_as: Callable[..., Bus]) -> Bus:
-    return here(open_bus_as("bob", "2"))
-
-
-def here(bus: Bus) -> Bus:
-    bus.identity = bus.identity._replace(pid=os.getpid())
-    bus.mail = mail.Mail(bus)
-    bus.mail.roster.arrive()
-    return bus
 
 
 def texts(bus: Bus, *, limit: int = 20, room: int = 6000) -> list[str]:

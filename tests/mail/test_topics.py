@@ -11,7 +11,8 @@ from mcp_bus.model import State
 from mcp_bus.stores.contract import body
 from mcp_bus.traces import trace
 from tests.fakes import swept
-from tests.mail.test_mail import here, texts
+from tests.mail.conftest import here
+from tests.mail.test_mail import texts
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -24,15 +25,9 @@ LEASE_S = 300
 
 
 @pytest.fixture
-def ann(open_bus_as: Callable[..., Bus]) -> Bus:
-    made = here(open_bus_as("ann", "1"))
-    made.create_channel("news", kind="topic")
-    return made
-
-
-@pytest.fixture
-def bob(open_bus_as: Callable[..., Bus]) -> Bus:
-    return here(open_bus_as("bob", "2"))
+def ann(ann: Bus) -> Bus:
+    ann.create_channel("news", kind="topic")
+    return ann
 
 
 def test_broadcast_can_be_left_before_anyone_sent_to_it(open_bus_as: Callable[..., Bus]) -> None:

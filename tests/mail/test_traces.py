@@ -8,26 +8,17 @@ import pytest
 
 from mcp_bus import InvalidRequest, sweep
 from mcp_bus.traces import trace
-from tests.mail.test_mail import here
 from tests.mail.test_topics import states
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from mcp_bus import Bus
     from tests.fakes import VirtualSource
 
 
 @pytest.fixture
-def ann(open_bus_as: Callable[..., Bus]) -> Bus:
-    made = here(open_bus_as("ann", "1"))
-    made.create_channel("builds", kind="topic")
-    return made
-
-
-@pytest.fixture
-def bob(open_bus_as: Callable[..., Bus]) -> Bus:
-    return here(open_bus_as("bob", "2"))
+def ann(ann: Bus) -> Bus:
+    ann.create_channel("builds", kind="topic")
+    return ann
 
 
 def steps(bus: Bus, message: str) -> list[str]:

@@ -12,7 +12,8 @@ from mcp_bus.errors import StoreUnavailable
 from mcp_bus.model import Attempt, Lease, Outcome, State
 from mcp_bus.stores.contract import body
 from tests.fakes import swept
-from tests.mail.test_mail import here, texts, told
+from tests.mail.conftest import here
+from tests.mail.test_mail import texts, told
 from tests.mail.test_topics import states
 
 if TYPE_CHECKING:
@@ -24,17 +25,15 @@ if TYPE_CHECKING:
 
 
 @pytest.fixture
-def ann(open_bus_as: Callable[..., Bus]) -> Bus:
-    made = here(open_bus_as("ann", "1"))
-    made.create_channel("news", kind="topic")
-    return made
+def ann(ann: Bus) -> Bus:
+    ann.create_channel("news", kind="topic")
+    return ann
 
 
 @pytest.fixture
-def bob(open_bus_as: Callable[..., Bus]) -> Bus:
-    made = here(open_bus_as("bob", "2"))
-    made.mail.topics.subscribe("news")
-    return made
+def bob(bob: Bus) -> Bus:
+    bob.mail.topics.subscribe("news")
+    return bob
 
 
 # --- records that are none ------------------------------------------------------------------------

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-import time
 from typing import TYPE_CHECKING
 
 import pytest
@@ -18,11 +17,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 DAY = 86_400
-
-
-@pytest.fixture
-def clock() -> VirtualSource:
-    return VirtualSource(time.time_ns() // 1_000_000)
 
 
 @pytest.fixture

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import socket
-import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -27,12 +26,6 @@ GOOD = body(1)
 DATA = wire.dump_body(GOOD)
 NAME = f"{GOOD.id}.json"
 SETTLED = 3600.0
-
-
-@pytest.fixture
-def clock() -> VirtualSource:
-    """A clock that starts at the file system's time, as settling is told from the age of files."""
-    return VirtualSource(time.time_ns() // 1_000_000)
 
 
 @pytest.fixture

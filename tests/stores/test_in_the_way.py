@@ -21,12 +21,6 @@ if TYPE_CHECKING:
 
 
 @pytest.fixture
-def clock() -> VirtualSource:
-    """A clock that starts at the file system's time, as settling is told from the age of files."""
-    return VirtualSource(time.time_ns() // 1_000_000)
-
-
-@pytest.fixture
 def bus(root: Path, clock: VirtualSource) -> Iterator[Bus]:
     store = FileStore(root, source=clock)
     yield bus_on(store, clock)
