@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
-from mcp_bus import names
+from mcp_bus import find, names
 from mcp_bus.errors import InvalidRequest, NotFound
 from mcp_bus.names import BROADCAST, HUMAN, RESERVED
 from mcp_bus.plain import near
@@ -89,8 +89,7 @@ def _channel(name: str, store: Store) -> Address:
 
 
 def _unknown(to: str, seen: Iterable[Seen], store: Store) -> NotFound:
-    public = [name for name in store.channels() if not names.is_inbox(name)]
-    known = sorted({session.presence.agent for session in seen} | {*public, *RESERVED})
+    known = sorted({session.presence.agent for session in seen} | {*find.public(store), *RESERVED})
     close = near(to, known)
     hint = f"did you mean {' or '.join(map(repr, close))}?" if close else f"known: {', '.join(map(repr, known[:12]))}"
     return NotFound(f"nobody is called {to!r}", hint=f"{hint}; '@{to}' leaves a message for an agent not yet seen")

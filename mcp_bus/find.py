@@ -137,6 +137,11 @@ def queues(store: Store) -> list[str]:
     return [name for name in public(store) if _policy(store, name).kind == "queue"]
 
 
+def topics(store: Store) -> list[str]:
+    """Return the channels that are read by all who subscribed."""
+    return [name for name in public(store) if _policy(store, name).kind == "topic"]
+
+
 def public(store: Store) -> list[str]:
     """Return the channels that are not somebody's inbox."""
     return [name for name in store.channels() if not names.is_inbox(name)]

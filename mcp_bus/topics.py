@@ -11,7 +11,7 @@ import json
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from mcp_bus import cursors, lifecycle, names
+from mcp_bus import cursors, find, lifecycle, names
 from mcp_bus.cursors import Cursor, Mark
 from mcp_bus.errors import BusError, Conflict, CorruptRecord, InvalidRequest, NotFound
 from mcp_bus.model import Policy, State
@@ -61,12 +61,7 @@ class Topics:
 
     def all(self) -> list[str]:
         """Return the names of all topics."""
-        store, found = self._bus.store, list[str]()
-        for name in store.channels():
-            with suppress(CorruptRecord, NotFound):
-                if not names.is_inbox(name) and store.policy(name).kind == "topic":
-                    found.append(name)
-        return found
+        return find.topics(self._bus.store)
 
     def subscribed(self) -> dict[str, Cursor]:
         """Return the cursors of all topics this agent reads; `broadcast` is one unless it was unsubscribed."""

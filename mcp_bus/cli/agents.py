@@ -8,7 +8,7 @@ from mcp_bus.cli import fields
 from mcp_bus.cli.arguments import Verb
 from mcp_bus.cli.codes import OK
 from mcp_bus.cli.output import ago, one_line
-from mcp_bus.names import is_inbox
+from mcp_bus.find import public
 
 if TYPE_CHECKING:
     from mcp_bus.bus import Bus
@@ -51,8 +51,8 @@ def _held(bus: Bus) -> dict[str, int]:
     from mcp_bus.model import State
 
     made: dict[str, int] = {}
-    for channel in bus.store.channels():
-        for slot in bus.store.scan(channel, State.LEASED) if not is_inbox(channel) else ():
+    for channel in public(bus.store):
+        for slot in bus.store.scan(channel, State.LEASED):
             holder = slot.lease.holder if slot.lease else "-"
             made[holder] = made.get(holder, 0) + 1
     return made

@@ -21,7 +21,7 @@ from mcp_bus.cli.codes import ERROR, OK
 from mcp_bus.cli.hook_forms import CALLED, CLIENTS, START, STOP, reply
 from mcp_bus.cli.output import duration, one_line
 from mcp_bus.errors import Conflict, CorruptRecord, InvalidRequest, StoreUnavailable
-from mcp_bus.find import short
+from mcp_bus.find import public, short
 from mcp_bus.identity import process
 from mcp_bus.model import State
 from mcp_bus.operate import TRIES
@@ -258,8 +258,8 @@ def _sessions(data: Mapping[str, Any]) -> dict[str, list[Any]]:
 def _held(bus: Bus) -> list[Slot]:
     """Return the tasks that sessions of this agent hold."""
     agent, found = bus.identity.agent, []
-    for channel in bus.store.channels():
-        for slot in bus.store.scan(channel, State.LEASED) if not names.is_inbox(channel) else ():
+    for channel in public(bus.store):
+        for slot in bus.store.scan(channel, State.LEASED):
             holder = slot.lease.holder if slot.lease else ""
             if holder and names.holder(agent, holder.rpartition("~")[2]) == holder:
                 found.append(slot)

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from mcp_bus import names
 from mcp_bus.errors import BusError, Conflict, CorruptRecord
-from mcp_bus.find import Ending, short, why_empty
+from mcp_bus.find import Ending, public, short, why_empty
 from mcp_bus.model import ENDED, OPEN, Outcome, State
 from mcp_bus.plain import clean, cut
 from mcp_bus.server import calls
@@ -50,7 +50,7 @@ def posted(bus: Bus, done: Posted, ways: Ways) -> str:
     if not done.created:
         text = f"already posted under that key: {short(done.id)} on {done.channel}{_now(bus, done.id)}"
     if done.new_channel:
-        others = [name for name in bus.store.channels() if name != done.channel and not names.is_inbox(name)]
+        others = [name for name in public(bus.store) if name != done.channel]
         text += "\nthis made a new channel" + (f"; others: {', '.join(others[:8])}" if others else "")
     waiting = bus.store.count(done.channel)[State.READY]
     following = ways.first(f'await_results(tasks=["{short(done.id)}"])', "go on with your own work")
