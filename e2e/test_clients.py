@@ -5,21 +5,18 @@ from __future__ import annotations
 import json
 import os
 import re
-import sys
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from e2e import says
 from e2e.clients import CLIENTS as CLIS
+from e2e.clients import ROOT
 from e2e.model import Step
 from mcp_bus import State
-from mcp_bus.cli.hook_forms import CALLED, CLIENTS, STOP, TURN, reply
+from mcp_bus.hooks.forms import CALLED, CLIENTS, STOP, TURN
 from mcp_bus.identity.session import identify
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from e2e.conftest import Stage
 
 # Beyond what a client may take, so that its own limit tells what it said until then; npm may have to be waited for.
@@ -161,44 +158,33 @@ def test_a_resumed_session_of_claude_code_is_told_what_waits_by_then(stage: Stag
     assert 'Unread: 1 message, from "ann".' in stage.seen[0]
 
 
-def calls(stage: Stage, hooks: dict[str, dict[str, Any]]) -> tuple[list[str], Path]:
-    """Return options by which Claude Code has these hooks of type `mcp_tool`, and the log that it then writes."""
-    home, log = stage.folder / "home", stage.folder / "debug.log"
-    own = {event: [{"hooks": [{"type": "mcp_tool", "timeout": 10} | hook]}] for event, hook in hooks.items()}
-    (home / "calls.json").write_text(json.dumps({"hooks": own}))
-    server = {"type": "stdio", "command": sys.executable, "args": [says.__file__]}
-    (home / "says.json").write_text(json.dumps({"mcpServers": {"says": server}}))
-    more = ["--settings", str(home / "calls.json"), "--mcp-config", str(home / "says.json")]
-    return [*more, "--debug-file", str(log)], log
-
-
 @pytest.mark.parametrize("installed", [CLAUDE], indirect=True, ids=str)
-def test_claude_code_calls_a_tool_from_a_hook_and_shows_its_model_nothing_of_a_plain_text(stage: Stage) -> None:
-    stage.bus.mail.send(f"@{name_of(stage)}", "a secret")
-    turn = ["UserPromptSubmit", "PostToolUse", "Stop"]
-    more, log = calls(stage, {event: {"server": "bus", "tool": "list_channels"} for event in ["SessionStart", *turn]})
-    post = Step("post_task", lambda _: {"channel": "work", "body": "paint it"})
-    stage.talk(["work", "go on"], post, Step(), Step(), more=more)
-    told = log.read_text("utf-8")
-    answered = re.findall(r"Hook [^\n]*\((\w+)\) success:\\n[^\n]*agents here:[^\n]*inbox: 1 unread", told)
-    assert answered == [*turn, "UserPromptSubmit", "Stop"], "the client had the answers"
-    assert "agents here:" not in "".join(stage.seen), "the model had none of them"
-    assert "UserPromptSubmit hook success: UserPromptSubmit completed" in stage.seen[0]
-    assert "not available for the 'SessionStart' hook event" in told
+def test_claude_code_tells_its_model_what_waits_by_hooks_that_call_the_server(stage: Stage) -> None:
+    bus, name = stage.bus, name_of(stage)
+    settings = stage.folder / "home" / "calls.json"
+    settings.write_text(json.dumps({"hooks": calls()}))
+    bus.mail.send(f"@{name}", "a secret")
+    steps = [
+        Step("list_channels", first=lambda: bus.mail.send(f"@{name}", "a secret", priority=1)),
+        Step(first=lambda: bus.mail.send(f"@{name}", "a secret", priority=1)),
+        Step(),
+    ]
+    stage.talk(["work"], *steps, more=["--settings", str(settings)])
+    seen = stage.seen
+    assert ["new for you: 1 message, from" in said for said in seen[:2]] == [True, True], "at the prompt"
+    urgent = [said.count("new for you: 1 message, 1 urgent") for said in seen[:3]]
+    assert urgent[:2] == [0, 1], "at the end of a tool"
+    assert urgent[2] > 1, "at the stop"
+    assert "a secret" not in "".join(seen)
+    assert "${" not in "".join(path.read_text() for path in (stage.folder / "bus" / "told").iterdir())
 
 
-@pytest.mark.parametrize("installed", [CLAUDE], indirect=True, ids=str)
-def test_claude_code_shows_its_model_what_a_tool_answers_to_a_hook_in_the_form_of_hooks(stage: Stage) -> None:
-    replies = {event: reply(form.form, event, f"said at {event}") for event, form in CLIENTS["claude-code"].items()}
-    hooks = {event: {"server": "says", "tool": "say", "input": {"text": text}} for event, text in replies.items()}
-    more, _ = calls(stage, hooks)
-    summary = Step(text="<summary>nothing that matters</summary>")
-    stage.talk(["work", "/compact", "go on"], Step("list_channels"), Step(), Step(), summary, Step(), more=more)
-    found = [[event for event in replies if f"said at {event}" in said] for said in stage.seen]
-    assert found[0] == ["UserPromptSubmit"], "there is no SessionStart at a start"
-    assert found[1] == ["UserPromptSubmit", "PostToolUse"]
-    assert found[2] == ["UserPromptSubmit", "PostToolUse", "Stop"]
-    assert found[4] == ["SessionStart"], "but after a compaction"
+def calls() -> dict[str, Any]:
+    """Return the hooks of Claude Code that call a tool, as the page shows them."""
+    page = (ROOT / "docs" / "waking.md").read_text("utf-8")
+    (shown,) = [block for block in re.findall(r"```json\n(.*?)```", page, re.DOTALL) if "mcp_tool" in block]
+    found: dict[str, Any] = json.loads(shown)["hooks"]
+    return found
 
 
 @pytest.mark.parametrize("installed", [CODEX], indirect=True, ids=str)

@@ -1,9 +1,11 @@
-"""Untrusted text made harmless before a person's terminal or a model sees it; and names that resemble one.  Pure."""
+"""Text for people and models: what is untrusted made harmless, time spans, names that resemble one.  Pure."""
 
 from __future__ import annotations
 
 import unicodedata
 from typing import TYPE_CHECKING
+
+from mcp_bus.model import DAY
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -15,6 +17,8 @@ _ACTIVE = frozenset({"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"})
 _NEEDED = frozenset({"\u200c", "\u200d"})
 # Names longer than this are compared with none: the work grows with the square.
 LONG = 200
+MINUTE = 60_000
+HOUR = 60 * MINUTE
 
 
 def clean(text: str, *, multiline: bool = False) -> str:
@@ -43,6 +47,19 @@ def _shown(char: str) -> str:
 def cut(text: str, limit: int) -> str:
     """Return at most `limit` characters of a text, with an ellipsis where it was cut."""
     return text if len(text) <= limit else text[: max(0, limit - 1)] + "…"
+
+
+def one_line(text: str, limit: int = 200) -> str:
+    """Return untrusted text as one harmless line; only the beginning of a long one."""
+    return cut(clean(text[: limit + 1]), limit)
+
+
+def duration(ms: int) -> str:
+    """Return a time span for people: `40 s`, `12 min`, `3 h`, `2 d`."""
+    for size, unit in ((DAY, "d"), (HOUR, "h"), (MINUTE, "min")):
+        if ms >= 2 * size or (unit != "min" and ms >= size and ms % size == 0):
+            return f"{round(ms / size)} {unit}"
+    return f"{round(max(0, ms) / 1000)} s"
 
 
 def near(name: str, others: Iterable[str]) -> list[str]:

@@ -8,7 +8,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from mcp_bus.errors import BusError
-from mcp_bus.plain import clean, cut
+from mcp_bus.plain import clean, cut, duration, one_line
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -16,9 +16,6 @@ if TYPE_CHECKING:
 
 __all__ = ["Out", "Unwritten", "ago", "clean", "cut", "duration", "fit", "one_line", "quote", "width"]
 
-MINUTE = 60_000
-HOUR = 60 * MINUTE
-DAY = 24 * HOUR
 STYLES = {"bold": "1", "dim": "2", "red": "31", "green": "32", "yellow": "33", "blue": "34"}
 # Columns narrower than this say nothing.
 NARROW = 8
@@ -186,26 +183,13 @@ def fit(text: str, size: int) -> str:
     return text + " " * (size - width(text))
 
 
-def one_line(text: str, limit: int = 200) -> str:
-    """Return untrusted text as one harmless line; only the beginning of a long one."""
-    return cut(clean(text[: limit + 1]), limit)
-
-
 def quote(text: str) -> list[str]:
     """Return untrusted text as harmless lines that cannot be taken for lines of ours."""
     return ["  | " + line for line in clean(text, multiline=True).split("\n")]
 
 
-def duration(ms: int) -> str:
-    """Return a time span for people: `40 s`, `12 m`, `3 h`, `2 d`."""
-    for size, unit in ((DAY, "d"), (HOUR, "h"), (MINUTE, "m")):
-        if ms >= 2 * size or (unit != "m" and ms >= size and ms % size == 0):
-            return f"{round(ms / size)} {unit}"
-    return f"{round(max(0, ms) / 1000)} s"
-
-
 def ago(then: int, now: int) -> str:
-    """Return a time as people say it: `3 m ago`, `in 5 m`; empty for never."""
+    """Return a time as people say it: `3 min ago`, `in 5 min`; empty for never."""
     if not then:
         return ""
     return f"in {duration(then - now)}" if then > now else f"{duration(now - then)} ago"

@@ -135,7 +135,7 @@ def shown(out: Out, bus: Bus, task: Task) -> None:
 
 
 def end(expires: int, now: int) -> str:
-    """Return when a lease ends or ended: `ends in 4 m`, `ran out 1 s ago`."""
+    """Return when a lease ends or ended: `ends in 4 min`, `ran out 1 s ago`."""
     return f"ends {ago(expires, now)}" if expires > now else f"ran out {ago(expires, now)}"
 
 

@@ -8,7 +8,7 @@ from mcp_bus import names
 from mcp_bus.errors import BusError, Conflict, CorruptRecord
 from mcp_bus.find import Ending, public, short, why_empty
 from mcp_bus.model import ENDED, OPEN, Outcome, State
-from mcp_bus.plain import clean, cut
+from mcp_bus.plain import clean, cut, duration
 from mcp_bus.server import calls
 from mcp_bus.server.words import (
     BODY,
@@ -22,7 +22,6 @@ from mcp_bus.server.words import (
     quoted,
     room,
     said,
-    seconds,
     several,
     state,
     successor,
@@ -75,9 +74,9 @@ def claimed(bus: Bus, task: Task, others: Sequence[Task], ways: Ways) -> str:
     lines = held(bus, others, ways)
     lines.append(
         f"task {short(task.id)} token {task.lease.token} on {task.channel}, attempt {slot.attempt} of "
-        f"{budget(bus, task)}, lease {seconds(task.lease.expires - now)}, renewed while you are connected"
+        f"{budget(bus, task)}, lease {duration(task.lease.expires - now)}, renewed while you are connected"
     )
-    lines.append(f"from {said(body.sender.agent)}, posted {seconds(now - body.created)} ago")
+    lines.append(f"from {said(body.sender.agent)}, posted {duration(now - body.created)} ago")
     lines += _about(task)
     lines += before(bus, task)
     full = bus.store.get(task.id) if slot.attempt > 1 or slot.releases or slot.budget else None
@@ -103,7 +102,7 @@ def held(bus: Bus, tasks: Sequence[Task], ways: Ways) -> list[str]:
     shows = ways.first("; get_task shows it", "")
     lines = [
         f"you already hold {short(task.id)} token {task.lease.token} on {task.channel} "
-        f"(attempt {task.slot.attempt}, lease {seconds(task.lease.expires - bus.source.now())}){shows}"
+        f"(attempt {task.slot.attempt}, lease {duration(task.lease.expires - bus.source.now())}){shows}"
         for task in tasks[:5]
     ]
     return [*lines, f"and you hold {len(tasks) - 5} more"] if len(tasks) > 5 else lines
@@ -205,7 +204,7 @@ def shown(bus: Bus, task: Task, mark: str, offset: int, ways: Ways) -> str:
     """Answer `get_task`."""
     body, slot, now = task.body, task.slot, bus.source.now()
     lines = [line(task, now), f"id {task.id}, priority {slot.priority}, attempts {slot.attempt}"]
-    lines.append(f"from {said(body.sender.agent)}, posted {seconds(now - body.created)} ago")
+    lines.append(f"from {said(body.sender.agent)}, posted {duration(now - body.created)} ago")
     # What was cancelled or taken away is not held, whatever the session remembers.
     is_mine = task.state is State.LEASED and any(claim.ticket == task.ticket for claim in bus.held())
     if is_mine:
@@ -276,7 +275,7 @@ def _channel(bus: Bus, view: ChannelView, ways: Ways) -> str:
         how = ways.first(f'; read_inbox(subscribe="{view.name}") reads it', "")
         return f"topic {view.name}: {kept}{how}"
     told = ", ".join(f"{number} {state}" for state, number in counts.items())
-    waits = f"; oldest waits {seconds(bus.source.now() - view.oldest)}" if view.oldest else ""
+    waits = f"; oldest waits {duration(bus.source.now() - view.oldest)}" if view.oldest else ""
     return f"channel {view.name}: {told or 'empty'}{waits}{_needs(bus, view)}"
 
 

@@ -19,7 +19,7 @@ from mcp.shared.exceptions import MCPError
 from pydantic import ValidationError
 
 from mcp_bus.errors import BusError, InvalidRequest, NotFound
-from mcp_bus.server import args, errors, letters, prompts, push, resources, tools
+from mcp_bus.server import args, errors, hook, letters, prompts, push, resources, tools
 from mcp_bus.server.call import Call
 from mcp_bus.server.words import Ways
 
@@ -103,23 +103,26 @@ class _App:
         return types.ListToolsResult(tools=self._listed)
 
     async def _call_tool(self, ctx: Context, params: types.CallToolRequestParams) -> types.CallToolResult:
-        tool = self._tools.get(params.name)
-        if tool is None:
+        name, tool = params.name, self._tools.get(params.name)
+        if tool is None and name != hook.NAME:
             every = [known.name for known in tools.TOOLS]
-            return _failed(errors.unknown_tool(params.name, list(self._tools), every, self._where))
+            return _failed(errors.unknown_tool(name, list(self._tools), every, self._where))
         session = ctx.lifespan_context
         try:
-            given = tool.model.model_validate(params.arguments or {})
-            call = Call(session, session.bus(_client(ctx)), _Progress(ctx), ctx.request_id, self._ways)
-            text = self._nudged(session, tool, await tool.run(call, given))
+            if tool is None:
+                text = hook.answer(session, params.arguments or {}, _client(ctx))
+            else:
+                given = tool.model.model_validate(params.arguments or {})
+                call = Call(session, session.bus(_client(ctx)), _Progress(ctx), ctx.request_id, self._ways)
+                text = self._nudged(session, tool, await tool.run(call, given))
         except ValidationError as error:
-            return _failed(errors.of_arguments(tool.name, tool.model, error))
+            return _failed(errors.of_arguments(name, tool.model if tool else hook.HookArgs, error))
         except BusError as error:
             session.dropped(error)
             return _failed(errors.of_bus(error, self._ways))
         except Exception:
-            logger.exception("the tool %s failed", tool.name)
-            return _failed(f"{tool.name} failed inside the bus server; its log (stderr) says why\nnext: call it again")
+            logger.exception("the tool %s failed", name)
+            return _failed(f"{name} failed inside the bus server; its log (stderr) says why\nnext: call it again")
         return types.CallToolResult(content=[types.TextContent(type="text", text=text)])
 
     def _nudged(self, session: Session, tool: tools.Tool, text: str) -> str:

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 from mcp_bus import bidding
 from mcp_bus.errors import BusError
 from mcp_bus.find import short
-from mcp_bus.server.words import Ways, said, seconds, several
+from mcp_bus.plain import duration
+from mcp_bus.server.words import Ways, said, several
 
 if TYPE_CHECKING:
     from mcp_bus.bus import Bus
@@ -20,7 +21,7 @@ MAX_BIDS = 12
 
 def opened(bus: Bus, task: Task, ways: Ways) -> str:
     """Answer `post_task` on a topic."""
-    left = seconds(task.body.deadline - bus.source.now())
+    left = duration(task.body.deadline - bus.source.now())
     look = f'get_task(task="{short(task.id)}") lists the bids'
     following = ways.first(f"read_inbox brings bids; {look}", "read_inbox brings bids", "go on")
     return f"call for proposals {short(task.id)} on topic {task.channel}, open for {left}\nnext: {following}"
@@ -60,7 +61,7 @@ def standing(bus: Bus, task: Task) -> str:
         count = len(bidding.bids(bus, task.id))
     except BusError:
         count = 0
-    left = seconds(task.body.deadline - bus.source.now())
+    left = duration(task.body.deadline - bus.source.now())
     return f"{short(task.id)} call for proposals, {several(count, 'bid')}, open for {left}; get_task lists them"
 
 
@@ -69,4 +70,4 @@ def invited(body: Body, now: int) -> str:
     if body.type != bidding.CALL or body.deadline <= now:
         return ""
     how = f'send_message(reply_to="{short(body.id)}", type="bid", body={{"eta_s": 600, …}})'
-    return f"\nopen for {seconds(body.deadline - now)}; to bid: {how}"
+    return f"\nopen for {duration(body.deadline - now)}; to bid: {how}"

@@ -8,8 +8,9 @@ from mcp_bus import names, wire
 from mcp_bus.errors import BusError
 from mcp_bus.find import short
 from mcp_bus.model import State
+from mcp_bus.plain import duration
 from mcp_bus.server import calls
-from mcp_bus.server.words import MAX_ANSWER, Ways, quoted, room, said, seconds, several
+from mcp_bus.server.words import MAX_ANSWER, Ways, quoted, room, said, several
 from mcp_bus.traces import trace
 
 if TYPE_CHECKING:
@@ -58,7 +59,7 @@ def _whom(to: Address) -> str:
 def _live(bus: Bus, done: Sent) -> str:
     if done.to.kind == "channel":
         return "for whoever claims it"
-    ago = f"last seen {seconds(bus.source.now() - done.last_seen)} ago" if done.last_seen else "never seen"
+    ago = f"last seen {duration(bus.source.now() - done.last_seen)} ago" if done.last_seen else "never seen"
     if done.live:
         return f"{several(done.live, 'live session')}, {ago}"
     if done.to.agent == bus.identity.agent:
@@ -87,7 +88,7 @@ def read(bus: Bus, made: Sequence[Delivery], told: list[str], mark: str, ways: W
 
 def _head(item: Delivery, now: int) -> str:
     body = item.body
-    words = [f"message {short(body.id)} from {said(body.sender.agent, 80)}, {seconds(now - body.created)} ago"]
+    words = [f"message {short(body.id)} from {said(body.sender.agent, 80)}, {duration(now - body.created)} ago"]
     words.append(_type(body))
     if not names.is_inbox(body.channel):
         words.append(f"on {body.channel}")
@@ -151,7 +152,7 @@ def traced(bus: Bus, task: Task, mark: str, offset: int, ways: Ways) -> str:
     where = "" if names.is_inbox(task.channel) else f" on topic {task.channel}"
     lines = [f"message {short(task.id)}{where}"]
     lines.append(f"id {task.id}, priority {task.slot.priority}, {_type(body)}")
-    lines.append(f"from {said(body.sender.agent)}, queued {seconds(now - body.created)} ago")
+    lines.append(f"from {said(body.sender.agent)}, queued {duration(now - body.created)} ago")
     if body.title:
         lines.append(f"title: {said(body.title, 200)}")
     following = ["nothing"]
@@ -180,14 +181,14 @@ def _readers(readers: Sequence[Reader], now: int) -> list[str]:
 
 
 def _reader(item: Reader, now: int) -> str:
-    ago = f"last seen {seconds(now - item.last_seen)} ago" if item.last_seen else "never seen"
+    ago = f"last seen {duration(now - item.last_seen)} ago" if item.last_seen else "never seen"
     steps = "; ".join(_step(step, now) for step in item.steps[-MAX_STEPS:])
     return f"reader {said(item.agent, 80)}: {item.state}; {several(item.live, 'live session')}, {ago}; {steps}"
 
 
 def _step(step: Step, now: int) -> str:
     how = f" ({said(step.how, 40)})" if step.how else ""
-    return f"{step.what} {seconds(now - step.at)} ago by {said(step.who, 60)}{how}"
+    return f"{step.what} {duration(now - step.at)} ago by {said(step.who, 60)}{how}"
 
 
 def nudge(bus: Bus) -> str:

@@ -12,6 +12,7 @@ import anyio
 from mcp_bus import bidding, find
 from mcp_bus.errors import InvalidRequest
 from mcp_bus.model import Ticket
+from mcp_bus.plain import duration
 from mcp_bus.server import answers, args, letters, messaging, words
 
 if TYPE_CHECKING:
@@ -84,7 +85,7 @@ async def heartbeat(call: Call, given: args.Heartbeat) -> str:
     """Keep a task and report progress."""
     task = call.bus.renew(_ticket(call, given.task, given.token), progress=given.progress)
     call.session.spoke_of(task.id)
-    left = words.seconds(task.lease.expires - call.bus.source.now())
+    left = duration(task.lease.expires - call.bus.source.now())
     return f"still yours for {left}, attempt {task.slot.attempt}\nnext: go on, then submit_result"
 
 

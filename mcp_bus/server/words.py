@@ -16,7 +16,7 @@ from mcp_bus.bidding import CALL
 from mcp_bus.errors import BusError
 from mcp_bus.find import short
 from mcp_bus.model import Outcome, State
-from mcp_bus.plain import clean
+from mcp_bus.plain import clean, duration
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -88,14 +88,6 @@ def room(lines: Sequence[str]) -> int:
     return max(1000, MAX_ANSWER - 800 - sum(len(item) + 1 for item in lines))
 
 
-def seconds(ms: int) -> str:
-    """Return a duration for people: `40 s`, `12 min`, `3 h`, `2 d`."""
-    for size, unit in ((86_400_000, "d"), (3_600_000, "h"), (60_000, "min")):
-        if ms >= 2 * size:
-            return f"{round(ms / size)} {unit}"
-    return f"{round(max(0, ms) / 1000)} s"
-
-
 def several(number: int, noun: str) -> str:
     """Return a number of things."""
     return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
@@ -103,7 +95,7 @@ def several(number: int, noun: str) -> str:
 
 def due(task: Task, now: int) -> str:
     """Return when a scheduled task is tried, to go on with `due`."""
-    return f"in {seconds(task.slot.not_before - now)}" if task.slot.not_before > now else "now"
+    return f"in {duration(task.slot.not_before - now)}" if task.slot.not_before > now else "now"
 
 
 def line(task: Task, now: int) -> str:

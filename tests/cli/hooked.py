@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
-from mcp_bus.cli import hook_forms
+from mcp_bus.hooks import forms
 
 if TYPE_CHECKING:
     import subprocess
@@ -49,8 +49,8 @@ SAID: dict[str, dict[str, dict[str, Any]]] = {
     },
 }  # fmt: skip
 EVENTS = [(client, event) for client, events in SAID.items() for event in events]
-STARTS = [(client, event) for client, event in EVENTS if hook_forms.CLIENTS[client][event].moment == hook_forms.START]
-STOPS = [(client, event) for client, event in EVENTS if hook_forms.CLIENTS[client][event].moment == hook_forms.STOP]
+STARTS = [(client, event) for client, event in EVENTS if forms.CLIENTS[client][event].moment == forms.START]
+STOPS = [(client, event) for client, event in EVENTS if forms.CLIENTS[client][event].moment == forms.STOP]
 TURNS = [pair for pair in EVENTS if pair not in STARTS + STOPS]
 
 

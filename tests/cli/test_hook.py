@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from mcp_bus import open_bus
-from mcp_bus.cli import hook, hook_forms
+from mcp_bus.hooks import forms, telling
 from tests.cli.hooked import EVENTS, SAID, STARTS, STOPS, TURNS, Client, send, unread
 
 if TYPE_CHECKING:
@@ -31,9 +31,7 @@ def client(cli: Cli) -> Client:
 
 
 def test_every_event_of_every_client_is_looked_at() -> None:
-    assert {client: set(events) for client, events in SAID.items()} == {
-        c: set(e) for c, e in hook_forms.CLIENTS.items()
-    }
+    assert {client: set(events) for client, events in SAID.items()} == {c: set(e) for c, e in forms.CLIENTS.items()}
 
 
 @pytest.mark.parametrize(("name", "event"), STARTS)
@@ -140,21 +138,21 @@ def test_a_message_that_came_back_unread_is_not_told_again(client: Client) -> No
 
 
 def test_what_is_remembered_stays_small(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(hook, "KEPT", 3)
-    monkeypatch.setattr(hook, "SESSIONS", 2)
+    monkeypatch.setattr(telling, "KEPT", 3)
+    monkeypatch.setattr(telling, "SESSIONS", 2)
     first = send(client.cli)
     with open_bus(client.cli.bus, agent="tester") as bus:
         for key in ("a", "b", "c"):
-            assert hook._news(bus, key, bus.mail.waiting()).keys() == {first}
+            assert telling._news(bus, key, bus.mail.waiting()).keys() == {first}
         rest = [send(client.cli) for _ in range(4)]
-        assert hook._news(bus, "c", bus.mail.waiting()).keys() == set(rest)
-        record = bus.store.records.read(hook.KIND, "tester")
+        assert telling._news(bus, "c", bus.mail.waiting()).keys() == set(rest)
+        record = bus.store.records.read(telling.KIND, "tester")
         assert record
         assert record.data["agent"] == "tester"
         sessions = record.data["sessions"]
         assert sessions.keys() == {"b", "c"}, "the session that was told longest ago is forgotten"
         assert sessions["c"][1] == sorted(rest)[-3:]
-        assert hook._news(bus, "c", bus.mail.waiting()) == {}, "those older than what is remembered count as told"
+        assert telling._news(bus, "c", bus.mail.waiting()) == {}, "those older than what is remembered count as told"
 
 
 def test_two_hooks_at_once_tell_a_message_once(client: Client) -> None:
@@ -174,11 +172,11 @@ def test_whoever_is_slower_looks_again_and_has_nothing_left_to_tell(
         write, told = bus.store.records.write, list[dict[str, object]]()
 
         def late(*words: Any, **options: Any) -> int:
-            told.append(dict(hook._news(other, "a", other.mail.waiting())))
+            told.append(dict(telling._news(other, "a", other.mail.waiting())))
             return write(*words, **options)
 
         monkeypatch.setattr(bus.store.records, "write", late)
-        assert hook._news(bus, "a", bus.mail.waiting()) == {}
+        assert telling._news(bus, "a", bus.mail.waiting()) == {}
     assert [list(news) for news in told] == [[message]]
 
 
@@ -209,7 +207,7 @@ def test_a_start_lists_what_the_agent_holds_and_not_what_others_hold(client: Cli
     shown = [line for line in text.splitlines() if line.startswith("- ")]
     assert [line.split()[1] for line in shown] == [task[-8:] for task in mine[:4]]
     assert "- " + mine[0][-8:] + ' on work "task 0", session ' in shown[0]
-    assert "lease ends in 5 m" in shown[0]
+    assert "lease ends in 5 min" in shown[0]
     assert theirs[-8:] not in text
     assert "token" not in text, "only the session that holds a task is told its token"
 

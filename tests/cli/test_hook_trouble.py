@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from mcp_bus.cli import hook, hook_forms
+from mcp_bus.cli import hook
 from mcp_bus.cli.arguments import Parser
+from mcp_bus.hooks import forms, telling
 from tests.cli.conftest import ROOT
 from tests.cli.hooked import EVENTS, SAID, Client, send, unread
 from tests.cli.test_imports import HEAVY, SPY
@@ -96,7 +97,7 @@ def test_a_broken_bus_or_setting_costs_one_line_and_nothing_else(client: Client,
 
 def test_records_that_are_none_are_read_as_if_nothing_was_told(client: Client) -> None:
     send(client.cli)
-    folder = client.cli.bus / hook.KIND
+    folder = client.cli.bus / telling.KIND
     for text in ("{", "[]", '{"sessions": 7}', '{"sessions": {"5e5c": [1, [7, "x"]], "b": 7}}'):
         folder.mkdir(exist_ok=True)
         for old in folder.iterdir():
@@ -108,7 +109,7 @@ def test_records_that_are_none_are_read_as_if_nothing_was_told(client: Client) -
 
 def test_a_bus_that_cannot_be_written_is_spoken_of_at_a_start_alone(client: Client) -> None:
     send(client.cli, priority=1)
-    (client.cli.bus / hook.KIND).write_text("no folder: nothing can be remembered")
+    (client.cli.bus / telling.KIND).write_text("no folder: nothing can be remembered")
     before = unread(client.cli)
     assert "1 urgent" in client.told("claude-code", "SessionStart")
     for event in ("UserPromptSubmit", "PostToolUse", "Stop"):
@@ -126,14 +127,14 @@ def test_whoever_may_only_read_leaves_no_record(client: Client) -> None:
 
 def test_the_settings_on_the_page_call_every_event_of_every_client() -> None:
     page = (ROOT / "docs" / "waking.md").read_text("utf-8")
-    for client, events in hook_forms.CLIENTS.items():
+    for client, events in forms.CLIENTS.items():
         if client != "opencode":
             (shown,) = [b for b in re.findall(r"```json\n(.*?)```", page, re.DOTALL) if f"hook {client} " in b]
             named = {event: json.dumps(entry) for event, entry in json.loads(shown)["hooks"].items()}
             commands = {event: re.findall(r'"command": "([^"]*)"', entry) for event, entry in named.items()}
             assert commands == {event: [f"mcp-bus hook {client} {event}"] for event in events}
     (plugin,) = re.findall(r"```text\n// .*?mcp-bus\.js\n(.*?)```", page, re.DOTALL)
-    assert set(re.findall(r'await hook\("(.*?)"', plugin)) == set(hook_forms.CLIENTS["opencode"])
+    assert set(re.findall(r'await hook\("(.*?)"', plugin)) == set(forms.CLIENTS["opencode"])
 
 
 def test_options_of_every_verb_are_understood_without_a_parser(client: Client, tmp_path: Path) -> None:
@@ -152,7 +153,7 @@ def test_what_the_help_declares_is_what_is_understood(cli: Cli) -> None:
     verb.declare(parser)
     args = parser.parse_args(["--bus", "b", "codex", "Stop"])
     assert (args.client, args.event, args.bus) == ("codex", "Stop", "b")
-    assert all(name in cli.main("hook", "--help")[1] for name in hook_forms.CLIENTS)
+    assert all(name in cli.main("hook", "--help")[1] for name in forms.CLIENTS)
     with pytest.raises(AttributeError):
         _ = hook.nothing
 

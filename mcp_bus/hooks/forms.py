@@ -7,7 +7,12 @@ was tried, or `docs/waking.md` says where it is from.
 from __future__ import annotations
 
 import json
-from typing import NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from mcp_bus.errors import InvalidRequest
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 START, TURN, STOP = "start", "turn", "stop"
 
@@ -45,6 +50,32 @@ CLIENTS: dict[str, dict[str, Event]] = {
 }
 # What a client calls itself over MCP, where that is another word: the agent's name has it.
 CALLED = {"codex": "codex-mcp-client", "gemini-cli": "gemini-cli-mcp-client", "cursor": "cursor-vscode"}
+
+
+def event(client: str, name: str) -> Event:
+    """Return what an event means.
+
+    Raises:
+        InvalidRequest: there is no such client, or it tells its model nothing then.
+    """
+    if client not in CLIENTS:
+        msg = f"{client[:40]!r} is no client with a hook that is known here"
+        raise InvalidRequest(msg, hint=f"known: {', '.join(CLIENTS)}")
+    if name not in CLIENTS[client]:
+        msg = f"{name[:40]!r} is no event by which {client} lets its model be told something"
+        raise InvalidRequest(msg, hint=f"known: {', '.join(CLIENTS[client])}")
+    return CLIENTS[client][name]
+
+
+def is_meant(event: Event, said: Mapping[str, Any]) -> bool:
+    """Tell whether the agent may be told something, by what its client says of the event.
+
+    A helper of the agent could not read its inbox; and a stop that was held up once, or that its user or an error
+    brought about, is let go.
+    """
+    is_held = bool(said.get("stop_hook_active") or said.get("loop_count"))
+    is_stopped = is_held or said.get("status", "completed") != "completed"
+    return not said.get("agent_id") and not (event.moment == STOP and is_stopped)
 
 
 def reply(form: str, event: str, text: str) -> str:
