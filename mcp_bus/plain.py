@@ -57,7 +57,7 @@ def one_line(text: str, limit: int = 200) -> str:
 def duration(ms: int) -> str:
     """Return a time span for people: `40 s`, `12 min`, `3 h`, `2 d`."""
     for size, unit in ((DAY, "d"), (HOUR, "h"), (MINUTE, "min")):
-        if ms >= 2 * size or (unit != "min" and ms >= size and ms % size == 0):
+        if ms >= 2 * size:
             return f"{round(ms / size)} {unit}"
     return f"{round(max(0, ms) / 1000)} s"
 

@@ -53,8 +53,8 @@ def test_a_cell_takes_the_columns_it_is_given() -> None:
 
 
 def test_ages_are_said_as_people_say_them() -> None:
-    spans = {0: "0 s", 59_000: "59 s", 90_000: "90 s", 120_000: "2 min", 3_600_000: "1 h", 5_400_000: "90 min",
-             7_300_000: "2 h", DAY: "1 d", 3 * DAY: "3 d", -5: "0 s"}  # fmt: skip
+    spans = {0: "0 s", 59_000: "59 s", 90_000: "90 s", 120_000: "2 min", 3_600_000: "60 min", 5_400_000: "90 min",
+             7_300_000: "2 h", DAY: "24 h", 3 * DAY: "3 d", -5: "0 s"}  # fmt: skip
     assert {ms: duration(ms) for ms in spans} == spans
     assert [ago(0, 5), ago(1000, 61_000), ago(61_000, 1000)] == ["", "60 s ago", "in 60 s"]
 

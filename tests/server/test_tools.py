@@ -189,10 +189,10 @@ async def test_what_waits_after_a_failure_says_when_and_why(place: Path, era: st
         task = await ann.post(body="\n\n  first line\nsecond")
         claim = await ann.claim()
         text = await ann.call("submit_result", **claim.mine, status="failed", result="busy", retry_in_s=3600)
-        assert text.startswith(f"{task} failed; attempt 2 of 3 is due in 1 h\n")
+        assert text.startswith(f"{task} failed; attempt 2 of 3 is due in 60 min\n")
         waiting = await ann.call("await_results", tasks=[task])
-        assert f'\n{task} review scheduled, due in 1 h "first line"; attempt 1 failed by "ann": "busy"\n' in waiting
-        assert f'{task} review scheduled, due in 1 h "first line"' in await ann.call("find_tasks")
+        assert f'\n{task} review scheduled, due in 60 min "first line"; attempt 1 failed by "ann": "busy"\n' in waiting
+        assert f'{task} review scheduled, due in 60 min "first line"' in await ann.call("find_tasks")
 
 
 async def test_a_list_names_a_task_without_title_by_how_it_begins_and_cuts_it(place: Path, era: str) -> None:
