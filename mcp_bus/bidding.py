@@ -12,7 +12,7 @@ import json
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
 
-from mcp_bus import cursors, draft, lifecycle, names
+from mcp_bus import cursors, draft, find, lifecycle, names
 from mcp_bus.errors import BusError, Conflict, CorruptRecord, InvalidRequest, NotFound
 from mcp_bus.model import WAITING, Attempt, Outcome, State
 
@@ -106,7 +106,7 @@ def bids(bus: Bus, call_id: str) -> list[Bid]:
 def _bids(bus: Bus, call_id: str) -> Iterator[Bid]:
     inbox = names.inbox(bus.identity.agent)
     # Ids of one millisecond, of several makers, are in no order.
-    start = f"req_{max(0, cursors.time_of(call_id) - cursors.SETTLE):012x}"
+    start = cursors.first_of(cursors.time_of(call_id) - cursors.SETTLE)
     slots = (slot for state in READABLE for slot in bus.store.scan(inbox, state, after=start))
     for slot in slots:
         with suppress(Conflict, CorruptRecord, NotFound, InvalidRequest):
@@ -190,6 +190,9 @@ def _tell(bus: Bus, call: Task, won: Bid, task: Body) -> None:
         if bid.id == won.id:
             told |= {"task": task.id, "channel": AWARDS}
         with suppress(BusError):  # The task is there; who cannot be told sees it when claiming.
-            bus.mail.send(f"@{bid.agent}", told, type="status", key=key, thread=call.body.thread or call.id)
+            title = f"your bid won: task {find.short(task.id)} on {AWARDS}" if bid.id == won.id else "another bid won"
+            bus.mail.send(
+                f"@{bid.agent}", told, type="status", title=title, key=key, thread=call.body.thread or call.id
+            )
         with suppress(BusError):
             bus.mail.ack([bid.id])

@@ -59,6 +59,11 @@ class Cursor(NamedTuple):
     is_active: bool = True
 
 
+def first_of(ms: int) -> str:
+    """Return what ids that were made at a time, or later, come after."""
+    return f"req_{max(0, ms):012x}"
+
+
 def time_of(message_id: str) -> int:
     """Return when an id was made, in milliseconds, by its maker's clock."""
     return int(message_id[4:16], 16)

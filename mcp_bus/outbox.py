@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Unpack
 
 from mcp_bus import addresses, bidding, cursors, draft, lifecycle, names, wire
 from mcp_bus.errors import Conflict, CorruptRecord, DuplicateTask, InvalidRequest, NotFound, Overloaded
-from mcp_bus.model import DAY, Attempt, Outcome, Policy, State
+from mcp_bus.model import DAY, NOTHING, Attempt, Outcome, Policy, State
 from mcp_bus.operate import TRIES
 from mcp_bus.topics import EVERYONE, Topics, fields, readers
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from mcp_bus.addresses import Address
     from mcp_bus.bus import Bus
@@ -23,8 +23,9 @@ if TYPE_CHECKING:
 # Unread messages an inbox holds, and those of one sender among them.
 MAX_UNREAD = 1000
 MAX_FROM_ONE = 200
-# Messages of one session to one recipient within a minute.
+# Messages of one agent to one recipient within a minute: those of this session, and before them those that wait there.
 MAX_A_MINUTE = 120
+MINUTE_S = 60.0
 # Answers to answers; two agents that only ever answer each other are in a loop.
 MAX_HOPS = 64
 # Options of a post that say how a task is worked on.
@@ -43,6 +44,7 @@ class Sent(NamedTuple):
         live: sessions that could read it now.
         last_seen: the recipient's last sign of life, in milliseconds; 0 for never.
         superseded: what became of the message this one makes void; empty if it names none.
+        others: where no session is there, agents of that name and a client's that are: `planner+codex` for `planner`.
     """
 
     id: str
@@ -51,6 +53,7 @@ class Sent(NamedTuple):
     live: int
     last_seen: int
     superseded: str = ""
+    others: tuple[str, ...] = ()
 
 
 class Outbox:
@@ -91,7 +94,7 @@ class Outbox:
             address = addresses.resolve(to, seen, self._bus.store)
         _check_options(address, checked)
         made = self._body(address, content, checked, parent)
-        made = made._replace(supersedes=old.id if old else "")
+        made = made._replace(supersedes=old.id if old else "", extra=_named(address))
         self._check_room(address, made)
         kept = self._bus.store.add(made)
         if kept.id != made.id and not draft.same(kept, made):
@@ -105,7 +108,8 @@ class Outbox:
         those = self._readers(address, kept, seen)
         live = sum(item.is_live for item in those if item.presence.holder != self._bus.identity.holder)
         last_seen = max((item.presence.beat for item in those), default=0)
-        return Sent(kept.id, address, is_new, live, last_seen, superseded)
+        others = () if live or address.kind != "agent" else _others(address.agent, seen)
+        return Sent(kept.id, address, is_new, live, last_seen, superseded, others)
 
     def _readers(self, address: Address, made: Body, seen: Sequence[Seen]) -> list[Seen]:
         """Return the sessions that read what is sent to an address."""
@@ -172,11 +176,11 @@ class Outbox:
         Raises:
             Overloaded: says what is full and whose messages fill it.
         """
-        recent, now = self._sent.setdefault(address.channel, deque()), self._bus.source.monotonic()
-        while recent and recent[0] <= now - 60:
+        recent, now = self._recent(address.channel, made.sender.agent), self._bus.source.monotonic()
+        while recent and recent[0] <= now - MINUTE_S:
             recent.popleft()
         if len(recent) >= MAX_A_MINUTE:
-            msg = f"this session sent {MAX_A_MINUTE} messages to {address.channel!r} within a minute"
+            msg = f"{made.sender.agent!r} sent {MAX_A_MINUTE} messages to {address.channel!r} within a minute"
             raise Overloaded(msg, hint="wait, and send one message that says it all")
         recent.append(now)
         if address.kind not in ("agent", "session"):
@@ -197,6 +201,17 @@ class Outbox:
             msg = f"{from_one} messages of {agent!r} wait unread in the inbox of {address.agent!r}"
             raise Overloaded(msg, hint="wait until some are read; `supersedes` takes back what is out of date")
 
+    def _recent(self, channel: str, agent: str) -> deque[float]:
+        """Return when messages were sent to a channel lately, by the monotonic clock."""
+        if channel not in self._sent:
+            store, source = self._bus.store, self._bus.source
+            now, start = source.now(), source.monotonic()
+            slots = store.scan(channel, State.READY, after=cursors.first_of(now - int(MINUTE_S * 1000)))
+            latest = sorted(slots, key=lambda slot: slot.id)[-LOOKED:]
+            found = [body.created for body in bodies(self._bus, latest) if body.sender.agent == agent]
+            self._sent[channel] = deque(start - max(0, now - created) / 1000 for created in found)
+        return self._sent[channel]
+
     def _supersede(self, old: Task, new_id: str) -> str:
         """Take back an earlier message where it was not read; say what became of it."""
         is_topic = not names.is_inbox(old.channel)
@@ -216,6 +231,11 @@ class Outbox:
         return "is being read just now"
 
 
+def _others(agent: str, seen: Sequence[Seen]) -> tuple[str, ...]:
+    there = {item.presence.agent for item in seen if item.is_live}
+    return tuple(sorted(name for name in there if name.startswith(f"{agent}+")))
+
+
 def bodies(bus: Bus, slots: Iterable[Slot]) -> Iterator[Body]:
     """Read messages through a listing; what moved meanwhile, or cannot be read, is left out."""
     for slot in slots:
@@ -229,6 +249,12 @@ def line(bus: Bus, slot: Slot, outcome: Outcome, note: str) -> Attempt:
     """Return a line of a message's history, by this session."""
     token = slot.lease.token if slot.lease else ""
     return Attempt(slot.attempt, outcome, bus.source.now(), bus.identity.holder, note, token)
+
+
+def _named(address: Address) -> Mapping[str, Any]:
+    """Return the agent's name, where its inbox does not tell it: a trace can say it of an agent never seen."""
+    is_told = not address.agent or names.inbox(address.agent) == f"@{address.agent}"
+    return NOTHING if is_told else {"agent": address.agent}
 
 
 def _check_options(address: Address, checked: dict[str, Any]) -> None:

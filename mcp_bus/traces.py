@@ -63,7 +63,7 @@ def trace(bus: Bus, message_id: str) -> Trace:
     """
     task, seen, now = bus.get(message_id), bus.mail.roster.all(), bus.source.now()
     if names.is_inbox(task.channel):
-        agent, session = _owner(task.channel, seen)
+        agent, session = _owner(task, seen)
         mine = [item for item in seen if item.presence.agent == agent and session in ("", item.presence.session)]
         to = f"{agent}~{session}" if session else agent
         return Trace(task, to, (_reader(to, _state(task, now), _steps(task), mine),))
@@ -101,8 +101,9 @@ def fields(found: Trace) -> dict[str, Any]:
     }
 
 
-def _owner(inbox: str, seen: Sequence[Seen]) -> tuple[str, str]:
-    """Return whose inbox it is; of an agent that nobody remembers, what its inbox is called."""
+def _owner(task: Task, seen: Sequence[Seen]) -> tuple[str, str]:
+    """Return whose inbox a message is in; of an agent that nobody remembers, what the message or the inbox says."""
+    inbox, said = task.channel, task.body.extra.get("agent")
     for item in seen:
         agent, session = item.presence.agent, item.presence.session
         if inbox == names.inbox(agent):
@@ -110,7 +111,8 @@ def _owner(inbox: str, seen: Sequence[Seen]) -> tuple[str, str]:
         if inbox == names.inbox(agent, session):
             return agent, session
     word, _, session = inbox[1:].partition("~")
-    return word, session
+    is_so = isinstance(said, str) and names.inbox(said, session) == inbox
+    return str(said) if is_so else word, session
 
 
 def _reader(agent: str, state: str, steps: tuple[Step, ...], sessions: Sequence[Seen]) -> Reader:

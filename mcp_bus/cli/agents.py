@@ -11,6 +11,8 @@ from mcp_bus.cli.output import ago, one_line
 from mcp_bus.find import public
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from mcp_bus.bus import Bus
     from mcp_bus.cli.arguments import Call, Parser
     from mcp_bus.presence import Seen
@@ -25,10 +27,10 @@ def agents(call: Call) -> int:
     """List who is there, what they can do, and what they hold."""
     with call.bus() as bus:
         seen, now = bus.mail.roster.all(), bus.source.now()
-        held = _held(bus)
+        held, unread = _held(bus), _unread(bus, {item.presence.agent for item in seen})
     shown = [item for item in seen if item.is_live or call.args.all]
     if call.out.as_json:
-        call.out.json({"agents": [_agent(item, held) for item in shown]})
+        call.out.json({"agents": [_agent(item, held, unread) for item in shown]})
         return OK
     if shown:
         rows = [
@@ -36,11 +38,12 @@ def agents(call: Call) -> int:
                 one_line(item.presence.agent, 60), one_line(item.presence.session, 16),
                 one_line(item.presence.client, 20) or "-", "live" if item.is_live else "gone",
                 ago(item.presence.beat, now), str(held.get(item.presence.holder, 0)),
+                str(unread[item.presence.agent]),
                 one_line(", ".join(item.presence.capabilities), 60) or item.why or "-",
             )
             for item in shown
         ]  # fmt: skip
-        call.out.table(("AGENT", "SESSION", "CLIENT", "", "LAST SEEN", "HOLDS", "CAN DO"), rows)
+        call.out.table(("AGENT", "SESSION", "CLIENT", "", "LAST SEEN", "HOLDS", "UNREAD", "CAN DO"), rows)
     else:
         over = sum(not item.is_live for item in seen)
         call.out.note(f"nobody is there{f'; {over} sessions are over (--all)' if over else ''}")
@@ -58,7 +61,15 @@ def _held(bus: Bus) -> dict[str, int]:
     return made
 
 
-def _agent(item: Seen, held: dict[str, int]) -> dict[str, Any]:
+def _unread(bus: Bus, agents: Iterable[str]) -> dict[str, int]:
+    """Return how many messages wait in each agent's inbox, without those of topics and of one session alone."""
+    from mcp_bus import names
+    from mcp_bus.model import State
+
+    return {agent: sum(1 for _ in bus.store.scan(names.inbox(agent), State.READY)) for agent in agents}
+
+
+def _agent(item: Seen, held: dict[str, int], unread: dict[str, int]) -> dict[str, Any]:
     here = item.presence
     return {
         "agent": here.agent,
@@ -69,6 +80,7 @@ def _agent(item: Seen, held: dict[str, int]) -> dict[str, Any]:
         "why_not": item.why or None,
         "capabilities": list(here.capabilities),
         "holds": held.get(here.holder, 0),
+        "unread": unread[here.agent],
         "host": here.host,
         "pid": here.pid,
         "pwd": here.pwd,

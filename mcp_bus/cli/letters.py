@@ -13,6 +13,7 @@ from mcp_bus.cli.output import ago, one_line, quote
 from mcp_bus.errors import BusError, InvalidRequest
 from mcp_bus.find import short
 from mcp_bus.names import HUMAN, is_inbox
+from mcp_bus.plain import near
 
 if TYPE_CHECKING:
     from mcp_bus.bus import Bus
@@ -52,8 +53,9 @@ def send(call: Call) -> int:
     if len(words) == 2 and words[0] in TYPES and not kind:  # As abq has it: to, type, body.
         kind = words.pop(0)
     if len(words) != 1:
-        msg = f"the body is {len(words)} words"
-        raise InvalidRequest(msg, hint='quote it, it is one word for the shell: "two words"')
+        msg, close = f"the body is {len(words)} words", near(words[0], TYPES)
+        hint = f"did you mean the type {close[0]!r}? Else quote" if close else "quote"
+        raise InvalidRequest(msg, hint=f'{hint} the body, it is one word for the shell: "two words"')
     options = given(
         type=kind, title=args.title, thread=args.thread, reply_to=args.reply_to, priority=args.priority,
         ttl_s=args.ttl, key=args.key,
@@ -90,6 +92,7 @@ def _sent(sent: Sent) -> dict[str, Any]:
         "live_sessions": sent.live,
         "last_seen": fields.stamp(sent.last_seen),
         "superseded": sent.superseded or None,
+        "others": list(sent.others),
     }
 
 
@@ -107,6 +110,7 @@ def _standing(sent: Sent, now: int) -> str:
         text = f"queued, not read yet; {who}, {seen}"
     else:
         text = f"queued, and it waits: no live session ({seen})"
+        text += f"; live is {', '.join(one_line(name, 80) for name in sent.others[:4])}" if sent.others else ""
     text = text if sent.created else f"sent before under that key; {text}"
     return f"{text}; the one it supersedes {sent.superseded}" if sent.superseded else text
 

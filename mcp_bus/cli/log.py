@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from mcp_bus.cli import meant
 from mcp_bus.cli.arguments import Verb, seconds
 from mcp_bus.cli.codes import OK
-from mcp_bus.cli.output import one_line
+from mcp_bus.cli.output import cut, one_line
 from mcp_bus.errors import StoreUnavailable
 from mcp_bus.find import short
 from mcp_bus.wire import stamp
@@ -113,7 +113,7 @@ def line(event: Event) -> str:
     text = {name: one_line(event[name], 80) for name in TEXTS}
     when = text["at"][:19].replace("T", " ")
     return (
-        f"{when}  {short(text['id']):>8}  {text['channel']:<12}  {text['from'] or '-':>9} -> {text['to']:<9}"
+        f"{when}  {short(text['id']):>8}  {cut(text['channel'], 24):<12}  {text['from'] or '-':>9} -> {text['to']:<9}"
         f"  {text['by']}"
     ).rstrip()
 

@@ -64,7 +64,8 @@ def _live(bus: Bus, done: Sent) -> str:
         return f"{several(done.live, 'live session')}, {ago}"
     if done.to.agent == bus.identity.agent:
         return "your own name, no other live session: it waits"
-    return f"no live session ({ago}): it waits"
+    others = f"; live is {', '.join(said(name) for name in done.others[:4])}" if done.others else ""
+    return f"no live session ({ago}): it waits{others}"
 
 
 def read(bus: Bus, made: Sequence[Delivery], told: list[str], mark: str, ways: Ways) -> str:

@@ -91,7 +91,10 @@ def test_a_type_may_stand_before_the_body_as_abq_has_it(planner: Cli) -> None:
     assert (item["type"], item["body"]) == ("signal", '{"signal": "go"}')
     code, _, err = planner.main("send", "@bob", "two", "words")
     assert code == 2
-    assert "quote it" in err
+    assert "quote the body" in err
+    code, _, err = planner.main("send", "human", "sinal", "x")
+    assert code == 2
+    assert "did you mean the type 'signal'?" in err
 
 
 def test_an_answer_goes_to_the_sender(planner: Cli) -> None:
@@ -153,7 +156,10 @@ def test_agents_lists_who_was_there_and_who_reads_is_seen(planner: Cli) -> None:
     assert planner.json("agents")["agents"] == []
     (item,) = planner.json("agents", "--all")["agents"]
     assert (item["agent"], item["session"], item["live"]) == ("bob", "cli", False)
+    assert item["unread"] == 0
     sent = planner.json("send", "bob", "x")
+    unread = {item["agent"]: item["unread"] for item in planner.json("agents", "--all")["agents"]}
+    assert unread == {"bob": 1, "planner": 0}
     assert sent["live_sessions"] == 0
     assert sent["last_seen"] is not None
     assert "its session has ended" in planner.main("agents", "--all")[1]

@@ -75,10 +75,12 @@ def test_everyone_who_bid_is_told_once_and_their_bids_are_answered(ann: Bus, bob
     for _ in range(3):
         task = bidding.award(ann, bids["cat"])
     told = {
-        bus.identity.agent: [i.body.content for i in bus.mail.read() if i.body.type == "status"] for bus in (bob, cat)
+        bus.identity.agent: [(i.body.title, i.body.content) for i in bus.mail.read() if i.body.type == "status"]
+        for bus in (bob, cat)
     }
-    assert told["bob"] == [f'{{"event":"award","call":"{call}","won":false}}']
-    assert told["cat"] == [f'{{"event":"award","call":"{call}","won":true,"task":"{task.id}","channel":"{AWARDS}"}}']
+    assert told["bob"] == [("another bid won", f'{{"event":"award","call":"{call}","won":false}}')]
+    won = f'{{"event":"award","call":"{call}","won":true,"task":"{task.id}","channel":"{AWARDS}"}}'
+    assert told["cat"] == [(f"your bid won: task {task.id[-8:]} on {AWARDS}", won)]
     assert ann.mail.unread().messages == 0
     assert ann.store.count(AWARDS)[State.READY] == 1
 

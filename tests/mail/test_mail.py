@@ -257,6 +257,34 @@ def test_one_who_sends_too_fast_is_refused_and_nothing_is_written(ann: Bus, bob:
     assert bob.mail.unread().messages == outbox.MAX_A_MINUTE + 1
 
 
+@pytest.mark.parametrize("to", ["bob", "#builds"])
+def test_other_sessions_of_an_agent_that_sends_too_fast_are_refused_too_and_other_agents_are_not(
+    open_bus_as: Callable[..., Bus], ann: Bus, bob: Bus, source: VirtualSource, to: str
+) -> None:
+    ann.create_channel("builds", kind="topic")
+    for number in range(outbox.MAX_A_MINUTE):
+        open_bus_as("ann", f"{number:08x}").mail.send(to, number)
+    late = open_bus_as("ann", "ffffffff")
+    before = len(list(ann.store.ids()))
+    with pytest.raises(Overloaded, match="within a minute"):
+        late.mail.send(to, "one more")
+    assert len(list(ann.store.ids())) == before
+    bob.mail.send("#builds" if to == "#builds" else "ann", "of another")
+    source.advance(61)
+    late.mail.send(to, "one more")
+
+
+def test_a_name_whose_agent_is_there_with_a_clients_name_added_is_told(
+    ann: Bus, open_bus_as: Callable[..., Bus]
+) -> None:
+    sent = ann.mail.send("@cat", "hello")
+    assert sent.others == ()
+    here(open_bus_as("cat+codex", "3"))
+    here(open_bus_as("catherine", "4"))
+    assert ann.mail.send("@cat", "hello").others == ("cat+codex",)
+    assert ann.mail.send("cat+codex", "hello").others == ()
+
+
 def test_one_sender_cannot_fill_an_inbox_and_others_still_get_through(
     ann: Bus, bob: Bus, source: VirtualSource
 ) -> None:

@@ -76,3 +76,14 @@ def test_a_name_of_nothing_is_nobodys(ann: Bus, name: str) -> None:
 def test_broadcast_is_for_all_however_it_is_written(ann: Bus, bob: Bus, name: str) -> None:
     message = ann.mail.send(name, "hello").id
     assert [item.body.id for item in bob.mail.read()] == [message]
+
+
+def test_an_agent_never_seen_is_called_by_its_name_in_a_trace_and_not_by_what_a_message_claims(ann: Bus) -> None:
+    name = "GitHub.com/Acme/App"
+    sent = ann.mail.send(f"@{name}", "hello")
+    assert trace(ann, sent.id).to == name
+    lie = ann.get(sent.id).body._replace(id=ann.ids.next(), extra={"agent": "root"})
+    ann.store.add(lie)
+    assert trace(ann, lie.id).to == sent.to.channel[1:]
+    plain = ann.mail.send("@cat", "hello")
+    assert ann.get(plain.id).body.extra == {}, "its inbox tells"
