@@ -22,6 +22,7 @@ from mcp_bus.errors import (
     LeaseLost,
     NotFound,
     Overloaded,
+    ResultRejected,
     StoreUnavailable,
     Untrusted,
 )
@@ -72,6 +73,7 @@ __all__ = [
     "Policy",
     "Posted",
     "Result",
+    "ResultRejected",
     "Sender",
     "Sent",
     "Slot",

@@ -5,11 +5,13 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Any
 
-from mcp_bus import wire
+from mcp_bus import contracts, wire
 from mcp_bus.errors import InvalidRequest
 from mcp_bus.model import MAX_CONTENT, POST_OPTIONS, PRIORITIES, Body
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from mcp_bus.model import Policy, Sender, Task
 
 CAPABILITY = re.compile(r"[a-z0-9][a-z0-9._:/+-]{0,63}\Z", re.IGNORECASE)
@@ -112,14 +114,8 @@ def check(options: dict[str, Any]) -> dict[str, Any]:
             continue
         if name in _EDITABLE:
             made[name] = _text(name, value)
-        elif name == "type":
-            made[name] = _kind(value)
-        elif name == "priority":
-            made[name] = _whole(name, value, PRIORITIES[0], PRIORITIES[-1])
-        elif name == "max_attempts":
-            made[name] = _whole(name, value, 1, 1000)
-        elif name == "requires":
-            made[name] = check_words(name, value)
+        elif name in _CHECKS:
+            made[name] = _CHECKS[name](value)
         else:
             made[name] = check_number(name, value)
     return made
@@ -130,6 +126,34 @@ def _kind(value: object) -> str:
         msg = f"{value!r} is not a message type"
         raise InvalidRequest(msg, hint="known types: " + ", ".join(sorted(wire.TYPES)))
     return value
+
+
+def check_flag(name: str, value: object) -> bool:
+    """Return yes or no if it is one of them."""
+    if isinstance(value, bool):
+        return value
+    msg = f"{name} is {str(value)[:40]!r}, which is neither true nor false"
+    raise InvalidRequest(msg)
+
+
+def check_priority(value: object) -> int:
+    """Return a priority if it is one."""
+    return _whole("priority", value, PRIORITIES[0], PRIORITIES[-1])
+
+
+def check_attempts(value: object) -> int:
+    """Return a number of attempts if it is one."""
+    return _whole("max_attempts", value, 1, 1000)
+
+
+_CHECKS: dict[str, Callable[[object], object]] = {
+    "type": _kind,
+    "priority": check_priority,
+    "max_attempts": check_attempts,
+    "requires": lambda value: check_words("requires", value),
+    "result_schema": contracts.check_schema,
+    "claims": lambda value: check_flag("claims", value),
+}
 
 
 def body(  # noqa: PLR0913  one argument per source: id, place, words, sender, options, time and rules
@@ -156,6 +180,8 @@ def body(  # noqa: PLR0913  one argument per source: id, place, words, sender, o
         max_attempts=options.get("max_attempts"),
         backoff_s=options.get("backoff_s"),
         requires=options.get("requires", ()),
+        result_schema=options.get("result_schema"),
+        claims=options.get("claims", False),
         key=key_of(sender.agent, key) if key else "",
     )
 

@@ -39,6 +39,12 @@ class IllegalTransition(InvalidRequest):
     code = "illegal_transition"
 
 
+class ResultRejected(InvalidRequest):
+    """A result does not meet its task's contract; it was not accepted, and counted as an attempt."""
+
+    code = "result_rejected"
+
+
 class NotFound(BusError):
     """No such task, channel or file."""
 

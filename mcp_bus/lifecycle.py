@@ -12,6 +12,8 @@ L5  Only waiting tasks expire.  A leased one that comes back late expires then.
 L6  A retry raises the budget by what the body (or channel) allows; attempts never restart at 0.
 L7  Undo puts a cancelled task back where it came from: discarded ones to the dead letter.
 L8  A person who makes a task ready grants it one more attempt if it has none left.
+L9  A result that is not accepted costs an attempt, and the worker keeps the task to correct it; the last one
+    goes to the dead letter.
 """
 
 from __future__ import annotations
@@ -36,6 +38,7 @@ class Event(StrEnum):
     CLAIM = "claim"
     RENEW = "renew"
     ACK = "ack"
+    REJECT = "reject"
     NACK = "nack"
     LAPSE = "lapse"
     RELEASE = "release"
@@ -58,6 +61,7 @@ TABLE: dict[Event, dict[State, frozenset[State]]] = {
     Event.CLAIM: {_S.READY: frozenset({_S.LEASED})},
     Event.RENEW: {_S.LEASED: frozenset({_S.LEASED})},
     Event.ACK: {_S.LEASED: frozenset({_S.DONE})},
+    Event.REJECT: {_S.LEASED: frozenset({_S.LEASED, _S.DEAD})},
     Event.NACK: {_S.LEASED: _BACK},
     Event.LAPSE: {_S.LEASED: _BACK},
     Event.RELEASE: {_S.LEASED: frozenset({_S.READY, _S.DEAD})},
@@ -122,6 +126,14 @@ def ack(slot: Slot, *, now: int) -> Slot:
     check(Event.ACK, slot)
     assert slot.lease is not None
     return slot._replace(state=State.DONE, day=day_of(now), lease=slot.lease._replace(expires=0))
+
+
+def reject(slot: Slot, body: Body, policy: Policy) -> Slot:
+    """Count a result that was not accepted; its worker may correct it under the same lease (rule L9)."""
+    check(Event.REJECT, slot)
+    if slot.attempt >= budget(slot, body, policy):
+        return slot._replace(state=State.DEAD, lease=None)
+    return slot._replace(attempt=slot.attempt + 1)
 
 
 def budget(slot: Slot, body: Body, policy: Policy) -> int:

@@ -50,6 +50,8 @@ class Outcome(StrEnum):
     LAPSED = "lapsed"
     BLOCKED = "blocked"
     RELEASED = "released"
+    REJECTED = "rejected"
+    SKIPPED = "skipped"
     REQUEUED = "requeued"
     CANCELLED = "cancelled"
     DISCARDED = "discarded"
@@ -85,6 +87,9 @@ class Body(NamedTuple):
         retry_of: the dead task this one replaces, when it was edited.
         supersedes: an earlier message of the same sender that this one makes void.
         hops: answers to answers that led to this message.
+        plan, node: the plan and the step of it that this task is; empty for none.
+        inputs: what the steps before it brought, see `conductor`.
+        result_schema, claims: the contract its result must meet, see `contracts`.
         extra: fields under `bus` that this version does not know, kept as they were.
     """
 
@@ -107,6 +112,11 @@ class Body(NamedTuple):
     retry_of: str = ""
     supersedes: str = ""
     hops: int = 0
+    plan: str = ""
+    node: str = ""
+    inputs: tuple[Mapping[str, Any], ...] = ()
+    result_schema: Mapping[str, Any] | None = None
+    claims: bool = False
     extra: Mapping[str, Any] = NOTHING
 
 
@@ -300,6 +310,8 @@ class PostOptions(TypedDict, total=False):
     requires: tuple[str, ...] | list[str]
     key: str
     type: str
+    result_schema: Mapping[str, Any]
+    claims: bool
 
 
 class Presence(NamedTuple):

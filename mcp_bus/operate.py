@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from mcp_bus import draft, find, lifecycle, wire
 from mcp_bus.clock import Ids
-from mcp_bus.errors import Conflict, DuplicateTask, IllegalTransition, InvalidRequest, NotFound
+from mcp_bus.errors import BusError, Conflict, DuplicateTask, IllegalTransition, InvalidRequest, NotFound
 from mcp_bus.model import ENDED, Attempt, Outcome, Sender, State
 
 if TYPE_CHECKING:
@@ -166,9 +166,18 @@ class Operator:
                 self.store.swap(task.slot, new, line)
             except Conflict:
                 continue
-            return self.get(task.id)
+            return self._followed(self.get(task.id))
         msg = f"{task_id!r} is being written by others all the time"
         raise Conflict(msg, hint="repeat the call")
+
+    def _followed(self, task: Task) -> Task:
+        """Move on the plan that an ended task is a step of; where that fails now, a sweep does it later."""
+        if task.body.plan and task.state in ENDED:
+            from mcp_bus.conductor import advance  # noqa: PLC0415  only whoever works on a plan needs it
+
+            with suppress(BusError):
+                advance(self, task.body.plan, only=task.body.node)
+        return task
 
     def _line(self, slot: Slot, outcome: Outcome, note: str) -> Attempt:
         token = slot.lease.token if slot.lease else ""

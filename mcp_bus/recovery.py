@@ -11,7 +11,7 @@ from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING
 
-from mcp_bus import find, lifecycle, names, wire
+from mcp_bus import conductor, find, lifecycle, names, wire
 from mcp_bus.errors import BusError, Conflict, CorruptRecord, Gone, StoreUnavailable
 from mcp_bus.model import ARCHIVED, Attempt, Outcome, State
 
@@ -83,7 +83,7 @@ def sweep(bus: Bus, *, thorough: bool = True) -> list[str]:
     kinds = (_due, _lapsed, _expired, _pruned) if thorough else (_due, _lapsed)
     steps += [partial(step, bus, channel) for channel in bus.store.channels() for step in kinds]
     if thorough:
-        steps += [partial(_forgotten, bus), partial(_undeliverable, bus)]
+        steps += [partial(_forgotten, bus), partial(_undeliverable, bus), partial(conductor.sweep, bus)]
     done, failed = list[str](), list[StoreUnavailable]()
     for step in steps:
         try:

@@ -31,6 +31,11 @@ if TYPE_CHECKING:
 
 VERSION = "1.0.0"
 FORMAT = 1
+# Fields of a body that are written only where they say something.
+_WHEN_SET = (
+    "title", "thread", "priority", "not_before", "deadline", "key", "retry_of", "supersedes", "hops", "plan", "node",
+    "result_schema", "claims",
+)  # fmt: skip
 TYPES = frozenset({"task", "signal", "command", "eval", "status", "note", "ack", "heartbeat", "state", "call", "bid"})
 # Room for the content, escaped (a control character takes six bytes), and everything around it.
 MAX_FILE = 8 * MAX_CONTENT
@@ -191,7 +196,7 @@ def dump_body(body: Body) -> bytes:
     if body.reply_to:
         outer["reply_to"] = body.reply_to
     ours: dict[str, Any] = dict(body.extra)
-    for key in ("title", "thread", "priority", "not_before", "deadline", "key", "retry_of", "supersedes", "hops"):
+    for key in _WHEN_SET:
         value = getattr(body, key)
         if value:
             ours[key] = value
@@ -201,6 +206,8 @@ def dump_body(body: Body) -> bytes:
         ours["backoff_s"] = body.backoff_s
     if body.requires:
         ours["requires"] = list(body.requires)
+    if body.inputs:
+        ours["inputs"] = list(body.inputs)
     if ours:
         outer["bus"] = ours
     return dumps(outer)
@@ -251,6 +258,9 @@ def load_body(data: bytes) -> Body:
     requires = _take(ours, "requires", list, [])
     if not all(isinstance(name, str) for name in requires):
         _refuse("bus.requires is not a list of words")
+    inputs = _take(ours, "inputs", list, [])
+    if not all(isinstance(item, dict) for item in inputs):
+        _refuse("bus.inputs is not a list of objects")
     key = _take(ours, "key", str, "")
     if key and not KEY.match(key):  # It becomes a file name.
         _refuse("bus.key is not a sha256 in hex")
@@ -277,6 +287,11 @@ def load_body(data: bytes) -> Body:
         retry_of=_take(ours, "retry_of", str, ""),
         supersedes=_take(ours, "supersedes", str, ""),
         hops=_take(ours, "hops", int, 0),
+        plan=_take(ours, "plan", str, ""),
+        node=_take(ours, "node", str, ""),
+        inputs=tuple(inputs),
+        result_schema=_take(ours, "result_schema", dict, None),
+        claims=ours.pop("claims", False) is True,
         extra=ours or NOTHING,
     )
 

@@ -1,0 +1,277 @@
+"""Moving plans on: whoever ends a task of one, sweeps, or waits for one does it; no process has to.
+
+C1  A plan is a record `plans/<id>`, written once; how far it is, a record `progress/<id>`, replaced by
+    compare-and-swap.  The progress names the sha256 of the plan: one that was edited is not moved on.
+C2  A step becomes a task under a key made of plan, step and run, so that releasing it again, by whoever, is nothing.
+C3  The task is posted before the progress says so, and skipped before it says so: the task itself decides, and a
+    conductor that was killed in between is repeated, not undone.
+C4  A step whose task waits is skipped by winning the task: a rename from ready to cancelled, which a claim loses or
+    prevents.  So it is never both skipped and run.
+C5  A step is skipped as `worker_absent` once it has waited for `grace_s`, and no worker able to do it gave a sign of
+    life, or held a task, for as long.
+"""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any
+
+from mcp_bus import bidding, draft, lifecycle, names, planfile, routing
+from mcp_bus.errors import BusError, Conflict, DuplicateTask, InvalidRequest
+from mcp_bus.find import public
+from mcp_bus.model import OPEN, WAITING, Attempt, Outcome, State
+from mcp_bus.operate import TRIES
+from mcp_bus.plan import Node, Plan, Progress, Stage, Step, Why, retried, settle
+from mcp_bus.plans import PLANS, load, progress, read, resolve, save, standing
+from mcp_bus.presence import Roster
+from mcp_bus.release import release, task_of
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from mcp_bus.model import Task
+    from mcp_bus.operate import Operator
+
+# --- posting ----------------------------------------------------------------------------------------
+
+
+def post(bus: Operator, data: object, *, key: str = "") -> Plan:
+    """Write a plan down and release its first steps; on disk for good when this returns.
+
+    Args:
+        data: see `planfile.parse`.
+        key: repeating the call with it posts nothing a second time.
+
+    Raises:
+        InvalidRequest: the plan cannot be run; nothing was posted.
+        DuplicateTask: the key was used for another plan.
+    """
+    who = bus.identity.agent
+    digits = draft.key_of(who, f"plan {key}")[:32] if key else bus.ids.next().removeprefix("req_")
+    plan = planfile.parse(data, plan_id=f"plan_{digits}", owner=who, created=bus.source.now())
+    try:
+        bus.store.records.write(PLANS, plan.id, planfile.dump(plan), after=0, durable=True)
+    except Conflict:
+        kept = read(bus, plan.id)
+        if kept._replace(created=plan.created) != plan:
+            msg = f"the key {key!r} was used for {plan.id!r}, which is another plan"
+            raise DuplicateTask(msg, hint="use a new key for a new plan") from None
+        plan = kept
+    advance(bus, plan.id)
+    return plan
+
+
+# --- moving on --------------------------------------------------------------------------------------
+
+
+def advance(bus: Operator, plan_id: str, *, only: str = "") -> tuple[Plan, Progress]:
+    """Move a plan on as far as it goes now, and return how far it is.
+
+    Args:
+        only: look at the task of this step only, which has just ended; else at those of all released steps.
+
+    Raises:
+        NotFound: there is no such plan.
+        CorruptRecord: it was edited after it was posted, or is none; nothing was done.
+    """
+    plan, digest = load(bus, plan_id)
+    for _ in range(TRIES):
+        known, revision = standing(bus, plan, digest)
+        if known.over and revision:
+            return plan, known
+        made = _moved(bus, plan, known, only)
+        if made == known and revision:
+            return plan, made
+        try:
+            save(bus, plan, made, digest, revision)
+        except Conflict:
+            continue  # Another conductor was faster: look again at what it did.
+        return plan, made
+    return plan, standing(bus, plan, digest)[0]  # Others move it on all the time.
+
+
+def _moved(bus: Operator, plan: Plan, known: Progress, only: str) -> Progress:
+    nodes = dict(known.nodes)
+    by_name = plan.by_name
+    looked = [only] if nodes.get(only, _NONE).stage is Stage.RELEASED else list(nodes)
+    for name in looked:
+        if nodes[name].stage is Stage.RELEASED:
+            nodes[name] = _absorbed(bus, plan, by_name[name], nodes[name], known.stopped)
+    made, ready = settle(plan, known._replace(nodes=nodes), bus.source.now())
+    while ready:
+        for step in ready:
+            before = made.nodes.get(step.name, _NONE)
+            node, is_known = release(bus, plan, step, before.run, made)
+            node = _absorbed(bus, plan, step, node, "") if is_known else node
+            made = made._replace(nodes={**made.nodes, step.name: node})
+        made, ready = settle(plan, made, bus.source.now())
+    if made.stopped and not known.stopped:  # What waits is taken back at once.
+        return _moved(bus, plan, made, "")
+    return made
+
+
+_NONE = Node(Stage.WAITING)
+
+
+def _absorbed(bus: Operator, plan: Plan, step: Step, node: Node, stopped: str) -> Node:
+    """Return how a released step stands by its task; a task that waits in vain is taken back."""
+    task = task_of(bus, node.task)
+    if task is None:
+        return node._replace(stage=Stage.FAILED, why="its task is gone", ended=bus.source.now())
+    if task.state in (State.READY, State.SCHEDULED, State.LEASED):
+        why = _in_vain(bus, plan, step, node, task, stopped)
+        if not why:
+            return node._replace(task=task.id)
+        task = _taken_back(bus, task, why)
+    return ended(node, task)
+
+
+def ended(node: Node, task: Task) -> Node:
+    """Return how a step stands by its task: settled, or not if a person is to answer, or it is worked on."""
+    last = task.history[-1] if task.history else None
+    done = node._replace(task=task.id, attempts=task.slot.attempt)
+    if task.state is State.DONE and task.result is not None:
+        return done._replace(stage=Stage.DONE, by=task.result.sender.agent, ended=task.result.at)
+    if task.state is State.DEAD and last is not None and last.outcome is Outcome.BLOCKED:
+        return done
+    if task.state not in (State.DEAD, State.CANCELLED, State.EXPIRED) or last is None:
+        return done
+    stage = Stage.SKIPPED if last.outcome is Outcome.SKIPPED else Stage.FAILED
+    why = last.note if stage is Stage.SKIPPED else f"{last.outcome}: {last.note}" if last.note else str(last.outcome)
+    return done._replace(stage=stage, why=why[:500], by=last.by if stage is Stage.FAILED else "", ended=last.at)
+
+
+def _in_vain(bus: Operator, plan: Plan, step: Step, node: Node, task: Task, stopped: str) -> str:
+    """Return why a task that has not ended should be taken back; empty if it should not."""
+    now, is_waiting = bus.source.now(), task.state in WAITING
+    if stopped and (is_waiting or stopped.startswith("cancelled")):
+        return f"{Why.STOPPED}: {stopped}"
+    if step.timeout_s and now >= node.released + int(step.timeout_s * 1000):
+        return f"it was not done within {step.timeout_s:g} s"
+    if task.state is not State.READY or not step.requires or now < node.released + int(plan.grace_s * 1000):
+        return ""
+    if _is_able_somebody(bus, step.requires, int(plan.grace_s * 1000)):
+        return ""
+    return f"{Why.ABSENT}: no live worker can do {', '.join(step.requires)}"
+
+
+def _is_able_somebody(bus: Operator, requires: tuple[str, ...], grace: int) -> bool:
+    """Tell whether a worker that is able to do something gave a sign of life lately, or is at work (rule C5)."""
+    now = bus.source.now()
+    seen = Roster(bus.store, bus.identity, bus.source).all()
+    able = [
+        item
+        for item in seen
+        if not routing.missing(requires, {*item.presence.capabilities, bidding.capability(item.presence.agent)})
+    ]
+    if any(item.is_live or now - item.presence.beat < grace for item in able):
+        return True
+    agents = {item.presence.agent for item in able}
+    if not agents:
+        return False
+    leases = (slot.lease for channel in public(bus.store) for slot in bus.store.scan(channel, State.LEASED))
+    holders = {lease.holder for lease in leases if lease is not None and lease.expires > now}
+    return any(names.holder(agent, holder.rpartition("~")[2]) == holder for agent in agents for holder in holders)
+
+
+def _taken_back(bus: Operator, task: Task, why: str) -> Task:
+    """End a task that is not to be done any more, if it has not moved; return it as it is now (rule C4)."""
+    is_skip = why.startswith((Why.ABSENT, Why.STOPPED))
+    line = Attempt(
+        task.slot.attempt,
+        Outcome.SKIPPED if is_skip else Outcome.CANCELLED,
+        bus.source.now(),
+        bus.identity.agent,
+        why,
+        task.slot.lease.token if task.slot.lease else "",
+    )
+    with suppress(Conflict):
+        bus.store.swap(task.slot, lifecycle.cancel(task.slot, now=bus.source.now()), line)
+    return bus.get(task.id)
+
+
+# --- what people do ---------------------------------------------------------------------------------
+
+
+def cancel(bus: Operator, plan_id: str, reason: str = "") -> tuple[Plan, Progress]:
+    """End a plan: nothing more is released, and what waits or is worked on is taken back.
+
+    Raises:
+        Conflict: it is over.
+    """
+    why = f"cancelled by {bus.identity.agent}{f': {reason}' if reason else ''}"
+    return _decided(bus, plan_id, lambda _, known: known._replace(stopped=draft.check_note(why)[:500]), "cancel")
+
+
+def retry(bus: Operator, plan_id: str, steps: Iterable[str] = ()) -> tuple[Plan, Progress]:
+    """Let steps that failed or were skipped be tried again, with what was skipped because of them.
+
+    Args:
+        steps: which; all that failed or found no worker if empty.
+
+    Raises:
+        InvalidRequest: a step is not there, or neither failed nor was skipped.
+        Conflict: there is nothing to retry.
+    """
+
+    def decide(plan: Plan, known: Progress) -> Progress:
+        named = list(steps)
+        for name in named:
+            if name not in plan.by_name or known.stage(name) not in (Stage.FAILED, Stage.SKIPPED):
+                msg = (
+                    f"the step {name!r} is {known.stage(name)}"
+                    if name in plan.by_name
+                    else f"there is no step {name!r}"
+                )
+                raise InvalidRequest(msg, hint="only failed and skipped steps are retried")
+        again = named or [
+            name
+            for name, node in known.nodes.items()
+            if node.stage is Stage.FAILED
+            or (node.stage is Stage.SKIPPED and node.why.startswith((Why.ABSENT, Why.STOPPED)))
+        ]
+        if not again:
+            msg = f"no step of {plan.id!r} failed or found no worker"
+            raise Conflict(msg, hint="name a step that was skipped")
+        made = retried(plan, known, again)
+        return made._replace(nodes={**made.nodes, **_alive(bus, known, again)})
+
+    return _decided(bus, plan_id, decide, "retry")
+
+
+def _alive(bus: Operator, known: Progress, again: Iterable[str]) -> dict[str, Node]:
+    """Return those of the steps whose tasks a person brought back already: they keep them."""
+    made = {}
+    for name in again:
+        node = known.nodes[name]
+        task = task_of(bus, node.task) if node.task else None
+        if task is not None and task.state in (*OPEN, State.DONE):
+            made[name] = node._replace(stage=Stage.RELEASED, task=task.id, why="", ended=0)
+    return made
+
+
+def _decided(bus: Operator, plan_id: str, decide: Any, verb: str) -> tuple[Plan, Progress]:  # noqa: ANN401  a function of plan and progress
+    plan, digest = load(bus, resolve(bus, plan_id))
+    for _ in range(TRIES):
+        known, revision = standing(bus, plan, digest)
+        if verb == "cancel" and known.over:
+            msg = f"the plan {plan.id!r} is over"
+            raise Conflict(msg, hint="there is nothing to cancel")
+        with suppress(Conflict):
+            save(bus, plan, decide(plan, known), digest, revision)
+            return advance(bus, plan.id)
+    msg = f"the plan {plan.id!r} is being moved on by others all the time"
+    raise Conflict(msg, hint="repeat the call")
+
+
+def sweep(bus: Operator) -> list[str]:
+    """Move on every plan that is not over; return a line for each that moved, or cannot."""
+    done: list[str] = []
+    for name in bus.store.records.names(PLANS):
+        try:
+            before = progress(bus, name)[1]
+            if not before.over and advance(bus, name)[1] != before:
+                done.append(f"moved on {name}")
+        except BusError as error:
+            done.append(f"left {name} as it is: {error}")
+    return done

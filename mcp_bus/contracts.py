@@ -1,0 +1,225 @@
+"""What a result must be, checked before it is accepted: results are untrusted input.
+
+K1  The result of a task with a schema is JSON that meets it; also as the one fenced block of a text.
+K2  Before the check, words of an enumeration and names of properties that differ in case, spaces, dashes or
+    underscores only become those of the schema: models and languages disagree on these and mean the same.
+K3  With `claims`, a result has a list `claims`, and wherever one stands in a result that has a contract, each claim
+    has a `label` of `LABELS`; a FACT names its `evidence`.
+K4  A schema refers to nothing outside itself, and its patterns repeat no repetition: a check fetches nothing, and ends.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import TYPE_CHECKING, Any
+
+from mcp_bus.errors import InvalidRequest, ResultRejected
+from mcp_bus.plain import clean, cut
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from mcp_bus.model import Body
+
+LABELS = ("FACT", "INFERENCE", "ASSUMPTION", "UNKNOWN")
+MAX_SCHEMA = 32 * 1024
+MAX_PATTERN = 200
+SHOWN = 5
+_FENCED = re.compile(r"^```[ \t]*(?:json)?[ \t]*\n(.*?)^```[ \t]*$", re.DOTALL | re.MULTILINE | re.IGNORECASE)
+_NESTED = re.compile(r"[+*}]\??\)(?:[+*]|\{\d)")
+_SPACING = re.compile(r"[\s_-]+")
+
+
+def check_schema(schema: object) -> Mapping[str, Any]:
+    """Return a JSON Schema if it is one that results can be checked with (rule K4).
+
+    Raises:
+        InvalidRequest: it is none, it is too large, or it refers to something else.
+    """
+    from jsonschema import SchemaError  # noqa: PLC0415  100 ms that only a task with a schema should pay
+
+    if not isinstance(schema, dict) or not schema:
+        msg = f"{cut(clean(json.dumps(schema, default=str)), 60)} is not a JSON Schema"
+        raise InvalidRequest(msg, hint='an object, for example {"type": "object", "required": ["passed"]}')
+    try:
+        size = len(json.dumps(schema, allow_nan=False))
+        _validator({}).check_schema(schema)
+        _check_within(schema)
+    except (SchemaError, ValueError, TypeError, RecursionError) as error:
+        words = error.message if isinstance(error, SchemaError) else str(error)
+        at = f" at {_path(error.absolute_path)}" if isinstance(error, SchemaError) else ""
+        msg = f"the result schema is no JSON Schema{at}: {cut(clean(words), 160)}"
+        raise InvalidRequest(msg, hint="see json-schema.org, draft 2020-12") from None
+    if size > MAX_SCHEMA:
+        msg = f"the result schema has {size} bytes, the limit is {MAX_SCHEMA}"
+        raise InvalidRequest(msg, hint="check what matters, and leave the rest open")
+    return schema
+
+
+def _check_within(node: object) -> None:
+    for name, value in _members(node):
+        if name in ("$ref", "$dynamicRef") and isinstance(value, str) and not value.startswith("#"):
+            msg = f"it refers to {value[:80]!r}, outside itself"
+            raise ValueError(msg)
+        patterns = [value] if name == "pattern" else value if name == "patternProperties" else ()
+        for pattern in patterns:
+            if isinstance(pattern, str) and (len(pattern) > MAX_PATTERN or _NESTED.search(pattern)):
+                msg = f"the pattern {pattern[:80]!r} is too long, or repeats a repetition"
+                raise ValueError(msg)
+        _check_within(value)
+
+
+def _members(node: object) -> Iterator[tuple[str, Any]]:
+    if isinstance(node, dict):
+        yield from node.items()
+    elif isinstance(node, list):
+        yield from (("", item) for item in node)
+
+
+def _validator(schema: Mapping[str, Any]) -> Any:  # noqa: ANN401  the library gives its validators no type
+    from jsonschema import Draft202012Validator  # noqa: PLC0415  as above
+    from referencing import Registry  # noqa: PLC0415  as above
+
+    return Draft202012Validator(schema, registry=Registry())
+
+
+def of(body: Body, text: str) -> str:
+    """Return a result as it is kept, if it meets the contract of its task; a step of a plan always has one.
+
+    Raises:
+        ResultRejected: it does not; says where, and how.
+    """
+    if body.result_schema is None and not body.claims and not body.plan:
+        return text
+    return accept(text, body.result_schema, claims=body.claims)
+
+
+def accept(text: str, schema: Mapping[str, Any] | None, *, claims: bool) -> str:
+    """Return a result as it is kept: the text itself, or its JSON with the schema's own words (rules K1 to K3).
+
+    Raises:
+        ResultRejected: it breaks its contract; says where, and how.
+    """
+    try:
+        value = _parsed(text)
+    except (ValueError, RecursionError) as error:
+        if schema is None and not claims:
+            return text
+        value = text
+        if claims or not _takes_text(schema):
+            msg = f"the result is no JSON: {cut(clean(str(error)), 120)}"
+            raise ResultRejected(msg, hint="give the JSON alone, or in one fenced block") from None
+    try:
+        made = _normal(value, schema, schema) if schema is not None else value
+        complaints = list(_complaints(made, schema)) + list(_claimed(made, is_needed=claims))
+    except RecursionError:
+        msg = "the result is nested too deeply"
+        raise ResultRejected(msg, hint="give a flatter one") from None
+    if complaints:
+        more = f"; and {len(complaints) - SHOWN} more" if len(complaints) > SHOWN else ""
+        msg = f"the result breaks its contract: {'; '.join(complaints[:SHOWN])}{more}"
+        raise ResultRejected(msg)
+    return text if made is text else json.dumps(made, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
+
+
+def _parsed(text: str) -> Any:  # noqa: ANN401  JSON
+    def refuse(name: str) -> Any:  # noqa: ANN401  never returns
+        msg = f"{name} is no JSON number"
+        raise ValueError(msg)
+
+    blocks = _FENCED.findall(text)
+    try:
+        return json.loads(text, parse_constant=refuse)
+    except ValueError:
+        if len(blocks) != 1:
+            raise
+        return json.loads(blocks[0], parse_constant=refuse)
+
+
+def _takes_text(schema: Mapping[str, Any] | None) -> bool:
+    kind = schema.get("type") if schema is not None else None
+    return "string" in (kind if isinstance(kind, list) else [kind])
+
+
+def _complaints(value: object, schema: Mapping[str, Any] | None) -> Iterator[str]:
+    if schema is None:
+        return
+    found = sorted(_validator(schema).iter_errors(value), key=lambda error: list(map(str, error.absolute_path)))
+    for error in found:
+        yield f"{_path(error.absolute_path)}: {cut(clean(error.message), 160)}"
+
+
+def _path(parts: Any) -> str:  # noqa: ANN401  a deque of names and numbers
+    return "$" + "".join(f"[{part}]" if isinstance(part, int) else f".{cut(clean(str(part)), 60)}" for part in parts)
+
+
+# --- the seam -------------------------------------------------------------------------------------
+
+
+def _normal(value: Any, schema: Any, root: Any) -> Any:  # noqa: ANN401  JSON
+    """Return a value with the schema's own spelling of what it says (rule K2)."""
+    schema = _resolved(schema, root)
+    if not isinstance(schema, dict):
+        return value
+    if isinstance(value, str):
+        return _member(value, schema)
+    if isinstance(value, list):
+        items = schema.get("items")
+        return [_normal(item, items, root) for item in value]
+    properties = schema.get("properties")
+    if not isinstance(value, dict) or not isinstance(properties, dict):
+        return value
+    spelled = {_plain(name): name for name in properties}
+    made: dict[str, Any] = {}
+    for name, item in value.items():
+        known = name if name in properties else str(spelled.get(_plain(name), name))
+        known = name if known in value else known
+        made[known] = _normal(item, properties.get(known), root)
+    return made
+
+
+def _resolved(schema: Any, root: Any) -> Any:  # noqa: ANN401  JSON
+    """Follow a reference within the schema; not for ever."""
+    for _ in range(8):
+        if not isinstance(schema, dict) or not isinstance(schema.get("$ref"), str):
+            break
+        found = root
+        for part in schema["$ref"].removeprefix("#").strip("/").split("/"):
+            found = found.get(part) if isinstance(found, dict) and part else found
+        schema = found
+    return schema
+
+
+def _member(value: str, schema: Mapping[str, Any]) -> str:
+    known = schema.get("enum", [schema["const"]] if "const" in schema else None)
+    if not isinstance(known, list) or value in known:
+        return value
+    meant = [item for item in known if isinstance(item, str) and _plain(item) == _plain(value)]
+    return meant[0] if len(meant) == 1 else value
+
+
+def _plain(text: str) -> str:
+    return _SPACING.sub("", text).casefold()
+
+
+# --- what is claimed --------------------------------------------------------------------------------
+
+
+def _claimed(value: Any, *, is_needed: bool) -> Iterator[str]:  # noqa: ANN401  JSON
+    """Complain of claims without a label, and of facts without evidence (rule K3); spell their labels alike."""
+    claims = value.get("claims") if isinstance(value, dict) else None
+    if not isinstance(claims, list):
+        if is_needed or claims is not None:
+            yield "$.claims: a list of claims is wanted here"
+        return
+    for number, claim in enumerate(claims):
+        at, label = f"$.claims[{number}]", claim.get("label") if isinstance(claim, dict) else None
+        if not isinstance(label, str) or label.strip().upper() not in LABELS:
+            yield f"{at}.label: one of {', '.join(LABELS)} is wanted here"
+            continue
+        claim["label"] = label.strip().upper()
+        evidence = claim.get("evidence")
+        is_shown = isinstance(evidence, list) and all(isinstance(item, str) and item.strip() for item in evidence)
+        if claim["label"] == "FACT" and not (is_shown and evidence):
+            yield f"{at}.evidence: a FACT names its evidence, a list of ids; without any it is an ASSUMPTION"

@@ -1,0 +1,137 @@
+r"""What a step's text and condition say of the results of other steps.  Pure.
+
+    Summarise {{gather}} for {{ scan.repo.name }}.        a reference: a step, and a path into its JSON result
+    lint.passed == true                                    a condition: a reference, compared with a JSON value
+    not lint.findings                                      or by itself, for whether it is there and not empty
+
+`\{{` stands for two braces that begin no reference.
+"""
+
+from __future__ import annotations
+
+import json
+import operator
+import re
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from mcp_bus.errors import InvalidRequest
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+_PATH = r"(?P<step>[a-z0-9][a-z0-9_-]*)(?P<path>(?:\.[A-Za-z0-9_-]+)*)"
+_REFERENCE = re.compile(r"(?P<literal>\\)?\{\{\s*" + _PATH + r"\s*\}\}")
+_ODD = re.compile(r"(?<!\\)\{\{(?P<text>[^{}\n]{0,60})\}\}")
+_CONDITION = re.compile(rf"\s*(?P<negated>not\s+)?{_PATH}\s*(?:(?P<sign>==|!=|<=|>=|<|>)\s*(?P<value>.+?))?\s*\Z")
+_SIGNS: dict[str, Callable[[Any, Any], bool]] = {
+    "==": operator.eq,
+    "!=": operator.ne,
+    "<": operator.lt,
+    "<=": operator.le,
+    ">": operator.gt,
+    ">=": operator.ge,
+}
+MISSING = object()
+
+
+class Reference(NamedTuple):
+    """A step, and where in its result."""
+
+    step: str
+    path: tuple[str, ...]
+
+
+class Condition(NamedTuple):
+    """What must hold of a reference; without a `sign`, that it is there and not empty."""
+
+    of: Reference
+    is_negated: bool
+    sign: str
+    value: Any
+
+
+def _reference(match: re.Match[str]) -> Reference:
+    return Reference(match["step"], tuple(match["path"].split(".")[1:]))
+
+
+def references(text: str) -> list[Reference]:
+    """Return what a text refers to.
+
+    Raises:
+        InvalidRequest: something in double braces is no reference.
+    """
+    for odd in _ODD.finditer(text):
+        if not _REFERENCE.match(text, odd.start()):
+            msg = f"{odd['text'].strip()!r} in double braces is no reference to a step"
+            raise InvalidRequest(msg, hint=r"write {{step}} or {{step.field}}, or \{{ for two braces")
+    return [_reference(match) for match in _REFERENCE.finditer(text) if not match["literal"]]
+
+
+def fill(text: str, results: Mapping[str, str]) -> str:
+    """Return a text with each reference replaced by what it stands for; `results` has every step it names."""
+
+    def put(match: re.Match[str]) -> str:
+        if match["literal"]:
+            return match[0][1:]
+        found = look(_reference(match), results)
+        if found is MISSING:
+            return f"(nothing: {match['step']} has no {match['path'][1:] or 'result'})"
+        return found if isinstance(found, str) else json.dumps(found, ensure_ascii=False)
+
+    return _REFERENCE.sub(put, text).replace(r"\{{", "{{")
+
+
+def look(reference: Reference, results: Mapping[str, str]) -> Any:  # noqa: ANN401  a JSON value
+    """Return what a reference stands for: a whole result as its text, a part of it as JSON; else `MISSING`."""
+    text = results.get(reference.step)
+    if text is None:
+        return MISSING
+    found: Any = text
+    if reference.path:
+        try:
+            found = json.loads(text)
+        except (ValueError, RecursionError):
+            return MISSING
+    for name in reference.path:
+        if isinstance(found, dict) and name in found:
+            found = found[name]
+        elif isinstance(found, list) and name.isdecimal() and int(name[:9]) < len(found):
+            found = found[int(name[:9])]
+        else:
+            return MISSING
+    return found
+
+
+def condition(text: str) -> Condition:
+    """Return what a condition says.
+
+    Raises:
+        InvalidRequest: it is none.
+    """
+    match, value = _CONDITION.match(text), None
+    if match is not None and match["sign"]:
+        try:
+            value = json.loads(match["value"])
+        except (ValueError, RecursionError):
+            match = None
+    if match is None or (match["negated"] and match["sign"]):
+        msg = f"{text[:80]!r} is not a condition"
+        raise InvalidRequest(msg, hint="for example: lint.passed == true, scan.count > 3, not lint.findings")
+    return Condition(_reference(match), bool(match["negated"]), match["sign"] or "", value)
+
+
+def holds(text: str, results: Mapping[str, str]) -> bool:
+    """Tell whether a condition holds.  Of what is missing, and between things that have no order, nothing holds."""
+    asked = condition(text)
+    found = look(asked.of, results)
+    if not asked.sign:
+        return (found is MISSING or not found) if asked.is_negated else (found is not MISSING and bool(found))
+    if found is MISSING:
+        return False
+    if asked.sign in ("==", "!="):
+        return _SIGNS[asked.sign]((type(found) is bool, found), (type(asked.value) is bool, asked.value))
+    both = (found, asked.value)
+    has_order = all(isinstance(item, str) for item in both) or all(
+        isinstance(item, int | float) and not isinstance(item, bool) for item in both
+    )
+    return has_order and _SIGNS[asked.sign](*both)

@@ -1,0 +1,122 @@
+"""How a step of a plan becomes a task: its text filled in, with what the steps before it brought."""
+
+from __future__ import annotations
+
+import hashlib
+from typing import TYPE_CHECKING, Any
+
+from mcp_bus import draft, refs
+from mcp_bus.errors import Gone, InvalidRequest, NotFound
+from mcp_bus.model import Body, State
+from mcp_bus.plan import Node, Progress, Stage, Why
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from mcp_bus.model import Result, Task
+    from mcp_bus.operate import Operator
+    from mcp_bus.plan import Plan, Step
+
+# A result up to this size is put into the task that needs it; of larger ones its place and hash.
+INLINE = 8 * 1024
+# Results put into one task in all.
+INLINE_ALL = 64 * 1024
+
+
+def release(bus: Operator, plan: Plan, step: Step, run: int, made: Progress) -> tuple[Node, bool]:
+    """Post a step as a task (rule C2), unless its condition does not hold or it cannot be posted.
+
+    Returns:
+        How the step stands, and whether the task had been posted before, so that it may have ended already.
+    """
+    now = bus.source.now()
+    asked = [*step.after, *(item.step for item in refs.references(step.body))]
+    asked += [refs.condition(step.when).of.step] if step.when else []
+    results = {name: _result(bus, made.nodes[name]) for name in dict.fromkeys(asked)}
+    texts = {name: result.content for name, result in results.items() if result is not None}
+    if step.when and not refs.holds(step.when, texts):
+        return Node(Stage.SKIPPED, run, why=f"{Why.CONDITION}: not so: {step.when}", ended=now), False
+    inputs, room = [], INLINE_ALL
+    for name, result in results.items():
+        inputs.append(_input(bus, name, made.nodes[name], result, room))
+        room -= len(inputs[-1].get("result", ""))
+    shown = {item["step"]: item.get("result") or _elsewhere(item) for item in inputs}
+    body = refs.fill(step.body, {name: text if len(text) <= INLINE else shown[name] for name, text in texts.items()})
+    try:
+        task, is_known = _post(bus, plan, step, run, draft.check_size(body, "body"), tuple(inputs))
+    except InvalidRequest as error:
+        return Node(Stage.FAILED, run, why=f"it could not be posted: {error}", ended=now), False
+    return Node(Stage.RELEASED, run, task.id, released=task.created), is_known
+
+
+def _post(
+    bus: Operator, plan: Plan, step: Step, run: int, content: str, inputs: tuple[Mapping[str, Any], ...]
+) -> tuple[Body, bool]:
+    bus.store.declare(step.channel)
+    policy = bus.store.policy(step.channel)
+    if policy.kind != "queue":
+        msg = f"{step.channel!r} is a {policy.kind}"
+        raise InvalidRequest(msg)
+    made = Body(
+        id=bus.ids.next(),
+        channel=step.channel,
+        content=content,
+        sender=bus.sender()._replace(agent=plan.owner),
+        created=bus.source.now(),
+        title=step.title or f"{step.name}: {plan.goal}"[: draft.MAX_TITLE],
+        thread=plan.id,
+        priority=step.priority,
+        max_attempts=step.max_attempts,
+        backoff_s=step.backoff_s,
+        requires=step.requires,
+        key=draft.key_of(f"\x01{plan.id}", f"{step.name} {run}"),  # No agent is called so.
+        plan=plan.id,
+        node=step.name,
+        inputs=inputs,
+        result_schema=step.result_schema,
+        claims=step.claims,
+    )
+    kept = bus.store.add(made)
+    return kept, kept.id != made.id
+
+
+def _result(bus: Operator, node: Node) -> Result | None:
+    if node.stage is not Stage.DONE:
+        return None
+    task = task_of(bus, node.task)
+    return task.result if task is not None else None
+
+
+def _input(bus: Operator, name: str, node: Node, result: Result | None, room: int) -> dict[str, Any]:
+    """Return what a step brought: its result, or where that is with size and hash, or why there is none."""
+    made: dict[str, Any] = {"step": name, "stage": str(node.stage)}
+    if result is None:
+        return made | {"why": node.why or "its result is gone"}
+    data = result.content.encode()
+    made |= {"task": result.id, "by": result.sender.agent, "size": len(data)}
+    made |= {"sha256": hashlib.sha256(data).hexdigest()}
+    if len(result.content) <= min(INLINE, room):
+        return made | {"result": result.content}
+    task = bus.get(result.id)
+    return made | {"path": f"channels/{task.channel}/responses/{result.id}.json"}
+
+
+def _elsewhere(item: Mapping[str, Any]) -> str:
+    about = f"{item.get('size', 0)} bytes, sha256 {item.get('sha256')}"
+    return f"(the result of {item['step']}: {about}, in {item.get('path')})"
+
+
+def task_of(bus: Operator, task_id: str) -> Task | None:
+    """Return a task, or the one that took its place when a person edited and retried it."""
+    seen = set[str]()
+    while task_id not in seen:
+        seen.add(task_id)
+        try:
+            task = bus.get(task_id)
+        except (Gone, NotFound):
+            return None
+        following = next((line.successor for line in reversed(task.history) if line.successor), "")
+        if task.state is not State.CANCELLED or not following:
+            return task
+        task_id = following
+    return None

@@ -1,0 +1,216 @@
+"""Plans that people look after: cancel, retry, what was edited, and results that break their contract."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from mcp_bus import conductor, plans
+from mcp_bus.errors import Conflict, CorruptRecord, InvalidRequest, NotFound, ResultRejected
+from mcp_bus.model import State
+from tests.fakes import swept
+from tests.plans.test_conductor import DIAMOND
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from mcp_bus.bus import Bus
+    from tests.fakes import VirtualSource
+    from tests.plans.conftest import Poster
+
+# --- contracts -------------------------------------------------------------------------------------
+
+SCHEMA = {"type": "object", "required": ["passed"], "properties": {"passed": {"type": "boolean"}}}
+
+
+def test_a_result_that_breaks_its_contract_can_be_corrected_under_the_same_lease(post: Poster, bus: Bus) -> None:
+    run = post("lint", "next<lint", lint={"result_schema": SCHEMA})
+    task = run.claim("lint")
+    with pytest.raises(ResultRejected, match=r"\$\.passed: 'yes' is not of type 'boolean'") as caught:
+        bus.ack(task.ticket, {"passed": "yes"})
+    assert "attempts left: 2" in caught.value.hint
+    assert run.stages == {"lint": "released", "next": "waiting"}
+    assert [(line.outcome, line.attempt) for line in bus.get(task.id).history] == [("rejected", 1)]
+    assert bus.claim() is None, "it is still its worker's"
+    bus.ack(task.ticket, {"passed": True})
+    assert run.stages == {"lint": "done", "next": "released"}
+
+
+def test_a_worker_that_returns_the_wrong_shape_for_ever_comes_to_an_end(post: Poster, bus: Bus) -> None:
+    run = post("lint", "next<lint", lint={"result_schema": SCHEMA, "max_attempts": 3})
+    task = run.claim("lint")
+    for _ in range(3):
+        with pytest.raises(ResultRejected):
+            bus.ack(task.ticket, "nonsense")
+    with pytest.raises(Conflict):
+        bus.ack(task.ticket, {"passed": True})
+    assert bus.get(task.id).state is State.DEAD
+    assert run.stages == {"lint": "failed", "next": "skipped"}
+    assert "no JSON" in run.why("lint")
+
+
+def test_rejections_and_deaths_share_one_budget(post: Poster, bus: Bus, source: VirtualSource) -> None:
+    run = post("lint", lint={"result_schema": SCHEMA, "max_attempts": 3, "backoff_s": 0})
+    task = run.claim("lint")
+    for _ in range(2):
+        with pytest.raises(ResultRejected):
+            bus.ack(task.ticket, "nonsense")
+    source.advance(301)
+    swept(bus)
+    assert run.stages == {"lint": "failed"}
+
+
+def test_a_fact_without_evidence_is_refused_in_every_step(post: Poster, bus: Bus) -> None:
+    run = post("ask")
+    task = run.claim("ask")
+    with pytest.raises(ResultRejected, match=r"\$\.claims\[0\]\.evidence"):
+        bus.ack(task.ticket, {"claims": [{"text": "it works", "label": "FACT"}]})
+    bus.ack(task.ticket, {"claims": [{"text": "it works", "label": "fact", "evidence": ["req_1"]}]})
+    result = bus.get(task.id).result
+    assert result is not None
+    assert json.loads(result.content)["claims"][0]["label"] == "FACT"
+
+
+def test_a_task_of_no_plan_has_a_contract_too_if_it_was_posted_with_one(bus: Bus) -> None:
+    bus.post("work", "lint", result_schema=SCHEMA)
+    task = bus.claim()
+    assert task is not None
+    with pytest.raises(ResultRejected):
+        bus.ack(task, "done")
+    bus.ack(task, {"passed": False})
+    assert bus.get(task.id).state is State.DONE
+
+
+# --- what people do --------------------------------------------------------------------------------
+
+
+def test_a_cancelled_plan_takes_everything_back(post: Poster, bus: Bus) -> None:
+    run = post("a", "b", "c<a")
+    task = run.claim("a")
+    conductor.cancel(bus, run.plan.id[-8:], "no longer wanted")
+    assert set(run.stages.values()) == {"skipped"}
+    assert run.why("c") == "stopped: cancelled by ann: no longer wanted"
+    assert run.outcome == "cancelled"
+    assert bus.claim() is None
+    with pytest.raises(Conflict):
+        bus.ack(task, "too late")
+    with pytest.raises(Conflict, match="over"):
+        conductor.cancel(bus, run.plan.id)
+
+
+def test_a_retry_runs_what_failed_and_what_was_skipped_because_of_it_once_more(post: Poster, bus: Bus) -> None:
+    run = post("a", "b<a", "c<b", "other", a={"max_attempts": 1})
+    run.fail("a")
+    run.do("other")
+    assert run.outcome == "partial"
+    conductor.retry(bus, run.plan.id)
+    assert run.stages == {"a": "released", "b": "waiting", "c": "waiting", "other": "done"}
+    for name in "abc":
+        run.do(name)
+    assert run.outcome == "done"
+    assert {name: len(tasks) for name, tasks in run.tasks().items()} == {"a": 2, "b": 1, "c": 1, "other": 1}
+
+
+def test_a_retry_keeps_a_task_that_a_person_brought_back(post: Poster, bus: Bus) -> None:
+    run = post("a", "b<a", a={"max_attempts": 1})
+    run.fail("a")
+    (task,) = run.tasks()["a"]
+    bus.retry(task.id)
+    run.do("a")
+    assert run.stages == {"a": "failed", "b": "skipped"}, "what is settled stays so until the plan is retried"
+    conductor.retry(bus, run.plan.id)
+    assert run.stages == {"a": "done", "b": "released"}
+    assert len(run.tasks()["a"]) == 1
+
+
+def test_an_edited_retry_of_a_blocked_step_goes_on_as_its_task(post: Poster, bus: Bus) -> None:
+    run = post("a", "b<a")
+    bus.block(run.claim("a"), "what colour?")
+    edited = bus.retry(run.tasks()["a"][0].id, body="paint it red")
+    conductor.advance(bus, run.plan.id)
+    assert run.stages == {"a": "released", "b": "waiting"}
+    task = run.claim("a")
+    assert task.id == edited.id
+    bus.ack(task, "red")
+    assert run.stages == {"a": "done", "b": "released"}
+
+
+def test_only_what_failed_or_was_skipped_is_retried(post: Poster, bus: Bus) -> None:
+    run = post("a", "b<a")
+    with pytest.raises(InvalidRequest, match="'a' is released"):
+        conductor.retry(bus, run.plan.id, ["a"])
+    with pytest.raises(InvalidRequest, match="no step 'x'"):
+        conductor.retry(bus, run.plan.id, ["x"])
+    with pytest.raises(Conflict):
+        conductor.retry(bus, run.plan.id)
+    assert run.stages == {"a": "released", "b": "waiting"}
+
+
+def test_a_plan_is_found_by_any_end_of_its_id_that_only_one_has(post: Poster, bus: Bus) -> None:
+    one, two = post("a"), post("a")
+    assert plans.resolve(bus, one.plan.id[-8:]) == one.plan.id
+    assert plans.resolve(bus, two.plan.id) == two.plan.id
+    for word in ("plan_", "nope", "", None):
+        with pytest.raises(NotFound):
+            plans.resolve(bus, word)
+
+
+# --- what lies on the disk --------------------------------------------------------------------------
+
+
+def test_a_plan_that_was_edited_is_not_moved_on_and_says_why(post: Poster, bus: Bus) -> None:
+    run = post(*DIAMOND)
+    task = run.claim("gather")
+    record = bus.store.records.read(plans.PLANS, run.plan.id)
+    assert record is not None
+    data: dict[str, Any] = json.loads(json.dumps(record.data))
+    data["steps"][1]["body"] = "rm -rf /"
+    bus.store.records.remove(plans.PLANS, run.plan.id)
+    bus.store.records.write(plans.PLANS, run.plan.id, data, after=0, durable=False)
+    bus.ack(task, "found")
+    with pytest.raises(CorruptRecord, match="was edited") as caught:
+        conductor.advance(bus, run.plan.id)
+    assert "put the old text back" in caught.value.hint
+    assert any("was edited" in line for line in swept(bus))
+    assert set(run.tasks()) == {"gather"}
+    bus.store.records.remove(plans.PLANS, run.plan.id)
+    bus.store.records.write(plans.PLANS, run.plan.id, record.data, after=0, durable=False)
+    conductor.advance(bus, run.plan.id)
+    assert run.stages["lint"] == "released"
+
+
+@pytest.mark.parametrize("data", [{}, {"id": "x"}, {"steps": [{"name": "a"}]}, {"steps": 7, "goal": []}])
+def test_a_record_that_is_no_plan_hurts_no_other(post: Poster, bus: Bus, data: dict[str, Any]) -> None:
+    run = post("a", "b<a")
+    bus.store.records.write(plans.PLANS, "plan_0000", data, after=0, durable=False)
+    with pytest.raises(CorruptRecord):
+        conductor.advance(bus, "plan_0000")
+    assert any("left plan_0000 as it is" in line for line in swept(bus))
+    run.do("a")
+    assert run.stages["b"] == "released"
+
+
+@pytest.mark.parametrize("nodes", [7, {"a": 7}, {"a": {"stage": "nowhere"}}, {"a": {"odd": 1}}])
+def test_progress_that_is_none_is_told_and_nothing_is_done(post: Poster, bus: Bus, nodes: object) -> None:
+    run = post("a")
+    record = bus.store.records.read(plans.PROGRESS, run.plan.id)
+    assert record is not None
+    bus.store.records.write(
+        plans.PROGRESS, run.plan.id, {**record.data, "nodes": nodes}, after=record.revision, durable=False
+    )
+    with pytest.raises(CorruptRecord, match="progress"):
+        conductor.advance(bus, run.plan.id)
+    run.bus.store.records.remove(plans.PROGRESS, run.plan.id)
+    run.do("a")
+    assert run.outcome == "done"
+
+
+def test_the_files_of_a_plan_can_be_read_without_a_program(file_bus: Bus, root: Path) -> None:
+    plan = conductor.post(file_bus, {"goal": "see", "steps": [{"name": "a", "body": "look"}]})
+    (written,) = (root / "plans").iterdir()
+    assert json.loads(written.read_text())["goal"] == "see"
+    (progress,) = (root / "progress").iterdir()
+    assert progress.name.startswith(plan.id)
+    assert json.loads(progress.read_text())["nodes"]["a"]["stage"] == "released"

@@ -1,0 +1,259 @@
+"""Plans moved on: what is released when, what is skipped, and what a result does."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING
+
+import pytest
+
+from mcp_bus import conductor, plans
+from mcp_bus.errors import Conflict, DuplicateTask
+from mcp_bus.model import State
+from mcp_bus.release import INLINE
+from tests.fakes import swept
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from mcp_bus.bus import Bus
+    from tests.fakes import VirtualSource
+    from tests.plans.conftest import Poster
+
+DIAMOND = ("gather", "lint<gather", "count<gather", "report<lint,count")
+
+
+# --- releasing --------------------------------------------------------------------------------------
+
+
+def test_a_step_is_released_when_all_it_comes_after_are_done(post: Poster) -> None:
+    run = post(*DIAMOND)
+    assert run.stages == {"gather": "released", "lint": "waiting", "count": "waiting", "report": "waiting"}
+    run.do("gather")
+    assert run.stages == {"gather": "done", "lint": "released", "count": "released", "report": "waiting"}
+    run.do("lint")
+    assert run.stages["report"] == "waiting"
+    run.do("count")
+    assert run.stages["report"] == "released"
+    assert run.outcome == "running"
+    run.do("report")
+    assert run.outcome == "done"
+    assert {name: len(tasks) for name, tasks in run.tasks().items()} == dict.fromkeys(run.stages, 1)
+
+
+def test_moving_on_what_does_not_move_writes_and_posts_nothing(post: Poster, bus: Bus) -> None:
+    run = post(*DIAMOND)
+    before = bus.store.records.read(plans.PROGRESS, run.plan.id)
+    for _ in range(3):
+        conductor.advance(bus, run.plan.id)
+    assert bus.store.records.read(plans.PROGRESS, run.plan.id) == before
+    assert [len(tasks) for tasks in run.tasks().values()] == [1]
+
+
+def test_progress_that_was_lost_is_found_again_from_the_tasks(post: Poster, bus: Bus) -> None:
+    run = post(*DIAMOND)
+    run.do("gather")
+    known = run.stages
+    bus.store.records.remove(plans.PROGRESS, run.plan.id)
+    conductor.advance(bus, run.plan.id)
+    assert run.stages == known
+    assert all(len(tasks) == 1 for tasks in run.tasks().values())
+
+
+def test_a_step_gets_what_those_before_it_brought_and_its_text_filled_in(post: Poster) -> None:
+    run = post("scan", "note<scan", note={"body": r"In {{scan.repo}}: {{ scan.files.1 }}, {{scan.none}}, \{{scan}}"})
+    run.do("scan", {"repo": "acme", "files": ["a.py", "b.py"]})
+    task = run.claim("note")
+    assert task.body.content == "In acme: b.py, (nothing: scan has no none), {{scan}}"
+    (got,) = task.body.inputs
+    assert json.loads(got["result"]) == {"repo": "acme", "files": ["a.py", "b.py"]}
+    assert (got["step"], got["stage"], got["by"]) == ("scan", "done", "ann")
+
+
+def test_a_large_result_is_handed_on_as_a_place_with_its_hash(post: Poster) -> None:
+    run = post("scan", "note<scan", note={"body": "Read {{scan}}"})
+    text = "x" * (INLINE + 1)
+    run.do("scan", text)
+    task = run.claim("note")
+    (got,) = task.body.inputs
+    assert "result" not in got
+    assert (got["size"], got["sha256"]) == (len(text), _sha256(text))
+    assert got["path"].endswith(f"responses/{got['task']}.json")
+    assert got["sha256"] in task.body.content
+    assert text not in task.body.content
+
+
+def _sha256(text: str) -> str:
+    import hashlib
+
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def test_a_text_that_grows_too_large_by_its_inputs_fails_the_step_and_not_the_bus(post: Poster) -> None:
+    body = "{{scan}}" * 40
+    run = post("scan", "note<scan", note={"body": body})
+    run.do("scan", "x" * INLINE)
+    assert run.stages["note"] == "failed"
+    assert "could not be posted" in run.why("note")
+
+
+def test_the_same_key_is_the_same_plan_and_another_plan_under_it_is_refused(post: Poster, bus: Bus) -> None:
+    first = post(*DIAMOND, key="k")
+    assert post(*DIAMOND, key="k").plan.id == first.plan.id
+    assert len(bus.store.records.names(plans.PLANS)) == 1
+    with pytest.raises(DuplicateTask):
+        post("other", key="k")
+    assert len(bus.store.records.names(plans.PLANS)) == 1
+    assert [len(tasks) for tasks in first.tasks().values()] == [1]
+
+
+# --- what does not get done ---------------------------------------------------------------------------
+
+
+def test_a_failed_step_skips_what_depends_on_it_and_the_rest_goes_on(post: Poster) -> None:
+    run = post("a", "b<a", "c<b", "other")
+    run.fail("a")
+    assert run.stages == {"a": "failed", "b": "skipped", "c": "skipped", "other": "released"}
+    assert run.why("a") == "failed: broken"
+    assert run.why("b") == "upstream: a failed"
+    assert run.why("c") == "upstream: b was skipped (upstream)"
+    run.do("other")
+    assert run.outcome == "partial"
+
+
+def test_what_goes_on_without_a_step_is_told_of_the_gap(post: Poster) -> None:
+    run = post("a", "b", "c<a,b", a={"on_failure": "continue"})
+    run.fail("a", "no luck")
+    run.do("b", "ok")
+    task = run.claim("c")
+    gap, got = task.body.inputs
+    assert gap == {"step": "a", "stage": "failed", "why": "failed: no luck"}
+    assert got["result"] == "ok"
+    run.bus.ack(task, "made the best of it")
+    assert run.outcome == "partial"
+
+
+def test_a_step_that_stops_the_plan_takes_back_what_waits_and_lets_end_what_is_worked_on(
+    post: Poster, bus: Bus
+) -> None:
+    run = post("vital", "busy", "idle", "later<busy", vital={"on_failure": "stop"})
+    vital, busy = run.claim("vital"), run.claim("busy")
+    for _ in range(3):
+        back = bus.nack(vital, "broken", retry_in_s=0)
+        vital = run.claim("vital") if back.state is State.READY else vital
+    assert run.stages == {"vital": "failed", "busy": "released", "idle": "skipped", "later": "skipped"}
+    assert run.why("idle") == "stopped: vital failed"
+    assert run.outcome == "stopping"
+    assert bus.claim() is None
+    bus.ack(busy, "done anyway")
+    assert run.stages["busy"] == "done"
+    assert run.outcome == "failed"
+
+
+def test_a_condition_that_does_not_hold_skips_a_step_by_choice(post: Poster) -> None:
+    run = post(
+        "lint", "fix<lint", "praise<lint",
+        fix={"when": "lint.passed == false", "on_failure": "stop"}, praise={"when": "lint.passed"},
+    )  # fmt: skip
+    run.do("lint", {"passed": True})
+    assert run.stages == {"lint": "done", "fix": "skipped", "praise": "released"}
+    assert run.why("fix") == "condition: not so: lint.passed == false"
+    run.do("praise")
+    assert run.outcome == "done", "what was not wanted is not missing"
+
+
+@pytest.mark.parametrize("verb", ["cancel", "expire"])
+def test_a_task_that_a_person_or_time_ended_is_a_failed_step(
+    post: Poster, bus: Bus, source: VirtualSource, verb: str
+) -> None:
+    run = post("a", "b<a", a={"timeout_s": 60} if verb == "expire" else {})
+    if verb == "cancel":
+        bus.cancel(run.tasks()["a"][0].id, "not wanted")
+        assert run.why("a") == "cancelled: not wanted"
+    else:
+        source.advance(61)
+        swept(bus)
+        assert run.why("a") == "cancelled: it was not done within 60 s"
+    assert run.stages == {"a": "failed", "b": "skipped"}
+    assert bus.claim() is None
+
+
+def test_a_timeout_takes_a_task_from_the_worker_that_has_it(post: Poster, bus: Bus, source: VirtualSource) -> None:
+    run = post("a", a={"timeout_s": 60})
+    task = run.claim("a")
+    source.advance(61)
+    swept(bus)
+    assert run.stages == {"a": "failed"}
+    with pytest.raises(Conflict):
+        bus.ack(task, "too late")
+
+
+def test_a_step_whose_worker_dies_each_time_fails_after_its_attempts(
+    post: Poster, bus: Bus, source: VirtualSource
+) -> None:
+    run = post("a", a={"max_attempts": 3, "backoff_s": 0})
+    for attempt in range(1, 4):
+        assert run.claim("a").slot.attempt == attempt
+        source.advance(301)
+        source.refresh()
+        swept(bus)
+    assert bus.claim() is None
+    assert run.stages == {"a": "failed"}
+    assert "was not renewed" in run.why("a")
+
+
+def test_a_blocked_step_waits_for_its_answer(post: Poster, bus: Bus) -> None:
+    run = post("a", "b<a")
+    task = run.claim("a")
+    bus.block(task, "which one?")
+    assert run.stages == {"a": "released", "b": "waiting"}
+    bus.retry(task.id, note="the red one")
+    run.do("a")
+    assert run.stages == {"a": "done", "b": "released"}
+
+
+# --- the absent worker -----------------------------------------------------------------------------
+
+
+def test_a_step_that_nobody_can_do_is_skipped_after_the_grace_time_and_the_rest_goes_on(
+    post: Poster, bus: Bus, source: VirtualSource
+) -> None:
+    run = post("paint", "report<paint", "other", grace_s=30, paint={"capability": "paint"})
+    source.advance(29)
+    swept(bus)
+    assert run.stages["paint"] == "released"
+    source.advance(2)
+    swept(bus)
+    assert run.stages == {"paint": "skipped", "report": "skipped", "other": "released"}
+    assert run.why("paint") == "worker_absent: no live worker can do paint"
+    assert run.why("report") == "upstream: paint was skipped (worker_absent)"
+    run.do("other", "done", "paint")
+    assert bus.claim(capabilities=["paint"]) is None
+    task = run.tasks()["paint"][0]
+    assert (task.state, task.history[-1].outcome) == (State.CANCELLED, "skipped")
+
+
+def test_a_worker_that_is_there_or_is_at_work_is_waited_for(
+    post: Poster, bus: Bus, source: VirtualSource, open_bus_as: Callable[..., Bus]
+) -> None:
+    run = post("paint", "paint-2", grace_s=30, paint={"requires": ["paint"]}, paint_2={"requires": ["paint"]})
+    painter = open_bus_as("cat", "00000003")
+    painter.mail.roster.arrive(["paint"])
+    painter.mail.roster.leave()
+    taken = painter.claim(capabilities=["paint"], lease_s=600)
+    assert taken is not None
+    source.advance(400)
+    swept(bus)
+    assert run.stages == {"paint": "released", "paint-2": "released"}, "one worker, who is busy"
+    painter.ack(taken, "red")
+    source.advance(31)
+    swept(bus)
+    assert run.stages == {"paint": "done", "paint-2": "skipped"}, "and then never came back"
+
+
+def test_a_worker_able_to_do_something_else_is_none(post: Poster, bus: Bus, source: VirtualSource) -> None:
+    run = post("paint", grace_s=30, paint={"requires": ["paint", "red"]})
+    bus.mail.roster.arrive(["paint"])
+    source.advance(31)
+    swept(bus)
+    assert run.stages == {"paint": "skipped"}
