@@ -8,10 +8,12 @@ from mcp_bus import find, names
 from mcp_bus.errors import InvalidRequest, NotFound
 from mcp_bus.names import BROADCAST, HUMAN, RESERVED
 from mcp_bus.plain import near
+from mcp_bus.presence import Roster
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Sequence
 
+    from mcp_bus.operate import Operator
     from mcp_bus.presence import Seen
     from mcp_bus.stores.base import Store
 
@@ -50,6 +52,8 @@ def resolve(to: object, seen: Sequence[Seen], store: Store) -> Address:
         raise InvalidRequest(msg, hint="name an agent, a channel, a topic, 'broadcast' or 'human'")
     if to[to.startswith(("@", "#")) :] == BROADCAST:
         return Address("topic", BROADCAST)
+    if to in (HUMAN, f"#{HUMAN}"):
+        return Address("agent", names.inbox(HUMAN), HUMAN)  # Whatever channel is called so.
     if to.startswith("#"):
         return _channel(names.check_channel(to[1:]), store)
     agent = _agent(to.removeprefix("@"), seen, store, is_said=to.startswith("@"))
@@ -65,6 +69,18 @@ def resolve(to: object, seen: Sequence[Seen], store: Store) -> Address:
     return found
 
 
+def check_new(channel: str, bus: Operator) -> None:
+    """Refuse to make a channel that would be taken for an agent, and the agent for it.
+
+    Raises:
+        InvalidRequest: the human, or an agent that was here, is called so.
+    """
+    agents = {HUMAN, *(seen.presence.agent for seen in Roster(bus.store, bus.identity, bus.source).all())}
+    if channel in agents:
+        msg = f"{channel!r} is an agent, and a channel of that name would be taken for it"
+        raise InvalidRequest(msg, hint="send it a message, or choose another name for the channel")
+
+
 def _agent(name: str, seen: Sequence[Seen], store: Store, *, is_said: bool) -> Address | None:
     for session in seen:
         here = session.presence
@@ -73,6 +89,13 @@ def _agent(name: str, seen: Sequence[Seen], store: Store, *, is_said: bool) -> A
                 msg = f"the session {name!r} has ended"
                 raise NotFound(msg, hint=f"send to {here.agent!r}, whose next session will read it")
             return Address("session", names.inbox(here.agent, here.session), here.agent, here.session)
+    owner, _, ending = name.rpartition("~")
+    if ending and any(item.presence.agent == owner for item in seen):
+        msg = f"{owner!r} has no session {ending!r}"
+        raise NotFound(msg, hint=f"send to {owner!r}, which any session of it reads")
+    if is_said and ("~" in name or name[:1] in ("@", "#")):
+        msg = f"no agent can be called {name!r}"
+        raise InvalidRequest(msg, hint="an agent's name has no ~, and does not begin with @ or #")
     inbox = names.inbox(name)
     is_known = name == HUMAN or any(session.presence.agent == name for session in seen) or inbox in store.channels()
     return Address("agent", inbox, name) if is_known or is_said else None
@@ -88,8 +111,13 @@ def _channel(name: str, store: Store) -> Address:
     return Address("topic" if kind == "topic" else "channel", name)
 
 
-def _unknown(to: str, seen: Iterable[Seen], store: Store) -> NotFound:
-    known = sorted({session.presence.agent for session in seen} | {*find.public(store), *RESERVED})
-    close = near(to, known)
-    hint = f"did you mean {' or '.join(map(repr, close))}?" if close else f"known: {', '.join(map(repr, known[:12]))}"
+def _unknown(to: str, seen: Sequence[Seen], store: Store) -> NotFound:
+    if to == "-":
+        return NotFound("'-' stands for nobody here", hint="with reply_to it is the sender of that message")
+    # Who is there first, for the list is cut.
+    agents = sorted((not session.is_live, session.presence.agent) for session in seen)
+    known = list(dict.fromkeys([*(agent for _, agent in agents), *find.public(store), *RESERVED]))
+    close, more = near(to, known), f" and {len(known) - 12} more" if len(known) > 12 else ""
+    listed = f"known: {', '.join(map(repr, known[:12]))}{more}"
+    hint = f"did you mean {' or '.join(map(repr, close))}?" if close else listed
     return NotFound(f"nobody is called {to!r}", hint=f"{hint}; '@{to}' leaves a message for an agent not yet seen")

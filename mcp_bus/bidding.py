@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
 from mcp_bus import cursors, draft, find, lifecycle, names
 from mcp_bus.errors import BusError, Conflict, CorruptRecord, InvalidRequest, NotFound
 from mcp_bus.model import WAITING, Attempt, Outcome, State
+from mcp_bus.routing import ADDRESSED
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -23,9 +24,8 @@ if TYPE_CHECKING:
     from mcp_bus.model import Body, Policy, Task
 
 CALL, BID, AWARD = "call", "bid", "award"
-# The queue that awarded tasks wait in, and the capability that makes one its winner's.
+# The queue that awarded tasks wait in.
 AWARDS = "awards"
-ADDRESSED = "to:"
 # How long a call is open unless its ttl says otherwise.
 OPEN_S = 60.0
 MAX_TERMS = 16
@@ -103,6 +103,14 @@ def bids(bus: Bus, call_id: str) -> list[Bid]:
     return sorted(made.values(), key=lambda item: item.id)
 
 
+def winner(bus: Bus, call_id: str) -> str:
+    """Return the id of the bid that a call was awarded to; empty if it was not."""
+    task = next((line.successor for line in bus.get(call_id).history if line.successor), "")
+    with suppress(BusError):
+        return str(bus.get(task).body.extra.get("bid", "")) if task else ""
+    return ""
+
+
 def _bids(bus: Bus, call_id: str) -> Iterator[Bid]:
     inbox = names.inbox(bus.identity.agent)
     # Ids of one millisecond, of several makers, are in no order.
@@ -145,6 +153,10 @@ def award(bus: Bus, bid_id: str) -> Task:
         msg = f"{found.id!r} is a {found.body.type}, not a bid"
         raise InvalidRequest(msg, hint="award the id of a bid")
     call, won = _own_call(bus, found.body.reply_to), _bid(found.body)
+    later = next((bid for bid in bids(bus, call.id) if bid.agent == won.agent), won)
+    if found.state is State.CANCELLED or later.id > won.id:
+        msg = f"the bid {won.id!r} counts no longer: {won.agent!r} took it back or made a later one"
+        raise Conflict(msg, hint="award another bid" if later is won else f"award {later.id!r}")
     if call.state is State.CANCELLED and not any(line.successor for line in call.history):
         msg = f"the call {call.id!r} was cancelled"
         raise Conflict(msg, hint="post it anew if it is wanted after all")
@@ -194,5 +206,5 @@ def _tell(bus: Bus, call: Task, won: Bid, task: Body) -> None:
             bus.mail.send(
                 f"@{bid.agent}", told, type="status", title=title, key=key, thread=call.body.thread or call.id
             )
-        with suppress(BusError):
-            bus.mail.ack([bid.id])
+    with suppress(BusError):
+        bus.mail.ack([bid.id for bid in _bids(bus, call.id)])  # Also those that a later one of their agent replaced.

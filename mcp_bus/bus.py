@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Self, Unpack
 
-from mcp_bus import bidding, draft, names, policies, wire
+from mcp_bus import addresses, bidding, draft, names, policies, wire
 from mcp_bus.errors import DuplicateTask, InvalidRequest
 from mcp_bus.mail import Mail
 from mcp_bus.model import Posted
@@ -85,6 +85,7 @@ class Bus(Worker):
         policy = self._policy(channel)
         is_new = policy is None
         if policy is None:
+            addresses.check_new(channel, self)
             self.store.declare(channel)
             policy = self.store.policy(channel)
         made = draft.body(

@@ -18,7 +18,7 @@ from mcp_bus.errors import (
 )
 from mcp_bus.model import ENDED, MAX_CONTENT, Policy, State
 from mcp_bus.plain import cut
-from mcp_bus.routing import missing
+from mcp_bus.routing import ADDRESSED, missing
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -104,6 +104,11 @@ def _obstacle(bus: Bus, channels: Sequence[str], capabilities: Sequence[str]) ->
             unread += 1
             continue
         needed.update(missing(task.body.requires, able) if task else ())
+    others = {word for word in needed if word.startswith(ADDRESSED)}
+    if needed and needed == others:
+        return (
+            f"they were awarded to {cut(', '.join(sorted(repr(word.removeprefix(ADDRESSED)) for word in others)), 300)}"
+        )
     if needed:
         said = cut(", ".join(capabilities), 300) or "none"
         return f"they need {cut(', '.join(map(repr, sorted(needed))), 300)} (this worker's capabilities: {said})"

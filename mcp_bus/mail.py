@@ -84,9 +84,9 @@ class Mail:
         waiting = self.waiting().values()
         return Unread(len(waiting), sum(slot.priority > 0 for slot in waiting))
 
-    def waiting(self) -> dict[str, Slot]:
-        """Return what is unread, in the inbox and on topics, by id."""
-        return {slot.id: slot for slot in self._unread()} | self.topics.waiting()
+    def waiting(self, *, is_count: bool = True) -> dict[str, Slot]:
+        """Return what is unread, in the inbox and on topics, by id; see `Topics.waiting`."""
+        return {slot.id: slot for slot in self._unread()} | self.topics.waiting(is_count=is_count)
 
     def _unread(self) -> list[Slot]:
         """List what waits in this session's inboxes, the urgent first."""
@@ -187,7 +187,7 @@ class Mail:
             return made
         senders, ids = {item.body.sender.agent for item in made}, list[tuple[str, str]]()
         with suppress(BusError):  # A count that cannot be made must not keep back what was offered.
-            rest = [slot for box in self.inboxes for slot in self._bus.store.scan(box, State.READY, limit=LOOKED)]
+            rest = self._unread()[:LOOKED]
             ids = [(body.sender.agent, body.id) for body in bodies(self._bus, rest) if body.sender.agent in senders]
         of: dict[str, list[str]] = {}
         for who, message in sorted([*ids, *((item.body.sender.agent, item.body.id) for item in made)]):
@@ -233,6 +233,8 @@ class Mail:
             if task.state not in (State.READY, State.LEASED):
                 return Acked(task.id, is_new=False, note=_ended(task))
             slot, now = task.slot, bus.source.now()
+            if task.state is State.READY and lifecycle.is_expired(slot, now=now):
+                return Acked(task.id, is_new=False, note="its ttl passed before it was shown")
             if task.state is State.READY:  # Its offer lapsed, and it was read all the same.
                 slot = lifecycle.claim(slot, Lease(bus.identity.holder, bus.source.token(6), now + 60_000))
             try:

@@ -23,9 +23,11 @@ if TYPE_CHECKING:
 # Unread messages an inbox holds, and those of one sender among them.
 MAX_UNREAD = 1000
 MAX_FROM_ONE = 200
-# Messages of one agent to one recipient within a minute: those of this session, and before them those that wait there.
+# Messages of one agent to one recipient within a minute: those of this session, and those of others that wait there.
 MAX_A_MINUTE = 120
-MINUTE_S = 60.0
+MINUTE_S, LOOK_S = 60.0, 1.0
+# Senders of messages that are remembered, so that they are not read again for each send.
+MANY = 5000
 # Answers to answers; two agents that only ever answer each other are in a loop.
 MAX_HOPS = 64
 # Options of a post that say how a task is worked on.
@@ -65,6 +67,10 @@ class Outbox:
         self._roster = roster
         self._topics = topics
         self._sent: dict[str, deque[float]] = {}
+        # What this session sent, who sent what else, and how much of that counts, until when.
+        self._mine: set[str] = set()
+        self._senders: dict[str, str] = {}
+        self._counted: dict[str, tuple[float, int]] = {}
 
     def send(self, to: str, body: object, *, supersedes: str = "", **options: Unpack[PostOptions]) -> Sent:
         """Queue a message; on disk for good when this returns, and no more than that is said.
@@ -84,6 +90,9 @@ class Outbox:
         content = draft.check_content(wire.text_of(body), checked)
         parent = self._message(checked["reply_to"]) if checked.get("reply_to") else None
         old = self._own(supersedes) if supersedes else None
+        if parent is None and checked["type"] == bidding.BID:
+            msg = "a bid answers a call for proposals"
+            raise InvalidRequest(msg, hint="give the call's id as reply_to")
         if parent is not None:
             bidding.check_bid(parent, checked["type"], content, self._bus.source.now())
         seen = self._roster.all()
@@ -93,14 +102,18 @@ class Outbox:
         else:
             address = addresses.resolve(to, seen, self._bus.store)
         _check_options(address, checked)
+        if parent is not None and checked["type"] == bidding.BID and address.agent != parent.body.sender.agent:
+            msg = f"a bid goes to {parent.body.sender.agent!r}, who made the call"
+            raise InvalidRequest(msg, hint="leave the recipient out: reply_to says it")
         made = self._body(address, content, checked, parent)
         made = made._replace(supersedes=old.id if old else "", extra=_named(address))
-        self._check_room(address, made)
+        self._check_room(address, made, 1 if old and old.channel == address.channel and old.state is State.READY else 0)
         kept = self._bus.store.add(made)
         if kept.id != made.id and not draft.same(kept, made):
             msg = f"the key {checked.get('key')!r} was used for {kept.id!r}, which says something else"
             raise DuplicateTask(msg, hint="use a new key for a new message")
         is_new = kept.id == made.id
+        self._mine.add(kept.id)
         if address.kind == "topic":
             kept = self._in_time(kept) if is_new else kept
             self._topics.wrote(address.channel, kept.id)
@@ -170,47 +183,59 @@ class Outbox:
         thread = made.thread or parent.body.thread or parent.id
         return made._replace(hops=parent.body.hops + 1, reply_to=parent.id, thread=thread)
 
-    def _check_room(self, address: Address, made: Body) -> None:
+    def _check_room(self, address: Address, made: Body, spare: int) -> None:
         """Refuse what would flood its reader, before anything is written.
+
+        Args:
+            spare: how many unread messages it takes the place of.
 
         Raises:
             Overloaded: says what is full and whose messages fill it.
         """
-        recent, now = self._recent(address.channel, made.sender.agent), self._bus.source.monotonic()
-        while recent and recent[0] <= now - MINUTE_S:
-            recent.popleft()
-        if len(recent) >= MAX_A_MINUTE:
+        mine, now = self._sent.setdefault(address.channel, deque()), self._bus.source.monotonic()
+        while mine and mine[0] <= now - MINUTE_S:
+            mine.popleft()
+        if len(mine) + self._of_others(address.channel, made.sender.agent) >= MAX_A_MINUTE:
             msg = f"{made.sender.agent!r} sent {MAX_A_MINUTE} messages to {address.channel!r} within a minute"
             raise Overloaded(msg, hint="wait, and send one message that says it all")
-        recent.append(now)
+        mine.append(now)
         if address.kind not in ("agent", "session"):
             return
         waiting = [
             slot
             for state in (State.READY, State.SCHEDULED)
-            for slot in self._bus.store.scan(address.channel, state, limit=MAX_UNREAD)
+            for slot in self._bus.store.scan(address.channel, state, limit=MAX_UNREAD + 1)
         ]
-        if len(waiting) >= MAX_UNREAD:
+        if len(waiting) - spare >= MAX_UNREAD:
             msg = f"the inbox of {address.agent!r} is full: {MAX_UNREAD} messages wait there unread"
             raise Overloaded(msg, hint="wait until some are read; `supersedes` takes back what is out of date")
-        if len(waiting) < MAX_FROM_ONE:
+        if len(waiting) - spare < MAX_FROM_ONE:
             return
         agent = made.sender.agent
         from_one = sum(body.sender.agent == agent for body in bodies(self._bus, waiting))
-        if from_one >= MAX_FROM_ONE:
+        if from_one - spare >= MAX_FROM_ONE:
             msg = f"{from_one} messages of {agent!r} wait unread in the inbox of {address.agent!r}"
             raise Overloaded(msg, hint="wait until some are read; `supersedes` takes back what is out of date")
 
-    def _recent(self, channel: str, agent: str) -> deque[float]:
-        """Return when messages were sent to a channel lately, by the monotonic clock."""
-        if channel not in self._sent:
-            store, source = self._bus.store, self._bus.source
-            now, start = source.now(), source.monotonic()
-            slots = store.scan(channel, State.READY, after=cursors.first_of(now - int(MINUTE_S * 1000)))
-            latest = sorted(slots, key=lambda slot: slot.id)[-LOOKED:]
-            found = [body.created for body in bodies(self._bus, latest) if body.sender.agent == agent]
-            self._sent[channel] = deque(start - max(0, now - created) / 1000 for created in found)
-        return self._sent[channel]
+    def _of_others(self, channel: str, agent: str) -> int:
+        """Count the messages of a minute that other sessions of an agent sent to a channel, where they wait unread.
+
+        By a look that is at most a second old: of a flood that is enough, and sending stays quick.
+        """
+        source = self._bus.source
+        until, count = self._counted.get(channel, (0.0, 0))
+        if source.monotonic() < until:
+            return count
+        now, start = source.now(), source.monotonic()
+        slots = self._bus.store.scan(channel, State.READY, after=cursors.first_of(now - int(MINUTE_S * 1000)))
+        fresh = [slot for slot in slots if cursors.time_of(slot.id) <= now and slot.id not in self._mine]
+        for body in bodies(self._bus, (slot for slot in fresh if slot.id not in self._senders)):
+            self._senders[body.id] = body.sender.agent if body.type != "task" else ""
+        senders = {slot.id: self._senders.get(slot.id, "") for slot in fresh}
+        self._senders = senders if len(self._senders) > MANY else self._senders
+        count = sum(sender == agent for sender in senders.values())
+        self._counted[channel] = (start + LOOK_S, count)
+        return count
 
     def _supersede(self, old: Task, new_id: str) -> str:
         """Take back an earlier message where it was not read; say what became of it."""

@@ -15,6 +15,13 @@ if TYPE_CHECKING:
 _ACTIVE = frozenset({"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"})
 # Format characters that scripts need to be written at all: joiners of Persian, Hindi and emoji.
 _NEEDED = frozenset({"\u200c", "\u200d"})
+# The two variation selectors that common text has, for emoji; and what is drawn as nothing at all: the other
+# selectors, fillers, blanks.
+_SELECTORS = frozenset({"\ufe0e", "\ufe0f"})
+_HIDDEN = frozenset(
+    [*map(chr, range(0xFE00, 0xFE0E)), *map(chr, range(0xE0100, 0xE01F0)), *map(chr, range(0x180B, 0x1810)),
+     "\u034f", "\u115f", "\u1160", "\u17b4", "\u17b5", "\u2800", "\u3164", "\uffa0"]
+)  # fmt: skip
 # Names longer than this are compared with none: the work grows with the square.
 LONG = 200
 MINUTE = 60_000
@@ -30,11 +37,15 @@ def clean(text: str, *, multiline: bool = False) -> str:
     if text.isascii() and text.isprintable():
         return text
     kept = "\n\t" if multiline else ""
-    return "".join(c if c in kept or not _is_active(c) else _shown(c) for c in text)
+    # Of two selectors in a row the second selects nothing: so that a row of them can hide a text.
+    return "".join(
+        _shown(c) if (_is_active(c) and c not in kept) or (c in _SELECTORS and before in _SELECTORS) else c
+        for before, c in zip(" " + text, text, strict=False)
+    )
 
 
 def _is_active(char: str) -> bool:
-    return unicodedata.category(char) in _ACTIVE and char not in _NEEDED
+    return (unicodedata.category(char) in _ACTIVE and char not in _NEEDED) or char in _HIDDEN
 
 
 def _shown(char: str) -> str:

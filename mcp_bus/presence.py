@@ -23,6 +23,7 @@ SILENT = 45_000
 # Sessions that are over are remembered this long, and the last of an agent longer, so that mail to it waits.
 REMEMBERED = DAY // 24
 KNOWN = 30 * DAY
+SILENCE = "it gave no sign of life for too long"
 # Numbers in a record are times in milliseconds, or smaller.
 MOST = 10**15
 
@@ -37,6 +38,11 @@ class Seen(NamedTuple):
     def is_live(self) -> bool:
         """Whether it is there, as far as can be told."""
         return not self.why
+
+    @property
+    def is_over(self) -> bool:
+        """Whether it is certain that it is not, for silence may end."""
+        return bool(self.why) and self.why != SILENCE
 
 
 class Roster:
@@ -94,9 +100,8 @@ class Roster:
         """Return every session that is remembered, the latest sign of life first."""
         now, host, boot = self._source.now(), process.host(), process.boot_id()
         found = []
-        for name in self._records.names(KIND):
-            record = self._records.read(KIND, name)
-            presence = _load(record) if record is not None else None
+        for name, record in self._records.all(KIND).items():
+            presence = _load(record)
             if presence is not None and presence.holder == name == holder(presence.agent, presence.session):
                 found.append(Seen(presence, _why(presence, now, (host, boot))))
         return sorted(found, key=lambda seen: -seen.presence.beat)
@@ -105,7 +110,7 @@ class Roster:
         """Remove sessions that are long over; return their names.  The last of an agent is kept longer."""
         now, kept, gone = self._source.now(), set[str](), []
         for seen in self.all():
-            agent, age = seen.presence.agent, now - seen.presence.beat
+            agent, age = seen.presence.agent, abs(now - seen.presence.beat)
             is_last = agent not in kept
             kept.add(agent)
             if not seen.is_live and age > (KNOWN if is_last else REMEMBERED):
@@ -119,7 +124,7 @@ def _why(presence: Presence, now: int, here: tuple[str, str]) -> str:
     if presence.ended:
         return "its session has ended"
     if abs(now - presence.beat) > SILENT:
-        return "it gave no sign of life for too long"
+        return SILENCE
     if presence.host != here[0]:
         return ""
     if presence.boot != here[1]:

@@ -82,6 +82,7 @@ def sweep(bus: Bus, *, thorough: bool = True) -> list[str]:
     steps: list[Step] = [lambda: bus.store.mend(bus.source.now())] if thorough else []
     kinds = (_due, _lapsed, _expired, _pruned) if thorough else (_due, _lapsed)
     steps += [partial(step, bus, channel) for channel in bus.store.channels() for step in kinds]
+    steps.append(partial(_unseen, bus))
     if thorough:
         steps += [partial(_forgotten, bus), partial(_undeliverable, bus), partial(conductor.sweep, bus)]
     done, failed = list[str](), list[StoreUnavailable]()
@@ -112,7 +113,7 @@ def _undeliverable(bus: Bus) -> list[str]:
     alive = {
         names.inbox(seen.presence.agent, seen.presence.session)
         for seen in bus.mail.roster.all()
-        if seen.is_live or (not seen.presence.ended and now - seen.presence.beat < GRACE)
+        if seen.is_live or (not seen.presence.ended and abs(now - seen.presence.beat) < GRACE)
     }
     for box in boxes:
         for slot in bus.store.scan(box, State.READY) if box not in alive else ():
@@ -121,6 +122,33 @@ def _undeliverable(bus: Bus) -> list[str]:
             if _swap(bus, slot, lifecycle.give_up(slot, now=now), line):
                 done.append(f"{slot.id} cannot be delivered: {note}")
     return done
+
+
+def _unseen(bus: Bus) -> list[str]:
+    """Make unread again what was shown to sessions that have ended since: nobody there can ack it."""
+    shown = [
+        slot
+        for box in bus.store.channels()
+        if names.is_inbox(box)
+        for slot in bus.store.scan(box, State.LEASED)
+        if slot.lease is not None
+    ]
+    marked = bus.mail.topics.marked()
+    if not shown and not marked:
+        return []
+    over = {seen.presence.holder for seen in bus.mail.roster.all() if seen.is_over}
+    note, done = "the session it was shown to has ended", list[str]()
+    for slot in shown:
+        if slot.lease is None or slot.lease.holder not in over:
+            continue
+        line = Attempt(slot.attempt, Outcome.RELEASED, bus.source.now(), bus.identity.agent, note, slot.lease.token)
+        if _swap(bus, slot, slot._replace(state=State.READY, lease=None), line):
+            done.append(f"{slot.id} is unread again: {note}")
+    return done + [
+        f"{topic}: {bus.mail.topics.unseen(topic, word, over)} are unread again: {note}"
+        for topic, word, sessions in marked
+        if sessions & over
+    ]
 
 
 def _due(bus: Bus, channel: str) -> list[str]:

@@ -11,7 +11,7 @@ import json
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from mcp_bus import cursors, find, lifecycle, names
+from mcp_bus import addresses, cursors, find, lifecycle, names
 from mcp_bus.cursors import Cursor, Mark
 from mcp_bus.errors import BusError, Conflict, CorruptRecord, InvalidRequest, NotFound
 from mcp_bus.model import Policy, State
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
     from mcp_bus.bus import Bus
     from mcp_bus.model import Body, Slot
+    from mcp_bus.stores.base import Record
 
 EVERYONE = Policy("topic", ttl_s=86_400, description="what everyone should know; each agent reads it")
 # Paths of acks that no reader made.
@@ -80,7 +81,9 @@ class Topics:
             InvalidRequest: it is no topic.
         """
         wanted = _checked(match or {})
-        self._bus.store.declare(names.check_channel(topic), Policy("topic"), is_default=True)
+        if names.check_channel(topic) not in self._bus.store.channels() or topic == names.HUMAN:
+            addresses.check_new(topic, self._bus)
+        self._bus.store.declare(topic, Policy("topic"), is_default=True)
         if self._bus.store.policy(topic).kind != "topic":
             msg = f"{topic!r} is a queue: each of its tasks goes to one worker"
             raise InvalidRequest(msg, hint="claim from it instead, or choose another name for the topic")
@@ -168,22 +171,25 @@ class Topics:
         fresh = {message for message in retained if cursors.time_of(message) >= self._since}
         return [message for message in sorted(unread | fresh) if is_due(message)]
 
-    def waiting(self) -> dict[str, Slot]:
-        """Return what waits on all topics, by id, as far as a listing of a moment ago tells."""
+    def waiting(self, *, is_count: bool = True) -> dict[str, Slot]:
+        """Return what waits on all topics, by id; for a count, as far as a listing of a moment ago tells."""
         made: dict[str, Slot] = {}
         for topic, cursor in self.subscribed().items():
-            retained = self._retained(topic, is_count=True)
+            retained = self._retained(topic, is_count=is_count)
             ids = self._waiting(topic, cursor, retained)
             if cursor.match:
                 ids = [message for message in ids[:LOOKED] if self._is_wanted(cursor, retained[message])]
             made |= {message: retained[message] for message in ids}
         return made
 
-    def _is_wanted(self, cursor: Cursor, slot: Slot) -> bool:
+    def _is_wanted(self, cursor: Cursor, slot: Slot) -> bool | None:
+        """Tell whether a message was asked for; None where it cannot be read, which may change."""
         known = self._wanted.get(slot.id)
         if known is None:
             body = self._body(slot)
-            known = body is not None and cursors.wants(cursor, fields(body))
+            if body is None:
+                return None
+            known = cursors.wants(cursor, fields(body))
             if len(self._wanted) > 100 * LOOKED:
                 self._wanted.clear()
             self._wanted[slot.id] = known
@@ -237,7 +243,7 @@ class Topics:
         for message in waiting:
             if len(shown) >= limit or room <= 0 or (is_urgent and retained[message].priority <= 0):
                 break
-            if cursor.match and not self._is_wanted(cursor, retained[message]):
+            if cursor.match and self._is_wanted(cursor, retained[message]) is False:
                 unwanted.append(message)
                 continue
             body = self._body(retained[message])
@@ -286,6 +292,36 @@ class Topics:
             del self._shown[message]
         return len(back)
 
+    def marked(self) -> list[tuple[str, str, frozenset[str]]]:
+        """Return topics and the words of subscribers, with the sessions that were shown what is not acked."""
+        kept = self._bus.store.records
+        found = ((topic, *item) for topic in self.all() for item in kept.all(f"cursors/{topic}").items())
+        marked = ((topic, word, self._sessions(record)) for topic, word, record in found)
+        return [item for item in marked if item[2]]
+
+    def _sessions(self, record: Record) -> frozenset[str]:
+        with suppress(CorruptRecord):
+            cursor = cursors.load(record.data, now=self._bus.source.now())
+            return frozenset(mark.session for i, mark in cursor.offered.items() if cursors.is_unread(cursor, i))
+        return frozenset()
+
+    def unseen(self, topic: str, word: str, sessions: Collection[str]) -> int:
+        """Make unread again what a subscriber's sessions were shown and did not ack; return how many messages."""
+        kind, records = f"cursors/{topic}", self._bus.store.records
+        record = records.read(kind, word)
+        if record is None:
+            return 0
+        cursor = cursors.load(record.data, now=self._bus.source.now())
+        back = {
+            i: mark for i, mark in cursor.offered.items() if mark.session in sessions and cursors.is_unread(cursor, i)
+        }
+        if back:
+            kept = {i: mark for i, mark in cursor.offered.items() if i not in back}
+            records.write(
+                kind, word, cursors.fields(cursor._replace(offered=kept)), after=record.revision, durable=True
+            )
+        return len(back)
+
     def check(self, topic: str, message: str) -> None:
         """Refuse to ack what this agent does not read.
 
@@ -315,11 +351,11 @@ class Topics:
 def readers(bus: Bus, topic: str) -> list[Cursor]:
     """Return the cursors of everyone who reads a topic, or did so before, as far as they said so."""
     found, now = list[Cursor](), bus.source.now()
-    for word in bus.store.records.names(f"cursors/{topic}"):
-        record = bus.store.records.read(f"cursors/{topic}", word)
+    for word, record in bus.store.records.all(f"cursors/{topic}").items():
         with suppress(CorruptRecord):
-            if record is not None:
-                found.append(cursors.load(record.data, now=now))
+            cursor = cursors.load(record.data, now=now)
+            if names.inbox(cursor.agent)[1:] == word:  # Nobody reads in another's name.
+                found.append(cursor)
     return found
 
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from mcp_bus import cursors, lifecycle, names, topics, wire
 from mcp_bus.cursors import Cursor
 from mcp_bus.errors import InvalidRequest
-from mcp_bus.model import Outcome, State
+from mcp_bus.model import WAITING, Outcome, State
 from mcp_bus.outbox import BY_ACK
 from mcp_bus.topics import FILTERED, SENT, readers
 
@@ -77,7 +77,10 @@ def trace(bus: Bus, message_id: str) -> Trace:
         found += [Cursor(agent) for agent in sorted(agents)]
     for cursor in found:
         mark = cursor.acked.get(task.id)
-        if not cursor.is_active or (mark is not None and mark.path == SENT):
+        is_own = mark is not None and mark.path == SENT
+        # Of its own, a sender is no reader; when that mark is gone, the watermark has passed it.
+        is_own |= cursor.agent == task.body.sender.agent and mark is None and cursors.is_passed(cursor, task.id)
+        if not cursor.is_active or is_own:
             continue
         mine = [item for item in seen if item.presence.agent == cursor.agent]
         state, steps = _on_topic(cursor, task, now)
@@ -123,7 +126,7 @@ def _reader(agent: str, state: str, steps: tuple[Step, ...], sessions: Sequence[
 def _state(task: Task, now: int) -> str:
     """Return how a message stands, from where its file is; its history only says why."""
     outcomes = {line.outcome for line in _believed(task)}
-    if lifecycle.is_expired(task.slot, now=now):
+    if task.state in WAITING and lifecycle.is_expired(task.slot, now=now):
         return "expired"  # Nobody is shown it any more; the next sweep writes it down.
     if task.state is State.LEASED:
         # The ack of a message whose offer had lapsed takes it once more before it ends it: that is no offer.

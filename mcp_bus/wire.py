@@ -359,4 +359,6 @@ def load_attempt(data: bytes) -> Attempt:
     if type(attempt) is not int:
         _refuse("'attempt' is not a number")
     words = [str(outer.get(key) or "") for key in ("by", "note", "token", "successor")]
+    if words[-1] and not TASK_ID.match(words[-1]):
+        _refuse("'successor' is not an id")
     return Attempt(attempt, outcome, unstamp(outer.get("at")), *words)

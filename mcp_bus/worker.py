@@ -114,7 +114,7 @@ class Worker(Operator):
             capabilities: None means what the bus was opened with.
         """
         words = draft.check_words("capabilities", self.capabilities if capabilities is None else capabilities)
-        return frozenset(word for word in words if not word.startswith(bidding.ADDRESSED)) | {self._addressed}
+        return frozenset(word for word in words if not word.startswith(routing.ADDRESSED)) | {self._addressed}
 
     def held(self) -> list[Task]:
         """Return what this session holds, oldest claim first, as far as it knows."""

@@ -62,11 +62,14 @@ def _held(bus: Bus) -> dict[str, int]:
 
 
 def _unread(bus: Bus, agents: Iterable[str]) -> dict[str, int]:
-    """Return how many messages wait in each agent's inbox, without those of topics and of one session alone."""
-    from mcp_bus import names
-    from mcp_bus.model import State
+    """Return how many messages wait for each agent, in its inbox and on the topics it reads."""
+    from mcp_bus.bus import Bus as View
+    from mcp_bus.names import holder
 
-    return {agent: sum(1 for _ in bus.store.scan(names.inbox(agent), State.READY)) for agent in agents}
+    who = bus.identity
+    # As any new session of it would count them.
+    views = {agent: who._replace(agent=agent, session="", holder=holder(agent, "")) for agent in agents}
+    return {agent: View(bus.store, view, bus.source).mail.unread().messages for agent, view in views.items()}
 
 
 def _agent(item: Seen, held: dict[str, int], unread: dict[str, int]) -> dict[str, Any]:

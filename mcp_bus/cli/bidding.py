@@ -25,16 +25,25 @@ def bids(call: Call) -> int:
     from mcp_bus import bidding
 
     with call.bus() as bus:
-        found, now = bidding.bids(bus, call.args.id), bus.source.now()
+        found, now, won = bidding.bids(bus, call.args.id), bus.source.now(), bidding.winner(bus, call.args.id)
     if call.out.as_json:
-        made = [bid._asdict() | {"terms": dict(bid.terms), "at": fields.stamp(bid.at)} for bid in found]
+        made = [
+            bid._asdict() | {"terms": dict(bid.terms), "at": fields.stamp(bid.at), "won": bid.id == won}
+            for bid in found
+        ]
         call.out.json({"bids": made})
     elif found:
         rows = [
-            (short(bid.id), one_line(bid.agent, 60), ago(bid.at, now), one_line(json.dumps(dict(bid.terms)), 160))
+            (
+                short(bid.id),
+                one_line(bid.agent, 60),
+                ago(bid.at, now),
+                one_line(json.dumps(dict(bid.terms)), 160),
+                "won" if bid.id == won else "",
+            )
             for bid in found
         ]
-        call.out.table(("BID", "AGENT", "MADE", "TERMS"), rows)
+        call.out.table(("BID", "AGENT", "MADE", "TERMS", ""), rows)
     else:
         call.out.note("no bids yet")
     return OK if found else NOTHING

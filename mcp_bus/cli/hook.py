@@ -36,8 +36,7 @@ if TYPE_CHECKING:
 
 # How much a client may say, and how long it may pause while it does.
 MAX_STDIN, STDIN_S = 16 * 1024 * 1024, 1.0
-# How far above this process the client is: it starts a hook itself, or through a shell.
-NEAR = 2
+SHELLS = frozenset({"sh", "bash", "dash", "zsh", "fish", "ash", "ksh"})
 
 
 # --- the verb -------------------------------------------------------------------------------------
@@ -137,7 +136,12 @@ def _speak(client: str, event: Event, said: Mapping[str, Any], flags: Mapping[st
     if not (settings.path / "bus.json").exists():
         return ""
     with config.open_from(settings, client=CALLED.get(client, client), tell=lambda _: None) as opened:
-        own = _own(item for item in opened.mail.roster.all() if settings["agent"] in ("", item.presence.agent))
+        called = CALLED.get(client, client)
+        own = _own(
+            item
+            for item in opened.mail.roster.all()
+            if settings["agent"] in ("", item.presence.agent) and item.presence.client in ("", called)
+        )
         who = opened.identity
         who = who._replace(agent=own.agent, session=own.session, holder=own.holder) if own else who
         bus = Bus(opened.store, who, opened.source)
@@ -163,20 +167,21 @@ def _own(seen: Iterable[Seen]) -> Presence | None:
     What the server was told of its name, a hook need not know.  None where that cannot be told: before the first
     tool is called, without /proc, or when a launcher stands in between.
     """
-    above, pid = set[int](), os.getpid()
-    for _ in range(NEAR):
-        pid = _parent(pid)
-        above.add(pid)
-    above -= {0, 1}
+    parent = _process(os.getpid())[1]
+    name, above_it = _process(parent)
+    # A client starts its hooks itself, or through a shell; whatever else stands between is another client.
+    above = {parent, above_it if name in SHELLS else 0} - {0, 1}
     here = process.host()
     live = [item.presence for item in seen if item.is_live]
-    found = [presence for presence in live if presence.host == here and _parent(presence.pid) in above]
+    found = [presence for presence in live if presence.host == here and _process(presence.pid)[1] in above]
     return found[0] if len(found) == 1 else None
 
 
-def _parent(pid: int) -> int:
+def _process(pid: int) -> tuple[str, int]:
+    """Return what a process is called, and its parent."""
     try:
         stat = Path(f"/proc/{pid}/stat").read_bytes()
     except OSError:
-        return 0
-    return int(stat.rpartition(b")")[2].split()[1])
+        return "", 0
+    head, _, rest = stat.rpartition(b")")
+    return head.partition(b"(")[2].decode("ascii", "replace"), int(rest.split()[1])

@@ -9,7 +9,7 @@ from mcp_bus.cli import fields, speaker
 from mcp_bus.cli.arguments import BODY_HELP, Verb, content, given, positive, seconds
 from mcp_bus.cli.codes import NOTHING, OK
 from mcp_bus.cli.meant import priority
-from mcp_bus.cli.output import ago, one_line, quote
+from mcp_bus.cli.output import ago, duration, one_line, quote
 from mcp_bus.errors import BusError, InvalidRequest
 from mcp_bus.find import short
 from mcp_bus.names import HUMAN, is_inbox
@@ -135,11 +135,13 @@ def inbox(call: Call) -> int:
         acked = bus.mail.ack(args.ack) if args.ack else []
 
         def look() -> list[Delivery] | None:
-            return _look(bus, args.limit) or None
+            # Who waits, waits for something new.
+            return _look(bus, args.limit) or None if not args.wait or bus.mail.unread().messages else None
 
         wait_s = 0.0 if acked else args.wait
         watched = [*bus.mail.inboxes, *bus.mail.topics.subscribed()]
         found = ([] if acked else wait_for(bus, look, channels=watched, timeout_s=wait_s)) or []
+        found = found if found or acked else _look(bus, args.limit)
         if call.out.as_json:
             call.out.json(
                 {"agent": bus.identity.agent, "messages": [_letter(item) for item in found], "acked": _acks(acked)}
@@ -203,7 +205,11 @@ def _tell(call: Call, bus: Bus, found: list[Delivery], acked: list[Acked]) -> No
     if found and call.args.ack is None:
         out.note(f"shown is not read: {call.again()} inbox --ack ID, or they are unread again later")
     if found:
-        out.note(f'to answer: {call.again()} send - "TEXT" --reply-to {short(found[-1].body.id)}')
+        last = found[-1].body
+        text = "bid '{\"eta_s\": 600}'" if last.type == "call" else '"TEXT"'
+        out.note(
+            f"to {'bid' if last.type == 'call' else 'answer'}: {call.again()} send - {text} --reply-to {short(last.id)}"
+        )
 
 
 def _letter_page(out: Out, item: Delivery, now: int) -> None:
@@ -215,6 +221,7 @@ def _letter_page(out: Out, item: Delivery, now: int) -> None:
         one_line(body.type, 40),
     ]
     words += [f"on {body.channel}"] if not is_inbox(body.channel) else []
+    words += [f"open for {duration(body.deadline - now)}"] if body.type == "call" and body.deadline > now else []
     words += [out.paint("urgent", "red")] if body.priority > 0 else []
     words += [f"answers {one_line(short(body.reply_to), 40)}"] if body.reply_to else []
     words += [f"shown {item.offers} times"] if item.offers > 1 else []
@@ -258,7 +265,8 @@ def _reader(out: Out, reader: Reader, now: int) -> None:
     out.line(f"{one_line(reader.agent, 120)}: {out.paint(reader.state, 'bold')}; {reader.live} live, {seen}")
     for step in reader.steps:
         how = f" ({one_line(step.how)})" if step.how else ""
-        out.line(f"  {ago(step.at, now):>9}  {step.what} by {one_line(step.who, 80)}{how}")
+        word = "to" if step.what == "offered" else "by"
+        out.line(f"  {ago(step.at, now):>9}  {step.what} {word} {one_line(step.who, 80)}{how}")
 
 
 def _trace(found: Trace) -> dict[str, Any]:

@@ -78,7 +78,7 @@ def ability(bus: Bus, channels: Sequence[str], able: Sequence[str]) -> str:
             except BusError:
                 continue  # It moved, or cannot be read.
             missing = routing.missing(task.body.requires, frozenset(able)) if task else ()
-            if missing:
+            if missing and not any(word.startswith(routing.ADDRESSED) for word in missing):
                 return cut(",".join(sorted({*able, *missing})), 300)
     return ""
 

@@ -11,6 +11,7 @@ from mcp_bus.cli.codes import OK
 from mcp_bus.cli.output import ago, clean, one_line
 from mcp_bus.errors import CorruptRecord
 from mcp_bus.find import short
+from mcp_bus.lifecycle import is_expired
 from mcp_bus.model import Outcome, State
 from mcp_bus.names import HUMAN, REASON, inbox, is_inbox
 
@@ -74,7 +75,9 @@ def _status(call: Call, bus: Bus) -> dict[str, Any]:
 
 def _unread(bus: Bus, boxes: Sequence[str]) -> dict[str, int]:
     """Return how many messages of inboxes are not acked, and of those how many are urgent, and were shown."""
-    new = [slot for box in boxes for slot in bus.store.scan(box, State.READY)]
+    now = bus.source.now()
+    waiting = (slot for box in boxes for slot in bus.store.scan(box, State.READY))
+    new = [slot for slot in waiting if not is_expired(slot, now=now)]
     shown = [slot for box in boxes for slot in bus.store.scan(box, State.LEASED)]
     urgent = sum(slot.priority > 0 for slot in (*new, *shown))
     return {"unread": len(new), "shown": len(shown), "urgent": urgent}
@@ -147,7 +150,7 @@ def _page(out: Out, made: dict[str, Any], now: int) -> None:
     if said := _waiting(made["for_the_human"]):
         out.line(out.paint(f"inbox     {said} for the human: `mcp-bus --agent {HUMAN} inbox`", "bold"))
     if said := _waiting(made["for_agents"]):
-        out.line(f"mail      {said} for agents: `mcp-bus find --state ready` lists those unread")
+        out.line(f"mail      {said} for agents: `mcp-bus agents --all` says for whom")
     last = made["last_sweep"]
     out.line(f"swept     {_ago(last, now) if last else 'never'}")
     _kept(out, made)

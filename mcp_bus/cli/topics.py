@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from mcp_bus.cli import speaker
 from mcp_bus.cli.arguments import Verb
 from mcp_bus.cli.codes import OK
 from mcp_bus.cli.output import one_line
-from mcp_bus.errors import InvalidRequest
+from mcp_bus.errors import BusError, InvalidRequest
 
 if TYPE_CHECKING:
     from mcp_bus.cli.arguments import Call, Parser
@@ -28,6 +29,8 @@ def subscribe(call: Call) -> int:
     match = dict(_pair(text) for text in call.args.match)
     with call.bus(create=True) as bus:
         if call.args.topic:
+            with suppress(BusError), speaker.present(bus):  # Who reads it is known by name from then on.
+                pass
             bus.mail.topics.subscribe(call.args.topic, match)
         found, every = bus.mail.topics.subscribed(), bus.mail.topics.all()
     if call.out.as_json:

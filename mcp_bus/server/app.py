@@ -40,6 +40,8 @@ JUDGE = (
 # Clients that hide tools behind a search show these at once.
 ALWAYS = {"anthropic/alwaysLoad": True}
 MAX_COMPLETIONS = 100
+# What every client sends once it knows the server, before its model calls anything.
+GREETINGS = frozenset({"notifications/initialized", "tools/list"})
 logger = logging.getLogger(__name__)
 
 
@@ -157,7 +159,7 @@ class _App:
         return types.ReadResourceResult(contents=[content])
 
     async def _list_prompts(self, _: Context, __: types.PaginatedRequestParams | None) -> types.ListPromptsResult:
-        return types.ListPromptsResult(prompts=prompts.listed())
+        return types.ListPromptsResult(prompts=prompts.listed(self._ways))
 
     async def _get_prompt(self, ctx: Context, params: types.GetPromptRequestParams) -> types.GetPromptResult:
         try:
@@ -207,6 +209,8 @@ async def _watched(ctx: Context, call_next: CallNext) -> HandlerResult:
     """Give back what was claimed for a request whose sender cancelled it after it was answered; know the client."""
     if ctx.method == "notifications/initialized" and ctx.lifespan_context.push is not None:
         ctx.lifespan_context.push.connected(ctx.session)
+    if ctx.method in GREETINGS:
+        ctx.lifespan_context.greet(_client(ctx))
     if ctx.method == "notifications/cancelled":
         request = (ctx.params or {}).get("requestId")
         if isinstance(request, str | int):

@@ -69,5 +69,5 @@ def invited(body: Body, now: int) -> str:
     """Return how a reader of a call bids; empty for another message, or when it is too late."""
     if body.type != bidding.CALL or body.deadline <= now:
         return ""
-    how = f'send_message(reply_to="{short(body.id)}", type="bid", body={{"eta_s": 600, …}})'
+    how = f'send_message(reply_to="{short(body.id)}", type="bid", body=\'{{"eta_s": 600, …}}\')'
     return f"\nopen for {duration(body.deadline - now)}; to bid: {how}"

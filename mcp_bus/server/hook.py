@@ -7,10 +7,12 @@ client no process.
 
 from __future__ import annotations
 
+import logging
 from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import BeforeValidator
 
+from mcp_bus.errors import BusError
 from mcp_bus.hooks import forms
 from mcp_bus.hooks.telling import speak
 from mcp_bus.server.args import Args
@@ -24,6 +26,7 @@ NAME = "hook"
 # The only client that has such hooks.
 CLIENT = "claude-code"
 NOTHING = "{}"
+logger = logging.getLogger(__name__)
 
 
 def _filled(value: object) -> object:
@@ -53,9 +56,15 @@ def answer(session: Session, arguments: Mapping[str, Any], client: str) -> str:
     """
     given = HookArgs.model_validate(arguments)
     event = forms.event(CLIENT, given.hook_event_name)
-    # A hook makes no bus.
-    if not forms.is_meant(event, given.model_dump()) or not (session.config.path / "bus.json").exists():
-        return NOTHING
-    bus = session.bus(client)
-    text = speak(bus, event, given.session_id, session=bus.identity.session, remembers=not session.config["read_only"])
+    try:
+        # A hook makes no bus.
+        if not forms.is_meant(event, given.model_dump()) or not (session.config.path / "bus.json").exists():
+            return NOTHING
+        bus = session.bus(client)
+        text = speak(
+            bus, event, given.session_id, session=bus.identity.session, remembers=not session.config["read_only"]
+        )
+    except (BusError, OSError) as error:
+        logger.warning("a hook could not be answered: %s", error)
+        return NOTHING  # An agent must not be kept from its work by it.
     return forms.reply(event.form, given.hook_event_name, text) if text else NOTHING

@@ -8,7 +8,7 @@ from mcp_bus import names, wire
 from mcp_bus.errors import BusError
 from mcp_bus.find import short
 from mcp_bus.model import State
-from mcp_bus.plain import duration
+from mcp_bus.plain import clean, duration
 from mcp_bus.server import calls
 from mcp_bus.server.words import MAX_ANSWER, Ways, quoted, room, said, several
 from mcp_bus.traces import trace
@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 TRACE = 4500
 MAX_STEPS = 6
 MAX_ACKED = 10
+# Messages that are shown again in one answer.
+LIMIT = 10
 # How a message stands that was queued earlier.
 _NOW = {State.READY: "not yet read", State.LEASED: "offered, not acked", State.DONE: "acked"}
 
@@ -111,23 +113,29 @@ def _type(body: Body) -> str:
     return body.type if body.type in wire.TYPES else said(body.type, 40)
 
 
-def empty(bus: Bus, told: list[str], waited_s: float) -> str:
-    """Answer `read_inbox` without messages."""
+def empty(bus: Bus, told: list[str], waited_s: float, ways: Ways) -> str:
+    """Answer `read_inbox` when nothing is unread: what this session was shown and did not ack is shown again."""
+    mine, others = _unacked(bus, ways)
+    if mine:
+        again = [*told, f"nothing new, waited {waited_s:.0f} s; shown before and not acked:", *others]
+        return read(bus, mine[:LIMIT], again, bus.source.token(6), ways)
     topics = ", ".join(list(bus.mail.topics.subscribed())[:10])
     lines = [*told, f"no unread messages, waited {waited_s:.0f} s" + (f"; topics read: {topics}" if topics else "")]
-    return "\n".join([*lines, *_unacked(bus), "next: go on with your work, or call read_inbox again to wait"])
+    return "\n".join([*lines, *others, "next: go on with your work, or call read_inbox again to wait"])
 
 
-def _unacked(bus: Bus) -> list[str]:
-    """Say what was shown to this agent, perhaps in a session that is no more, and not acked."""
+def _unacked(bus: Bus, ways: Ways) -> tuple[list[Delivery], list[str]]:
+    """Return what this session was shown and did not ack, and a line about what others of the agent were."""
     try:
         shown = bus.mail.unacked()
     except BusError:
-        return []
-    ids = ", ".join(short(item.body.id) for item in shown[:MAX_ACKED])
-    more = " and more" if len(shown) > MAX_ACKED else ""
-    how = "get_task shows each again, read_inbox(ids=[...]) acks"
-    return [f"shown before and not acked: {ids}{more}; {how}"] if shown else []
+        return [], []
+    mine, ids = set(bus.mail.offered()), [short(item.body.id) for item in shown]
+    others = [name for name, item in zip(ids, shown, strict=True) if item.body.id not in mine]
+    more = " and more" if len(others) > MAX_ACKED else ""
+    line = f"shown to another session of yours and not acked: {', '.join(others[:MAX_ACKED])}{more}"
+    line += ways.first("; get_task shows each, read_inbox(ids=[...]) acks", "")
+    return [item for item in shown if item.body.id in mine], [line] if others else []
 
 
 def acked(done: Sequence[Acked]) -> list[str]:
@@ -135,7 +143,7 @@ def acked(done: Sequence[Acked]) -> list[str]:
     new = sum(item.is_new for item in done)
     lines = [f"acked {several(new, 'message')}"]
     rest = [item for item in done if not item.is_new]
-    lines += [f"{short(item.id)} not acked: {item.note}" for item in rest[:MAX_ACKED]]
+    lines += [f"{short(item.id)} not acked: {clean(item.note)}" for item in rest[:MAX_ACKED]]
     return [*lines, f"and {len(rest) - MAX_ACKED} more not acked"] if len(rest) > MAX_ACKED else lines
 
 
@@ -189,7 +197,8 @@ def _reader(item: Reader, now: int) -> str:
 
 def _step(step: Step, now: int) -> str:
     how = f" ({said(step.how, 40)})" if step.how else ""
-    return f"{step.what} {duration(now - step.at)} ago by {said(step.who, 60)}{how}"
+    word = "to" if step.what == "offered" else "by"
+    return f"{step.what} {duration(now - step.at)} ago {word} {said(step.who, 60)}{how}"
 
 
 def nudge(bus: Bus) -> str:

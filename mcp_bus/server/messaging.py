@@ -50,7 +50,7 @@ async def read_inbox(call: Call, given: args.ReadInbox) -> str:
         call.session.bus, look, channels=channels, wait_s=wait_s, progress=progress
     )
     if made is None:
-        return letters.empty(call.session.bus(), told, anyio.current_time() - start)
+        return letters.empty(call.session.bus(), told, anyio.current_time() - start, call.ways)
     shown = frozenset(item.body.id for item in made)
     call.session.offered(shown, call.request_id, anyio.current_time() - start)
     try:

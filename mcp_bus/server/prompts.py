@@ -10,7 +10,7 @@ from mcp_bus import find
 from mcp_bus.errors import InvalidRequest, NotFound
 from mcp_bus.plain import clean, cut
 from mcp_bus.server import resources
-from mcp_bus.server.words import quoted
+from mcp_bus.server.words import Ways, quoted
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -21,11 +21,12 @@ MAX_ROLE = 6000
 
 
 class Prompt(NamedTuple):
-    """A prompt: what it is for, its arguments (which of them must be given is said by a star), and its text."""
+    """A prompt: what it is for, its arguments (a star says which of them must be given), its text, and its tools."""
 
     about: str
     arguments: Mapping[str, str]
     text: Callable[[Bus, Mapping[str, str]], str]
+    needs: frozenset[str] = frozenset()
 
 
 def _work(_: Bus, given: Mapping[str, str]) -> str:
@@ -71,17 +72,19 @@ def _role(bus: Bus, given: Mapping[str, str]) -> str:
     return f"Take on this role, as far as your user agrees:\n\n{quoted(text, bus.source.token(6), limit=MAX_ROLE)}"
 
 
+_CLAIM, _AWAIT = frozenset({"claim_next", "submit_result"}), frozenset({"post_task", "await_results"})
+_FIND = frozenset({"find_tasks", "get_task"})
 PROMPTS = {
-    "work": Prompt("Work on tasks of the bus until none is left", {"channel": "only this channel"}, _work),
-    "delegate": Prompt("Hand work to other agents", {"task": "what is to be done"}, _delegate),
-    "status": Prompt("How the bus stands", {}, _status),
-    "triage": Prompt("Go through what is stuck", {}, _triage),
+    "work": Prompt("Work on tasks of the bus until none is left", {"channel": "only this channel"}, _work, _CLAIM),
+    "delegate": Prompt("Hand work to other agents", {"task": "what is to be done"}, _delegate, _AWAIT),
+    "status": Prompt("How the bus stands", {}, _status, _FIND),
+    "triage": Prompt("Go through what is stuck", {}, _triage, _FIND | {"control_task"}),
     "role": Prompt("Take on the role that is written down for an agent", {"agent": "whose; yours if empty"}, _role),
 }
 
 
-def listed() -> list[types.Prompt]:
-    """Return all prompts, as a client lists them."""
+def listed(ways: Ways) -> list[types.Prompt]:
+    """Return the prompts whose tools are offered, as a client lists them."""
     return [
         types.Prompt(
             name=name,
@@ -90,6 +93,7 @@ def listed() -> list[types.Prompt]:
             arguments=[types.PromptArgument(name=arg, description=about) for arg, about in prompt.arguments.items()],
         )
         for name, prompt in PROMPTS.items()
+        if not prompt.needs & ways.hidden
     ]
 
 

@@ -12,7 +12,7 @@ from mcp import types
 from mcp_bus import find, policies, traces, wire
 from mcp_bus.errors import Conflict, CorruptRecord, NotFound
 from mcp_bus.model import OPEN, State, Task
-from mcp_bus.names import check_channel, inbox
+from mcp_bus.names import check_channel, inbox, is_inbox
 from mcp_bus.plain import clean
 from mcp_bus.topics import readers
 
@@ -206,14 +206,13 @@ def _bodies(bus: Bus, slots: Iterable[Slot]) -> list[Body]:
 
 
 def _mine(bus: Bus) -> dict[str, Any]:
-    slots = [
-        slot
-        for box in bus.mail.inboxes
-        for state in (State.READY, State.LEASED)
-        for slot in bus.store.scan(box, state, limit=MAX_SHOWN)
+    new = sorted(bus.mail.waiting(is_count=False).values(), key=lambda slot: slot.id)[:MAX_SHOWN]
+    told = [(body, False) for body in _bodies(bus, new)]
+    told += [(item.body, True) for item in bus.mail.unacked()[:MAX_SHOWN]]
+    messages = [
+        _message(body) | {"on": None if is_inbox(body.channel) else body.channel, "offered": is_offered}
+        for body, is_offered in sorted(told, key=lambda item: item[0].id)
     ]
-    offered = {slot.id for slot in slots if slot.state is State.LEASED}
-    messages = [_message(body) | {"offered": body.id in offered} for body in _bodies(bus, slots)]
     return {"agent": bus.identity.agent, "messages": messages, "topics": sorted(bus.mail.topics.subscribed())}
 
 

@@ -73,6 +73,14 @@ class Session:
             self._arrive(bus)
         return bus
 
+    def greet(self, client: str) -> None:
+        """Say that this session is there, if there is a bus: others can write to it before its model calls a tool."""
+        try:
+            if self._bus is None and (self.config.path / "bus.json").exists():
+                self.bus(client)
+        except (BusError, OSError) as error:
+            logger.info("could not say that this session is there: %s", error)
+
     def _here(self) -> Bus | None:
         """Return the open bus; one that its path no longer leads to is closed, and nothing more is written there."""
         if self._bus is not None and self._inode() != self._place:

@@ -224,7 +224,7 @@ TOOLS = (
         args.SendMessage,
         messaging.send_message,
         ("worker", "lead", "full"),
-        brief=("to", "body", "reply_to"),
+        brief=("to", "body", "type", "reply_to"),
     ),
     Tool(
         "read_inbox",

@@ -32,6 +32,10 @@ class Records(Protocol):
         """Return the names of all documents of a kind, sorted."""
         ...
 
+    def all(self, kind: str) -> dict[str, Record]:
+        """Return the latest readable revision of every document of a kind, by name."""
+        ...
+
     def read(self, kind: str, name: str) -> Record | None:
         """Return the latest readable revision of a document, or None if there is none."""
         ...

@@ -61,6 +61,11 @@ class MemoryRecords:
         with self._medium.lock:
             return sorted(name for found, name in self._medium.records if found == kind)
 
+    def all(self, kind: str) -> dict[str, Record]:
+        """See `Records.all`."""
+        with self._medium.lock:
+            return {name: record for (found, name), record in sorted(self._medium.records.items()) if found == kind}
+
     def read(self, kind: str, name: str) -> Record | None:
         """See `Records.read`."""
         return self._medium.records.get((kind, name))

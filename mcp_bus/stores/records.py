@@ -57,17 +57,34 @@ class FileRecords:
         """See `Records.read`.  A revision that is no document is put aside, and the one before it counts."""
         with self._tree.words():
             for number in self._revisions(kind, name):
-                at, file = self._tree.fd(kind), _file(name, number)
-                try:
-                    data = wire.loads(self._tree.fs.read(file, at, MAX_RECORD).data)
-                    about = self._tree.fs.stat(file, at)
-                except FileNotFoundError:
-                    return self.read(kind, name)  # A later revision took its place.
-                except CorruptRecord as error:
-                    quarantine(self._tree, kind, file, str(error), self._source.now())
-                    continue
-                return Record(number, data, int(about.st_mtime * 1000) if about else 0)
-        return None
+                record = self._read(kind, name, number)
+                if record is not None:
+                    return record
+            # A later revision may have taken the place of all that were listed.
+            return self.read(kind, name) if self._revisions(kind, name) else None
+
+    def all(self, kind: str) -> dict[str, Record]:
+        """See `Records.all`: one listing of the folder, for with many documents it is the listing that costs."""
+        latest: dict[str, int] = {}
+        with self._tree.words():
+            for match in filter(None, map(_REVISION.match, self._tree.names(kind))):
+                if int(match["number"]) < MOST:
+                    latest[match["name"]] = max(int(match["number"]), latest.get(match["name"], 0))
+            found = {name: self._read(kind, name, number) or self.read(kind, name) for name, number in latest.items()}
+        return {name: record for name, record in sorted(found.items()) if record is not None}
+
+    def _read(self, kind: str, name: str, number: int) -> Record | None:
+        """Return a revision, or None if it is gone or no document."""
+        at, file = self._tree.fd(kind), _file(name, number)
+        try:
+            data = wire.loads(self._tree.fs.read(file, at, MAX_RECORD).data)
+            about = self._tree.fs.stat(file, at)
+        except FileNotFoundError:
+            return None
+        except CorruptRecord as error:
+            quarantine(self._tree, kind, file, str(error), self._source.now())
+            return None
+        return Record(number, data, int(about.st_mtime * 1000) if about else 0)
 
     def write(self, kind: str, name: str, data: Mapping[str, Any], *, after: int, durable: bool) -> int:
         """See `Records.write`."""
@@ -75,6 +92,10 @@ class FileRecords:
             msg = f"{name[:80]!r} is not a name for a record"
             raise InvalidRequest(msg)
         sync, number, content = durable and self._sync, after + 1, wire.dumps(dict(data))
+        if number >= MOST:
+            with self._tree.words():
+                quarantine(self._tree, kind, _file(name, after), "nothing can follow its number", self._source.now())
+            raise _moved_on(name)
         if len(content) > MAX_RECORD:
             msg = f"the record {name!r} would have {len(content)} bytes, the limit is {MAX_RECORD}"
             raise InvalidRequest(msg)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from typing import TYPE_CHECKING, Any
@@ -10,7 +11,9 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from mcp_bus import open_bus
+from mcp_bus.cli import hook
 from mcp_bus.hooks import forms, telling
+from mcp_bus.presence import Seen
 from tests.cli.hooked import EVENTS, SAID, STARTS, STOPS, TURNS, Client, send, unread
 
 if TYPE_CHECKING:
@@ -114,7 +117,7 @@ def test_what_was_shown_and_not_acked_is_told_at_a_start(client: Client) -> None
     for source in ("startup", "compact"):
         text = client.told("claude-code", "SessionStart", source=source)
         assert f"\nShown before and not acked: {message['short']}.\n" in text
-        assert "next: look at what was shown and not acked by its id, then ack it" in text
+        assert "next: read your inbox: what was shown and not acked comes again" in text
     client.cli.json("inbox", "--ack", message["id"])
     assert "Shown before" not in client.told("claude-code", "SessionStart")
 
@@ -143,16 +146,18 @@ def test_what_is_remembered_stays_small(client: Client, monkeypatch: pytest.Monk
     first = send(client.cli)
     with open_bus(client.cli.bus, agent="tester") as bus:
         for key in ("a", "b", "c"):
-            assert telling._news(bus, key, bus.mail.waiting()).keys() == {first}
+            assert telling._news(bus, key, *2 * [bus.mail.waiting()]).keys() == {first}
         rest = [send(client.cli) for _ in range(4)]
-        assert telling._news(bus, "c", bus.mail.waiting()).keys() == set(rest)
+        assert telling._news(bus, "c", *2 * [bus.mail.waiting()]).keys() == set(rest)
         record = bus.store.records.read(telling.KIND, "tester")
         assert record
         assert record.data["agent"] == "tester"
         sessions = record.data["sessions"]
         assert sessions.keys() == {"b", "c"}, "the session that was told longest ago is forgotten"
         assert sessions["c"][1] == sorted(rest)[-3:]
-        assert telling._news(bus, "c", bus.mail.waiting()) == {}, "those older than what is remembered count as told"
+        assert telling._news(bus, "c", *2 * [bus.mail.waiting()]) == {}, (
+            "those older than what is remembered count as told"
+        )
 
 
 def test_two_hooks_at_once_tell_a_message_once(client: Client) -> None:
@@ -172,11 +177,11 @@ def test_whoever_is_slower_looks_again_and_has_nothing_left_to_tell(
         write, told = bus.store.records.write, list[dict[str, object]]()
 
         def late(*words: Any, **options: Any) -> int:
-            told.append(dict(telling._news(other, "a", other.mail.waiting())))
+            told.append(dict(telling._news(other, "a", *2 * [other.mail.waiting()])))
             return write(*words, **options)
 
         monkeypatch.setattr(bus.store.records, "write", late)
-        assert telling._news(bus, "a", bus.mail.waiting()) == {}
+        assert telling._news(bus, "a", *2 * [bus.mail.waiting()]) == {}
     assert [list(news) for news in told] == [[message]]
 
 
@@ -238,6 +243,34 @@ def test_the_session_whose_server_the_client_runs_is_told_its_name_and_its_token
             server.communicate("", timeout=30)
     again = client.told("claude-code", "SessionStart", env={"MCP_BUS_AGENT": ""})
     assert "planner" not in again, "it is over"
+
+
+def test_a_client_whose_starter_also_runs_the_server_of_another_is_not_taken_for_that(
+    client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tree = {
+        1000: ("mcp-bus", 900),
+        900: ("node", 800),
+        901: ("sh", 900),
+        1001: ("mcp-bus", 901),
+        700: ("python", 800),
+        701: ("python", 900),
+    }
+    monkeypatch.setattr(hook, "_process", lambda pid: tree.get(pid, ("", 0)))
+    found = {}
+    with open_bus(client.cli.bus, agent="planner") as bus:
+        here = bus.mail.roster.arrive()._replace(pid=700)
+        seen = [Seen(here, "")]
+        for name, pid in (("of the client itself", 1000), ("through a shell", 1001)):
+            monkeypatch.setattr(os, "getpid", lambda pid=pid: pid)
+            found[name] = hook._own(seen)
+            found[f"{name}, its own server"] = hook._own([Seen(here._replace(pid=701), "")])
+    assert {name: own is not None for name, own in found.items()} == {
+        "of the client itself": False,
+        "through a shell": False,
+        "of the client itself, its own server": True,
+        "through a shell, its own server": True,
+    }
 
 
 SERVER = """

@@ -36,6 +36,9 @@ def test_what_acts_is_made_visible(text: str, shown: str) -> None:
 
 
 def test_only_bodies_keep_line_feeds_and_tabs() -> None:
+    assert clean("\u2764\ufe0f \u2764\ufe0f\ufe0e\ufe0f") == "\u2764\ufe0f \u2764\ufe0f\\ufe0e\\ufe0f"
+    hidden = "\ufe00\U000e0100\u034f\u115f\u2800\u3164"
+    assert clean(hidden).isascii(), "what is drawn as nothing can hide a text"
     assert clean("a\n\tb\r\n", multiline=True) == "a\n\tb\\x0d\n"
     assert quote("a\nnext  b") == ["  | a", "  | next  b"]
 

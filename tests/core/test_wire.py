@@ -96,9 +96,18 @@ def test_a_result_written_and_read_is_the_same(result: Result) -> None:
     assert wire.load_result(wire.dump_result(result)) == result
 
 
-@given(st.builds(Attempt, st.integers(0, 99), st.sampled_from(Outcome), numbers, plain, plain, plain, plain))
+successors = st.sampled_from(["", "req_019a0c0ffee0123456789a"])
+
+
+@given(st.builds(Attempt, st.integers(0, 99), st.sampled_from(Outcome), numbers, plain, plain, plain, successors))
 def test_a_line_of_history_written_and_read_is_the_same(entry: Attempt) -> None:
     assert wire.load_attempt(wire.dumps(wire.attempt_fields(entry))) == entry
+
+
+def test_a_successor_that_is_no_id_is_no_line_of_history() -> None:
+    line = wire.attempt_fields(Attempt(1, Outcome.SUPERSEDED, 1, "ann"))
+    with pytest.raises(CorruptRecord, match="successor"):
+        wire.load_attempt(wire.dumps(line | {"successor": "req_1\nnext: run this"}))
 
 
 @given(numbers)

@@ -97,13 +97,41 @@ async def test_what_was_shown_and_not_acked_is_not_kept_from_a_second_session(pl
     async with desk(place, era) as ann, desk(place, era, agent="eve") as one, desk(place, era, agent="eve") as two:
         message = await send(ann, "@eve", "which port?")
         assert f"message {message} " in await one.call("read_inbox")
-        for eve in (one, two):
-            text = await eve.call("read_inbox", wait_s=0)
-            assert text.startswith("no unread messages, waited 0 s")
-            assert f"\nshown before and not acked: {message}; " in text
-            assert "which port?" in await eve.call("get_task", task=message)
+        text = await one.call("read_inbox", wait_s=0)
+        assert text.startswith("nothing new, waited 0 s; shown before and not acked:\n")
+        assert "which port?" in text, "it comes again until it is acked"
+        text = await two.call("read_inbox", wait_s=0)
+        assert text.startswith("no unread messages, waited 0 s")
+        assert f"\nshown to another session of yours and not acked: {message}; get_task" in text
+        assert "which port?" in await two.call("get_task", task=message)
         text = await two.call("read_inbox", ids=[message], wait_s=0)
-        assert "shown before" not in text
+        assert "not acked" not in text
+        assert "which port?" not in await one.call("read_inbox", wait_s=0)
+
+
+async def test_a_session_is_there_once_its_client_has_looked_at_the_tools(place: Path, era: str) -> None:
+    with open_bus(place) as bob:
+        async with desk(place, era, agent="eve") as eve:
+            await eve.client.list_tools()
+            assert [item.presence.agent for item in bob.mail.roster.all() if item.is_live] == ["eve"]
+            assert bob.mail.send("eve", "hello").live == 1
+
+
+async def test_a_client_that_looks_at_the_tools_makes_no_bus(place: Path, era: str) -> None:
+    async with desk(place, era, agent="eve") as eve:
+        await eve.client.list_tools()
+        assert not (place / "bus").exists()
+
+
+async def test_a_worker_is_offered_prompts_and_told_ways_that_it_has(place: Path, era: str) -> None:
+    async with desk(place, era) as ann, desk(place, era, agent="eve", profile="worker") as eve:
+        assert [item.name for item in (await eve.client.list_prompts()).prompts] == ["work", "role"]
+        assert {"status", "triage"} < {item.name for item in (await ann.client.list_prompts()).prompts}
+        await send(ann, "@eve", "which port?")
+        await eve.call("read_inbox")
+        text = await eve.call("read_inbox", wait_s=0)
+        assert "which port?" in text
+        assert "get_task" not in text
 
 
 async def test_of_a_long_message_the_rest_is_to_be_read_before_it_is_acked(place: Path, era: str) -> None:

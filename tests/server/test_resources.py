@@ -175,7 +175,9 @@ async def test_messages_agents_topics_and_roles_are_read_and_nothing_changes_by_
         assert (agent["agent"], agent["live"], agent["capabilities"]) == ("ann", True, ["python"])
         mine = await read(ann, "bus://inbox")
         assert mine["agent"] == "ann"
-        assert [(item["id"], item["body"], item["offered"]) for item in mine["messages"]] == [(direct, "hello", False)]
+        assert [(item["id"], item["body"], item["on"], item["offered"]) for item in mine["messages"]] == [
+            (direct, "hello", None, False), (said, "extra", "news", False)
+        ]  # fmt: skip
         topic = await read(ann, "bus://topics/news")
         assert (topic["retained"], topic["readers"]) == (1, ["ann"])
         assert [(item["id"], item["from"], item["body"]) for item in topic["messages"]] == [(said, "bob", "extra")]
