@@ -24,6 +24,7 @@ GROUPS: dict[str, dict[str, tuple[str, str]]] = {
         "heartbeat": ("tasks", "keep a task that takes longer"),
         "submit": ("tasks", "finish a task, or say why not"),
         "wait": ("tasks", "wait until tasks have ended, and show their results"),
+        "plan": ("plan", "run a goal as steps that wait for one another"),
     },
     "talk": {
         "send": ("letters", "queue a message for an agent, a topic, everyone or the human"),

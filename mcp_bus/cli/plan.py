@@ -1,0 +1,326 @@
+"""plan: a goal as steps that wait for one another, from a file; run, watched, drawn, and looked after."""
+
+from __future__ import annotations
+
+import sys
+import time
+from typing import TYPE_CHECKING, Any
+
+from mcp_bus.cli.arguments import Verb, seconds
+from mcp_bus.cli.codes import ERROR, NOTHING, OK, PERSON
+from mcp_bus.cli.output import ago, duration, one_line
+from mcp_bus.errors import BusError, InvalidRequest
+from mcp_bus.find import short
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from mcp_bus.bus import Bus
+    from mcp_bus.cli.arguments import Call, Parser
+    from mcp_bus.plan import Plan, Progress
+    from mcp_bus.report import Row
+
+ACTIONS = ("run", "show", "list", "report", "cancel", "retry", "resume")
+FORMATS = ("table", "tree", "mermaid", "dot", "svg", "json")
+# How often a plan that is waited for is looked at; what its tasks do is noticed at once.
+LOOK_S = 1.0
+FOR_EVER = 10.0**9
+BAR = 24
+
+
+def declare(parser: Parser) -> None:
+    """Declare the options of `plan`."""
+    parser.add_argument("action", choices=ACTIONS, metavar="ACTION", help=", ".join(ACTIONS))
+    parser.add_argument(
+        "target", nargs="?", default="", metavar="FILE|PLAN", help="run: a file, - for stdin; else a plan"
+    )
+    parser.add_argument("steps", nargs="*", metavar="STEP", help="retry: these; all that failed if none is named")
+    parser.add_argument("--no-wait", action="store_true", help="run, resume, retry: do not wait for its end")
+    parser.add_argument("--watch", action="store_true", help="show: go on until it is over")
+    parser.add_argument("--timeout", type=seconds, metavar="TIME", help="wait at most so long; for ever unless told")
+    parser.add_argument(
+        "--format", choices=FORMATS, default="table", metavar="FORMAT", help=f"show: {', '.join(FORMATS)}"
+    )
+    parser.add_argument("--key", default="", metavar="KEY", help="run: the same key again is the same plan")
+    parser.add_argument("--reason", default="", metavar="TEXT", help="cancel: why")
+
+
+def plan(call: Call) -> int:
+    """Do what is asked with a plan."""
+    action = call.args.action
+    if action == "list":
+        return _list(call)
+    if not call.args.target:
+        msg = f"plan {action} takes {'a file' if action == 'run' else 'a plan'}"
+        raise InvalidRequest(msg, hint="mcp-bus plan list" if action != "run" else "mcp-bus plan run plan.yaml")
+    if call.args.steps and action != "retry":
+        msg = f"plan {action} takes no steps"
+        raise InvalidRequest(msg, hint="mcp-bus plan --help")
+    return {"run": _run, "show": _show, "report": _report}.get(action, _look_after)(call)
+
+
+# --- run ------------------------------------------------------------------------------------------
+
+
+def _run(call: Call) -> int:
+    from mcp_bus import conductor
+
+    data = read(call.args.target)
+    with call.bus(create=True) as bus:
+        made = conductor.post(bus, data, key=call.args.key)
+        call.out.note(f"plan {short(made.id)}: {len(made.steps)} steps; `{call.again()} plan show {short(made.id)}`")
+        return _end(call, bus, made.id)
+
+
+def read(name: str) -> object:
+    """Return what a file of a plan holds: JSON, or YAML.
+
+    Raises:
+        InvalidRequest: it cannot be read, is too large, or is neither.
+    """
+    from pathlib import Path
+
+    from mcp_bus.cli import planyaml
+
+    text = sys.stdin.read(planyaml.MAX_FILE + 1) if name == "-" else _text(Path(name))
+    return planyaml.load(text, name)
+
+
+def _text(path: Path) -> str:
+    from mcp_bus.cli import planyaml
+
+    try:
+        with path.open("rb") as file:
+            return file.read(planyaml.MAX_FILE + 1).decode()
+    except (OSError, UnicodeDecodeError) as error:
+        why = error.strerror if isinstance(error, OSError) else "it is not UTF-8"
+        msg = f"cannot read {str(path)[:200]!r}: {why}"
+        raise InvalidRequest(msg, hint="name a file with a plan, or - for stdin") from None
+
+
+def _end(call: Call, bus: Bus, plan_id: str) -> int:
+    """Wait until a plan is over, if that is wanted; show how it stands; return the exit code."""
+    from mcp_bus import conductor
+
+    if call.args.no_wait:
+        made, progress = conductor.advance(bus, plan_id)
+    else:
+        made, progress = _watched(call, bus, plan_id)
+    _shown(call, bus, made, progress)
+    return _code(bus, made, progress, waits=not call.args.no_wait)
+
+
+def _code(bus: Bus, made: Plan, progress: Progress, *, waits: bool) -> int:
+    from mcp_bus.plan import outcome
+    from mcp_bus.report import rows
+
+    if progress.over:
+        return OK if outcome(made, progress) == "done" else ERROR
+    if any(row.stage == "blocked" for row in rows(bus, made, progress)):
+        return PERSON
+    return NOTHING if waits else OK
+
+
+def _watched(call: Call, bus: Bus, plan_id: str) -> tuple[Plan, Progress]:
+    """Move a plan on until it is over, a person is needed, or time is up; tell what happens meanwhile."""
+    from mcp_bus.conductor import advance
+    from mcp_bus.watch import wait_for
+
+    told = Told(call)
+    limit = FOR_EVER if call.args.timeout is None else call.args.timeout
+    end = time.monotonic() + limit
+    while True:
+        made, progress = advance(bus, plan_id)
+        told.look(bus, made, progress)
+        left = end - time.monotonic()
+        if progress.over or left <= 0 or told.is_blocked:
+            told.done()
+            return made, progress
+
+        def look(known: Progress = progress) -> bool | None:
+            bus.tend()
+            return True if advance(bus, plan_id)[1] != known else None
+
+        wait_for(bus, look, channels=sorted({step.channel for step in made.steps}), timeout_s=min(LOOK_S, left))
+
+
+class Told:
+    """What a person who watches was told: a bar on a terminal, else a line for each step that moved."""
+
+    def __init__(self, call: Call) -> None:
+        """Tell on stderr; stdout is for how it ends."""
+        self._is_bar = sys.stderr is not None and sys.stderr.isatty() and not call.out.quiet
+        self._say: Callable[[str], None] = call.out.note
+        self._known: dict[str, str] = {}
+        self._start = time.monotonic()
+        self.is_blocked = False
+
+    def look(self, bus: Bus, made: Plan, progress: Progress) -> None:
+        """Tell what is new."""
+        from mcp_bus.report import is_settled, rows
+
+        found = rows(bus, made, progress)
+        self.is_blocked = not any(row.stage in ("ready", "leased", "scheduled") for row in found) and any(
+            row.stage == "blocked" for row in found
+        )
+        if self._is_bar:
+            done = sum(is_settled(row) for row in found)
+            self._bar(done, len(found), found)
+            return
+        for row in found:
+            stage = f"{row.stage} {row.node.run} {row.node.attempts}"
+            if self._known.get(row.step.name) != stage and row.stage != "waiting":
+                self._say(_moved(row))
+            self._known[row.step.name] = stage
+
+    def _bar(self, done: int, count: int, found: list[Row]) -> None:
+        full = BAR * done // count
+        busy = ", ".join(row.step.name for row in found if row.stage == "leased")
+        spent = duration(int(1000 * (time.monotonic() - self._start)))
+        text = f"[{'#' * full}{'.' * (BAR - full)}] {done}/{count}  {spent}  {one_line(busy, 40)}"
+        print(f"\r\x1b[2K{text}", end="", file=sys.stderr, flush=True)
+
+    def done(self) -> None:
+        """Leave the line of the bar."""
+        if self._is_bar:
+            print(file=sys.stderr)
+
+
+def _moved(row: Row) -> str:
+    who = f" by {one_line(row.who, 60)}" if row.who else ""
+    why = f": {one_line(row.why, 120)}" if row.why and row.stage != "leased" else ""
+    attempt = f", attempt {row.node.attempts}" if row.node.attempts > 1 else ""
+    return f"{row.step.name} {row.stage}{who}{attempt}{why}"
+
+
+# --- show, list, report ---------------------------------------------------------------------------
+
+
+def _show(call: Call) -> int:
+    from mcp_bus import plans
+    from mcp_bus.conductor import advance
+
+    with call.bus() as bus:
+        plan_id = plans.resolve(bus, call.args.target)
+        if call.args.watch:
+            made, progress = _watched(call, bus, plan_id)
+        else:
+            made, progress = advance(bus, plan_id)
+        _shown(call, bus, made, progress)
+        return _code(bus, made, progress, waits=True) if call.args.watch else OK
+
+
+def _shown(call: Call, bus: Bus, made: Plan, progress: Progress) -> None:
+    from mcp_bus import picture, report
+
+    out, form = call.out, call.args.format
+    if out.as_json or form == "json":
+        out.json(report.fields(bus, made, progress))
+        return
+    found = report.rows(bus, made, progress)
+    if form != "table":
+        out.line(picture.draw(form, made.goal, found))
+        return
+    out.line(f"{out.paint(short(made.id), 'bold')}  {report.line(made, progress)}  {one_line(made.goal, 100)}")
+    out.line()
+    cells = [
+        (
+            row.step.name, row.stage, one_line(row.who, 40), str(row.node.attempts or ""),
+            duration(row.took) if row.node.released else "", ", ".join(row.step.after), one_line(row.why, 100),
+        )
+        for row in found
+    ]  # fmt: skip
+    out.table(("STEP", "STATE", "WHO", "TRIES", "TOOK", "AFTER", "WHY"), cells)
+    critical = [row.step.name for row in found if row.is_critical]
+    if len(critical) > 1:
+        out.note(f"took longest: {' -> '.join(critical)}")
+    absent = report.missing(made, progress)
+    if absent:
+        out.note(f"no worker can do: {', '.join(absent)}")
+    if any(row.stage == "blocked" for row in found):
+        out.note(f"a blocked step waits for a person: {call.again()} retry TASK --note ANSWER")
+    elif progress.over and any(row.stage in ("failed", "skipped") for row in found):
+        out.note(f"{call.again()} plan retry {short(made.id)} tries again what failed")
+
+
+def _list(call: Call) -> int:
+    from mcp_bus import plans
+    from mcp_bus.plan import counts, outcome
+
+    with call.bus() as bus:
+        found: list[tuple[Plan, Progress]] = []
+        for name in reversed(bus.store.records.names(plans.PLANS)):
+            try:
+                found.append(plans.progress(bus, name))
+            except BusError as error:
+                call.out.warn(f"mcp-bus: {name}: {one_line(str(error))}")
+        found.sort(key=lambda item: -item[0].created)
+        now = bus.source.now()
+    if call.out.as_json:
+        call.out.json({"plans": [_entry(*item) for item in found]})
+    elif found:
+        rows = [
+            (
+                short(made.id), outcome(made, progress), f"{counts(made, progress)['done']}/{len(made.steps)}",
+                ago(made.created, now), one_line(made.owner, 40), one_line(made.goal, 100),
+            )
+            for made, progress in found
+        ]  # fmt: skip
+        call.out.table(("PLAN", "STATE", "DONE", "POSTED", "BY", "GOAL"), rows)
+    else:
+        call.out.note("no plans yet; mcp-bus plan run plan.yaml")
+    return OK
+
+
+def _entry(made: Plan, progress: Progress) -> dict[str, Any]:
+    from mcp_bus.cli.fields import stamp
+    from mcp_bus.plan import counts, outcome
+
+    return {
+        "id": made.id,
+        "short": short(made.id),
+        "goal": made.goal,
+        "owner": made.owner,
+        "created": stamp(made.created),
+        "state": outcome(made, progress),
+        "counts": counts(made, progress),
+    }
+
+
+def _report(call: Call) -> int:
+    from mcp_bus import plans, report
+    from mcp_bus.conductor import advance
+
+    with call.bus() as bus:
+        made, progress = advance(bus, plans.resolve(bus, call.args.target))
+        text = report.synthesis(bus, made, progress)
+    call.out.json({"id": made.id, "report": text}) if call.out.as_json else call.out.line(text.rstrip("\n"))
+    return OK
+
+
+# --- cancel, retry, resume --------------------------------------------------------------------------
+
+
+def _look_after(call: Call) -> int:
+    from mcp_bus import conductor, plans
+
+    args = call.args
+    with call.bus() as bus:
+        plan_id = plans.resolve(bus, args.target)
+        if args.action == "cancel":
+            made, progress = conductor.cancel(bus, plan_id, args.reason)
+            _shown(call, bus, made, progress)
+            return OK
+        if args.action == "retry":
+            conductor.retry(bus, plan_id, args.steps)
+        return _end(call, bus, plan_id)
+
+
+VERBS = {
+    "plan": Verb(
+        declare,
+        plan,
+        "mcp-bus plan run plan.yaml\nmcp-bus plan show 5b0c77aa --format tree\nmcp-bus plan retry 5b0c77aa lint",
+    )
+}

@@ -1,0 +1,163 @@
+"""What became of a plan: each step with who, how long and why; and a document of what was done."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from mcp_bus import wire
+from mcp_bus.errors import BusError
+from mcp_bus.find import short
+from mcp_bus.model import Outcome, State
+from mcp_bus.plain import clean, cut
+from mcp_bus.plan import SETTLED, Node, Plan, Progress, Stage, Step, Why, counts, critical_path, ordered, outcome
+
+if TYPE_CHECKING:
+    from mcp_bus.model import Task
+    from mcp_bus.operate import Operator
+
+_NONE = Node(Stage.WAITING)
+WHY = 200
+
+
+class Row(NamedTuple):
+    """A step as it stands.
+
+    Attributes:
+        stage: where it is; of a released one also how its task is: `ready`, `leased`, `scheduled`, `blocked`.
+        who: who did it, or has it.
+        why: of what did not get done, or waits for a person; harmless text.
+        took: milliseconds from its release until it was settled, or until now.
+        is_critical: whether it is on the chain of steps that took longest.
+    """
+
+    step: Step
+    node: Node
+    stage: str
+    who: str
+    why: str
+    took: int
+    is_critical: bool
+
+
+def rows(bus: Operator, plan: Plan, progress: Progress) -> list[Row]:
+    """Return every step, each after those it waits for."""
+    now = bus.source.now()
+    critical = set(critical_path(plan, progress, now))
+    return [_row(bus, step, progress.nodes.get(step.name, _NONE), now, critical) for step in ordered(plan.steps)]
+
+
+def _row(bus: Operator, step: Step, node: Node, now: int, critical: set[str]) -> Row:
+    stage, who, why, attempts = str(node.stage), node.by, node.why, node.attempts
+    if node.stage is Stage.RELEASED:
+        stage, who, why, attempts = _released(bus, node)
+    took = max(0, (node.ended or now) - node.released) if node.released else 0
+    is_critical = step.name in critical and node.released > 0
+    shown = node._replace(attempts=attempts)
+    return Row(step, shown, stage, clean(who), cut(clean(why), WHY), took, is_critical)
+
+
+def _released(bus: Operator, node: Node) -> tuple[str, str, str, int]:
+    try:
+        task = bus.get(node.task)
+    except BusError as error:
+        return "released", "", str(error), node.attempts
+    last = task.history[-1] if task.history else None
+    if task.state is State.DEAD and last is not None and last.outcome is Outcome.BLOCKED:
+        return "blocked", last.by, last.note, task.slot.attempt
+    who = task.slot.lease.holder if task.slot.lease and task.state is State.LEASED else ""
+    return str(task.state), who, last.note if last is not None else "", task.slot.attempt
+
+
+def fields(bus: Operator, plan: Plan, progress: Progress) -> dict[str, Any]:
+    """Return a plan and how it stands as JSON data."""
+    made = rows(bus, plan, progress)
+    return {
+        "id": plan.id,
+        "short": short(plan.id),
+        "goal": plan.goal,
+        "owner": plan.owner,
+        "created": wire.stamp(plan.created),
+        "state": outcome(plan, progress),
+        "why": progress.stopped or None,
+        "over": wire.stamp(progress.over) if progress.over else None,
+        "counts": counts(plan, progress),
+        "parent": plan.parent or None,
+        "critical_path": [row.step.name for row in made if row.is_critical],
+        "missing": missing(plan, progress),
+        "steps": [_fields(row) for row in made],
+    }
+
+
+def _fields(row: Row) -> dict[str, Any]:
+    step, node = row.step, row.node
+    return {
+        "name": step.name,
+        "state": row.stage,
+        "after": list(step.after),
+        "requires": list(step.requires),
+        "task": node.task or None,
+        "run": node.run,
+        "attempts": node.attempts,
+        "who": row.who or None,
+        "why": row.why or None,
+        "released": wire.stamp(node.released) if node.released else None,
+        "ended": wire.stamp(node.ended) if node.ended else None,
+        "took_s": round(row.took / 1000, 3),
+    }
+
+
+def missing(plan: Plan, progress: Progress) -> list[str]:
+    """Return the capabilities that no worker had: what to build next."""
+    skipped = (
+        step
+        for step in plan.steps
+        if (node := progress.nodes.get(step.name)) is not None
+        and node.stage is Stage.SKIPPED
+        and node.why.startswith(Why.ABSENT)
+    )
+    return sorted({word for step in skipped for word in step.requires})
+
+
+def synthesis(bus: Operator, plan: Plan, progress: Progress) -> str:
+    """Return a document in Markdown: what was done, step by step, and the gaps by name.
+
+    Results are text of others; lines of theirs stand in blocks that they cannot end.
+    """
+    made = rows(bus, plan, progress)
+    done = [row for row in made if row.node.stage is Stage.DONE]
+    gaps = [row for row in made if row.node.stage is not Stage.DONE]
+    lines = [f"# {clean(plan.goal)}", "", f"{outcome(plan, progress)}: {len(done)} of {len(made)} steps done."]
+    if gaps:
+        lines += ["", "## Gaps", ""]
+        lines += [f"- **{row.step.name}** {row.stage}{f': {row.why}' if row.why else ''}" for row in gaps]
+    absent = missing(plan, progress)
+    if absent:
+        lines += ["", f"No worker could do: {', '.join(absent)}."]
+    for row in done:
+        lines += ["", f"## {row.step.name}", "", f"By {row.who}, task {short(row.node.task)}.", "", *_block(bus, row)]
+    return "\n".join(lines) + "\n"
+
+
+def _block(bus: Operator, row: Row) -> list[str]:
+    task: Task | None = None
+    try:
+        task = bus.get(row.node.task)
+    except BusError as error:
+        return [f"(its result cannot be read: {clean(str(error))})"]
+    text = clean(task.result.content if task.result else "", multiline=True)
+    fence = "```"
+    while fence in text:
+        fence += "`"
+    return [fence, text, fence]
+
+
+def line(plan: Plan, progress: Progress) -> str:
+    """Return how a plan stands in a line: `running: 3 of 8 steps done, 2 released, 1 skipped`."""
+    number = counts(plan, progress)
+    rest = [f"{number[stage]} {stage}" for stage in Stage if stage is not Stage.DONE and number[stage]]
+    return ", ".join([f"{outcome(plan, progress)}: {number[Stage.DONE]} of {len(plan.steps)} steps done", *rest])
+
+
+def is_settled(row: Row) -> bool:
+    """Tell whether a step will not change by itself."""
+    return row.node.stage in SETTLED
