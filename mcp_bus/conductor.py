@@ -14,20 +14,20 @@ C5  A step is skipped as `worker_absent` once it has waited for `grace_s`, and n
 from __future__ import annotations
 
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from mcp_bus import bidding, draft, lifecycle, names, planfile, routing
 from mcp_bus.errors import BusError, Conflict, DuplicateTask, InvalidRequest
 from mcp_bus.find import public
 from mcp_bus.model import OPEN, WAITING, Attempt, Outcome, State
 from mcp_bus.operate import TRIES
-from mcp_bus.plan import Node, Plan, Progress, Stage, Step, Why, retried, settle
+from mcp_bus.plan import Node, Plan, Progress, Stage, Step, Why, is_missing, retried, settle
 from mcp_bus.plans import PLANS, load, progress, read, resolve, save, standing
 from mcp_bus.presence import Roster
 from mcp_bus.release import release, task_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
 
     from mcp_bus.model import Task
     from mcp_bus.operate import Operator
@@ -150,13 +150,17 @@ def _in_vain(bus: Operator, plan: Plan, step: Step, node: Node, task: Task, stop
         return f"it was not done within {step.timeout_s:g} s"
     if task.state is not State.READY or not step.requires or now < node.released + int(plan.grace_s * 1000):
         return ""
-    if _is_able_somebody(bus, step.requires, int(plan.grace_s * 1000)):
+    if is_able_somebody(bus, step.requires, int(plan.grace_s * 1000)):
         return ""
     return f"{Why.ABSENT}: no live worker can do {', '.join(step.requires)}"
 
 
-def _is_able_somebody(bus: Operator, requires: tuple[str, ...], grace: int) -> bool:
-    """Tell whether a worker that is able to do something gave a sign of life lately, or is at work (rule C5)."""
+def is_able_somebody(bus: Operator, requires: tuple[str, ...], grace: int = 0) -> bool:
+    """Tell whether a worker that is able to do something is there, gave a sign of life lately, or is at work (rule C5).
+
+    Args:
+        grace: what is lately, in milliseconds.
+    """
     now = bus.source.now()
     seen = Roster(bus.store, bus.identity, bus.source).all()
     able = [
@@ -200,7 +204,14 @@ def cancel(bus: Operator, plan_id: str, reason: str = "") -> tuple[Plan, Progres
         Conflict: it is over.
     """
     why = f"cancelled by {bus.identity.agent}{f': {reason}' if reason else ''}"
-    return _decided(bus, plan_id, lambda _, known: known._replace(stopped=draft.check_note(why)[:500]), "cancel")
+
+    def decide(plan: Plan, known: Progress) -> Progress:
+        if known.over:
+            msg = f"the plan {plan.id!r} is over"
+            raise Conflict(msg, hint="there is nothing to cancel")
+        return known._replace(stopped=draft.check_note(why)[:500])
+
+    return _decided(bus, plan_id, decide)
 
 
 def retry(bus: Operator, plan_id: str, steps: Iterable[str] = ()) -> tuple[Plan, Progress]:
@@ -224,11 +235,11 @@ def retry(bus: Operator, plan_id: str, steps: Iterable[str] = ()) -> tuple[Plan,
                     else f"there is no step {name!r}"
                 )
                 raise InvalidRequest(msg, hint="only failed and skipped steps are retried")
+        is_ended = known.stopped.startswith("cancelled")
         again = named or [
             name
             for name, node in known.nodes.items()
-            if node.stage is Stage.FAILED
-            or (node.stage is Stage.SKIPPED and node.why.startswith((Why.ABSENT, Why.STOPPED)))
+            if is_missing(node) or (is_ended and node.why.startswith(Why.STOPPED))
         ]
         if not again:
             msg = f"no step of {plan.id!r} failed or found no worker"
@@ -236,7 +247,7 @@ def retry(bus: Operator, plan_id: str, steps: Iterable[str] = ()) -> tuple[Plan,
         made = retried(plan, known, again)
         return made._replace(nodes={**made.nodes, **_alive(bus, known, again)})
 
-    return _decided(bus, plan_id, decide, "retry")
+    return _decided(bus, plan_id, decide)
 
 
 def _alive(bus: Operator, known: Progress, again: Iterable[str]) -> dict[str, Node]:
@@ -250,15 +261,18 @@ def _alive(bus: Operator, known: Progress, again: Iterable[str]) -> dict[str, No
     return made
 
 
-def _decided(bus: Operator, plan_id: str, decide: Any, verb: str) -> tuple[Plan, Progress]:  # noqa: ANN401  a function of plan and progress
+def _decided(bus: Operator, plan_id: str, decide: Callable[[Plan, Progress], Progress]) -> tuple[Plan, Progress]:
     plan, digest = load(bus, resolve(bus, plan_id))
-    for _ in range(TRIES):
+    for tries in range(TRIES):
         known, revision = standing(bus, plan, digest)
-        if verb == "cancel" and known.over:
-            msg = f"the plan {plan.id!r} is over"
-            raise Conflict(msg, hint="there is nothing to cancel")
+        try:
+            made = decide(plan, known)
+        except (Conflict, InvalidRequest):
+            if not tries:
+                raise
+            return advance(bus, plan.id)  # What was refused at first counted after all, or another did the same.
         with suppress(Conflict):
-            save(bus, plan, decide(plan, known), digest, revision)
+            save(bus, plan, made, digest, revision)
             return advance(bus, plan.id)
     msg = f"the plan {plan.id!r} is being moved on by others all the time"
     raise Conflict(msg, hint="repeat the call")

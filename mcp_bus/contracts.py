@@ -13,6 +13,7 @@ from __future__ import annotations
 import json
 import re
 from typing import TYPE_CHECKING, Any
+from urllib.parse import unquote
 
 from mcp_bus.errors import InvalidRequest, ResultRejected
 from mcp_bus.plain import clean, cut
@@ -26,6 +27,8 @@ LABELS = ("FACT", "INFERENCE", "ASSUMPTION", "UNKNOWN")
 MAX_SCHEMA = 32 * 1024
 MAX_PATTERN = 200
 SHOWN = 5
+# References that lead to references.
+MAX_LEADS = 16
 _FENCED = re.compile(r"^```[ \t]*(?:json)?[ \t]*\n(.*?)^```[ \t]*$", re.DOTALL | re.MULTILINE | re.IGNORECASE)
 _NESTED = re.compile(r"[+*}]\??\)(?:[+*]|\{\d)")
 _SPACING = re.compile(r"[\s_-]+")
@@ -45,7 +48,7 @@ def check_schema(schema: object) -> Mapping[str, Any]:
     try:
         size = len(json.dumps(schema, allow_nan=False))
         _validator({}).check_schema(schema)
-        _check_within(schema)
+        _check_within(schema, schema)
     except (SchemaError, ValueError, TypeError, RecursionError) as error:
         words = error.message if isinstance(error, SchemaError) else str(error)
         at = f" at {_path(error.absolute_path)}" if isinstance(error, SchemaError) else ""
@@ -57,17 +60,20 @@ def check_schema(schema: object) -> Mapping[str, Any]:
     return schema
 
 
-def _check_within(node: object) -> None:
+def _check_within(node: object, root: object) -> None:
     for name, value in _members(node):
         if name in ("$ref", "$dynamicRef") and isinstance(value, str) and not value.startswith("#"):
             msg = f"it refers to {value[:80]!r}, outside itself"
+            raise ValueError(msg)
+        if name in ("$ref", "$dynamicRef") and not isinstance(_resolved({"$ref": value}, root), dict | bool):
+            msg = f"it refers to {str(value)[:80]!r}, which is no schema in it, or only leads on and on"
             raise ValueError(msg)
         patterns = [value] if name == "pattern" else value if name == "patternProperties" else ()
         for pattern in patterns:
             if isinstance(pattern, str) and (len(pattern) > MAX_PATTERN or _NESTED.search(pattern)):
                 msg = f"the pattern {pattern[:80]!r} is too long, or repeats a repetition"
                 raise ValueError(msg)
-        _check_within(value)
+        _check_within(value, root)
 
 
 def _members(node: object) -> Iterator[tuple[str, Any]]:
@@ -92,6 +98,12 @@ def of(body: Body, text: str) -> str:
     """
     if body.result_schema is None and not body.claims and not body.plan:
         return text
+    if body.result_schema is not None:
+        try:
+            check_schema(body.result_schema)  # Another program may have written it.
+        except InvalidRequest as error:
+            msg = f"the contract of {body.id!r} cannot be met: {error}"
+            raise InvalidRequest(msg, hint="fail it, with this as the reason") from None
     return accept(text, body.result_schema, claims=body.claims)
 
 
@@ -180,15 +192,25 @@ def _normal(value: Any, schema: Any, root: Any) -> Any:  # noqa: ANN401  JSON
 
 
 def _resolved(schema: Any, root: Any) -> Any:  # noqa: ANN401  JSON
-    """Follow a reference within the schema; not for ever."""
-    for _ in range(8):
+    """Follow references within the schema; None for one that leads nowhere, or on and on."""
+    for _ in range(MAX_LEADS):
         if not isinstance(schema, dict) or not isinstance(schema.get("$ref"), str):
-            break
-        found = root
-        for part in schema["$ref"].removeprefix("#").strip("/").split("/"):
-            found = found.get(part) if isinstance(found, dict) and part else found
-        schema = found
-    return schema
+            return schema
+        schema = _pointed(schema["$ref"], root)
+    return None
+
+
+def _pointed(reference: str, root: Any) -> Any:  # noqa: ANN401  JSON
+    """Return what a pointer such as `#/$defs/item` leads to; anchors are not followed."""
+    head, slash, path = reference.partition("/")
+    found = root if head == "#" else None
+    for part in path.split("/") if slash else ():
+        name = unquote(part).replace("~1", "/").replace("~0", "~")
+        if isinstance(found, list):
+            found = found[int(name)] if name.isdecimal() and int(name[:6]) < len(found) else None
+        else:
+            found = found.get(name) if isinstance(found, dict) else None
+    return found
 
 
 def _member(value: str, schema: Mapping[str, Any]) -> str:

@@ -95,7 +95,7 @@ def _text(name: str, value: object) -> str:
 def _whole(name: str, value: object, low: int, high: int) -> int:
     if type(value) is not int or not low <= value <= high:
         msg = f"{name} is {value!r}, which is not a whole number from {low} to {high}"
-        raise InvalidRequest(msg)
+        raise InvalidRequest(msg, hint="give one")
     return value
 
 
@@ -133,7 +133,7 @@ def check_flag(name: str, value: object) -> bool:
     if isinstance(value, bool):
         return value
     msg = f"{name} is {str(value)[:40]!r}, which is neither true nor false"
-    raise InvalidRequest(msg)
+    raise InvalidRequest(msg, hint="say one of them, without quotes")
 
 
 def check_priority(value: object) -> int:

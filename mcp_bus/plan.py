@@ -9,7 +9,7 @@ G3  A step that one of those does not let go on is skipped: `upstream`.
 G4  `on_failure: stop` of a step that failed, or was skipped for want of a worker or by G3, stops the plan: what was
     not released is skipped as `stopped`, what waits is taken back, what is being worked on may end.
 G5  A step whose condition does not hold when it could be released is skipped by choice: `condition`.  That stops
-    no plan.
+    no plan, and what it does not let go on is skipped by choice too.
 G6  A plan is over when every step is settled.
 """
 
@@ -203,6 +203,12 @@ def stops(step: Step, node: Node) -> bool:
     return node.stage in (Stage.FAILED, Stage.SKIPPED) and not is_chosen and step.on_failure is OnFailure.STOP
 
 
+def is_missing(node: Node) -> bool:
+    """Tell whether a step failed, or found no worker: nothing before it is to blame."""
+    is_absent = node.stage is Stage.SKIPPED and node.why.startswith(Why.ABSENT)
+    return node.stage is Stage.FAILED or is_absent
+
+
 def settle(plan: Plan, progress: Progress, now: int) -> tuple[Progress, list[Step]]:
     """Say what follows from how the steps stand.
 
@@ -220,7 +226,7 @@ def settle(plan: Plan, progress: Progress, now: int) -> tuple[Progress, list[Ste
         why = f"{Why.STOPPED}: {stopped}" if stopped else ""
         if not why and all(node.stage in SETTLED for _, node in needs):
             bar = next((need.name for need, node in needs if not _lets_on(need, node)), "")
-            why = f"{Why.UPSTREAM}: {bar} {_ended(nodes[bar])}" if bar else ""
+            why = _barred(bar, nodes[bar]) if bar else ""
             if not bar:
                 ready.append(step)
         if why:
@@ -231,6 +237,13 @@ def settle(plan: Plan, progress: Progress, now: int) -> tuple[Progress, list[Ste
     if not over and len(nodes) == len(plan.steps) and all(node.stage in SETTLED for node in nodes.values()):
         over = max((node.ended for node in nodes.values()), default=now) or now
     return Progress(nodes, stopped, over), [] if stopped else ready
+
+
+def _barred(bar: str, node: Node) -> str:
+    """Say why a step is skipped that comes after one that was not done: what hangs on a choice is chosen too."""
+    if node.stage is Stage.SKIPPED and node.why.startswith(Why.CONDITION):
+        return f"{Why.CONDITION}: {bar} was not wanted"
+    return f"{Why.UPSTREAM}: {bar} {_ended(node)}"
 
 
 def _stopped(step: Step, nodes: Mapping[str, Node]) -> bool:
@@ -266,8 +279,14 @@ def outcome(plan: Plan, progress: Progress) -> str:
 
 
 def retried(plan: Plan, progress: Progress, names: Iterable[str]) -> Progress:
-    """Let steps be released once more, in a new run, with all that was skipped because of them."""
-    again, above = set(names), upstream(plan)
+    """Let steps be released once more, in a new run, with all that was skipped because of them.
+
+    With them goes whatever else stopped the plan, and what that hangs on, for it would stop it again at once.
+    """
+    above = upstream(plan)
+    stopping = {step.name for step in plan.steps if stops(step, progress.nodes.get(step.name, _NEW))}
+    missing = {name for name, node in progress.nodes.items() if is_missing(node)}
+    again = {*names} | stopping | (missing & {need for name in stopping for need in above[name]})
     for step in ordered(plan.steps):
         node = progress.nodes.get(step.name)
         is_below = node is not None and node.why.startswith(Why.UPSTREAM) and bool(above[step.name] & again)

@@ -72,6 +72,11 @@ def full(task: Task) -> dict[str, Any]:
     """Return all of a task."""
     return summary(task) | {
         "body": task.body.content,
+        "plan": task.body.plan or None,
+        "step": task.body.node or None,
+        "inputs": [dict(item) for item in task.body.inputs],
+        "result_schema": task.body.result_schema,
+        "claims": task.body.claims,
         "result": result(task.result) if task.result else None,
         "history": [attempt(line) for line in task.history],
     }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import TYPE_CHECKING
 
 from mcp_bus.cli import fields
@@ -79,11 +80,33 @@ def claimed(out: Out, bus: Bus, task: Task, again: str) -> None:
     out.line()
     for line in quote(task.body.content):
         out.line(line)
+    for line in _contract(task):
+        out.line(line)
     out.line()
     ticket = f"{name} --token {lease.token}"
     out.line(f'next    {again} submit {ticket} --done "RESULT"')
     out.line('        or --failed "REASON", --release, --blocked "QUESTION" in place of --done')
     out.line(f"next    {again} heartbeat {ticket}   # if it takes longer")
+
+
+def _contract(task: Task) -> Iterator[str]:
+    """Yield what the steps before a task brought, and what its result must be."""
+    body = task.body
+    if body.inputs or body.result_schema is not None or body.claims:
+        yield ""
+    for item in body.inputs:
+        words = [f"input   {one_line(str(item.get('step')), 60)} {one_line(str(item.get('stage')), 20)}"]
+        words += [f"by {one_line(str(item['by']), 60)}"] if item.get("by") else []
+        where = item.get("path") or item.get("why")
+        words += [one_line(str(where), 200)] if where else []
+        yield "  ".join(words)
+        text = item.get("result")
+        if isinstance(text, str) and text not in body.content:
+            yield from quote(text)
+    if body.result_schema is not None:
+        yield f"result  JSON that meets {one_line(json.dumps(body.result_schema, ensure_ascii=False), 1000)}"
+    if body.claims:
+        yield 'result  has "claims", each with "text" and "label"; a FACT has "evidence", a list of ids'
 
 
 def _about(task: Task, now: int) -> Iterator[str]:
@@ -97,6 +120,8 @@ def _about(task: Task, now: int) -> Iterator[str]:
         yield f"thread  {one_line(body.thread)}"
     if body.reply_to:
         yield f"reply   to {one_line(body.reply_to)}"
+    if body.plan:
+        yield f"plan    {one_line(short(body.plan))}, step {one_line(body.node, 60)}"
     if body.requires:
         yield f"needs   {one_line(', '.join(body.requires))}"
     if body.retry_of:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from typing import TYPE_CHECKING
 
-from mcp_bus.cli import fields, meant, pages
+from mcp_bus.cli import fields, meant, pages, speaker
 from mcp_bus.cli.arguments import BODY_HELP, Verb, content, given, seconds, shell, word, words
 from mcp_bus.cli.codes import ERROR, NOT_FOUND, NOTHING, OK, PERSON, code_of, problem
 from mcp_bus.cli.output import clean, duration, one_line
@@ -116,7 +116,11 @@ def claim(call: Call) -> int:
                     raise
                 return None  # Something moved; there is time to look again.
 
-    with call.bus() as bus, Interrupts() as interrupts:
+    with call.bus() as bus, ExitStack() as stack, Interrupts() as interrupts:
+        if args.capability is not None or bus.capabilities:
+            # A step that nobody is able to do is skipped: who asks for work says what they can.
+            bus.capabilities = tuple(args.capability) if args.capability is not None else bus.capabilities
+            stack.enter_context(speaker.present(bus))
         if args.wait:
             call.out.note(f"waiting up to {duration(int(args.wait * 1000))} for a task")
         try:

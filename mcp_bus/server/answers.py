@@ -9,7 +9,7 @@ from mcp_bus.errors import BusError, Conflict, CorruptRecord
 from mcp_bus.find import Ending, public, short, why_empty
 from mcp_bus.model import ENDED, OPEN, Outcome, State
 from mcp_bus.plain import clean, cut, duration
-from mcp_bus.server import calls
+from mcp_bus.server import calls, planning
 from mcp_bus.server.words import (
     BODY,
     MAX_ANSWER,
@@ -81,6 +81,9 @@ def claimed(bus: Bus, task: Task, others: Sequence[Task], ways: Ways) -> str:
     lines += before(bus, task)
     full = bus.store.get(task.id) if slot.attempt > 1 or slot.releases or slot.budget else None
     lines += [f"before: {entry}" for entry in history(full, 4)] if full else []
+    mark = bus.source.token(6)
+    lines += planning.contract(task, mark)
+    lines += planning.inputs(task, mark, ways, lines)
     more = ways.rest(task.id)
     lines.append(quoted(body.content, task.lease.token, limit=min(BODY, room(lines)), more=more))
     lines.append(f'next: do it, then submit_result(task="{short(task.id)}", token="{task.lease.token}", result="…")')
@@ -92,7 +95,9 @@ def _about(task: Task) -> list[str]:
     body = task.body
     named = {"type": body.type if body.type != "task" else "", "title": body.title}
     lines = [f"{name}: {said(text, 200)}" for name, text in named.items() if text]
-    if body.thread or body.reply_to:
+    if body.plan:
+        lines.append(f"step {said(body.node, 60)} of plan {said(short(body.plan), 20)}")
+    elif body.thread or body.reply_to:
         lines.append(f"thread {said(body.thread, 80)} reply to {said(body.reply_to, 80)}")
     return lines
 

@@ -57,6 +57,29 @@ class PostTask(Args):
     options: Options = Options()
 
 
+class PlanStep(BaseModel):
+    """A step of `post_plan`: these, and whatever else `planfile` knows; it names what it does not."""
+
+    model_config = ConfigDict(extra="allow")
+
+    name: str
+    body: str
+    capability: Words = Field(default=[], description="what a worker must be able to do")
+    after: Words = Field(default=[], description="steps to wait for; {{step.field}} in body is their result")
+    on_failure: Literal["stop", "skip", "continue"] = "skip"
+    when: str = Field(default="", description="scan.count > 0")
+    result_schema: dict[str, Any] | None = None
+
+
+class PostPlan(Args):
+    """Arguments of `post_plan`."""
+
+    goal: str
+    steps: list[PlanStep]
+    key: str = ""
+    grace_s: float | None = None
+
+
 class ClaimNext(Args):
     """Arguments of `claim_next`."""
 
@@ -176,6 +199,8 @@ def _slim(node: Any, shared: dict[str, Any]) -> Any:  # noqa: ANN401  JSON
     if len(choices) == 1:
         node = {key: value for key, value in node.items() if key != "anyOf"} | choices[0]
     made = {key: _slim(value, shared) for key, value in node.items() if key not in ("title", "default")}
+    if made.get("additionalProperties") is True:
+        del made["additionalProperties"]  # It says nothing.
     if "properties" in node:
         made["properties"] = {key: _slim(value, shared) for key, value in node["properties"].items()}
         made.pop("description", None)

@@ -50,6 +50,22 @@ def _delegate(_: Bus, given: Mapping[str, str]) -> str:
     )
 
 
+def _plan(bus: Bus, given: Mapping[str, str]) -> str:
+    seen = [item.presence for item in bus.mail.roster.all() if item.is_live]
+    can = sorted({word for presence in seen for word in presence.capabilities})
+    there = clean(", ".join(can)[:1000]) or "nothing that anyone has said; then leave capability out"
+    what = f"\n\nThe goal:\n{given['goal']}" if given.get("goal") else ""
+    return (
+        "Cut this goal into a plan for other agents, and post it with post_plan. Each step is a task for one worker, "
+        "who sees nothing but its text and what the steps before it brought: say all that it must know, refer to "
+        "results as {{step}} or {{step.field}}, and name in after what it needs. Steps that do not need one another "
+        "run at once. Give a step the capability it needs, of those that live workers have: "
+        f"{there}. Give a step whose result is used by a program or by another step a result_schema. Say on_failure: "
+        "stop for what all depends on, continue for what is nice to have. Then await_results on the plan, check what "
+        f"its last steps brought before you rely on it, and name the gaps.{what}"
+    )
+
+
 def _status(_: Bus, __: Mapping[str, str]) -> str:
     return (
         "Tell me how the bus stands, in a few lines: list_channels, then find_tasks for state leased and state dead, "
@@ -73,10 +89,12 @@ def _role(bus: Bus, given: Mapping[str, str]) -> str:
 
 
 _CLAIM, _AWAIT = frozenset({"claim_next", "submit_result"}), frozenset({"post_task", "await_results"})
+_PLAN = frozenset({"post_plan", "await_results"})
 _FIND = frozenset({"find_tasks", "get_task"})
 PROMPTS = {
     "work": Prompt("Work on tasks of the bus until none is left", {"channel": "only this channel"}, _work, _CLAIM),
     "delegate": Prompt("Hand work to other agents", {"task": "what is to be done"}, _delegate, _AWAIT),
+    "plan": Prompt("Cut a goal into steps for other agents", {"goal": "what is to be reached"}, _plan, _PLAN),
     "status": Prompt("How the bus stands", {}, _status, _FIND),
     "triage": Prompt("Go through what is stuck", {}, _triage, _FIND | {"control_task"}),
     "role": Prompt("Take on the role that is written down for an agent", {"agent": "whose; yours if empty"}, _role),

@@ -9,11 +9,12 @@ from urllib.parse import unquote
 
 from mcp import types
 
-from mcp_bus import find, policies, traces, wire
+from mcp_bus import find, picture, plans, policies, report, traces, wire
 from mcp_bus.errors import Conflict, CorruptRecord, NotFound
 from mcp_bus.model import OPEN, State, Task
 from mcp_bus.names import check_channel, inbox, is_inbox
 from mcp_bus.plain import clean
+from mcp_bus.plan import counts, outcome
 from mcp_bus.topics import readers
 
 if TYPE_CHECKING:
@@ -31,6 +32,8 @@ TASK = "bus://tasks/{id}"
 TOPIC = "bus://topics/{topic}"
 ROLE = "bus://agents/{agent}/role"
 TRACE = "bus://messages/{id}/trace"
+PLANS = "bus://plans"
+PLAN = "bus://plans/{plan}"
 MAX_LISTED = 200
 # Messages of a topic, the latest, that are shown with their text.
 MAX_SHOWN = 50
@@ -38,6 +41,7 @@ JSON = "application/json"
 _FIXED = {
     CHANNELS: ("channels", "every channel with its counts"),
     AGENTS: ("agents", "who is there, and what they can do"),
+    PLANS: ("plans", "every plan, and how it stands"),
     MINE: ("inbox", "this agent's messages that were not acked; reading them here offers none"),
 }
 _TEMPLATES = {
@@ -46,6 +50,7 @@ _TEMPLATES = {
     TOPIC: ("topic", "the latest messages of a topic, and who reads it"),
     ROLE: ("role", "the role that is written down for an agent"),
     TRACE: ("trace", "what became of a message"),
+    PLAN: ("plan", "a plan: each step's state, who did it, why not; and a picture in Mermaid"),
 }
 
 
@@ -74,28 +79,43 @@ def read(bus: Bus, uri: str) -> str:
         NotFound: it names nothing.
     """
     scheme, _, path = uri.partition("://")
-    found: object = None
-    match [unquote(part) for part in path.split("/")] if scheme == "bus" else []:
-        case ["channels"]:
-            found = [_channel(view) for view in find.channels(bus.store)]
-        case ["agents"]:
-            found = [_agent(seen) for seen in bus.mail.roster.all()]
-        case ["inbox"]:
-            found = _mine(bus)
-        case ["channels", name, "inbox"]:
-            found = _inbox(bus, check_channel(name))
-        case ["tasks", name] if name:
-            found = _task(bus.get(name))
-        case ["topics", name]:
-            found = _topic(bus, check_channel(name))
-        case ["agents", *parts, "role"] if parts:
-            found = {"agent": "/".join(parts), "role": role(bus, "/".join(parts))}
-        case ["messages", name, "trace"] if name:
-            found = traces.fields(traces.trace(bus, name))
+    parts = [unquote(part) for part in path.split("/")] if scheme == "bus" else []
+    found = _whole(bus, parts) if len(parts) == 1 else _named(bus, parts)
     if found is None:
         msg = f"there is no resource {uri[:120]!r}"
         raise NotFound(msg, hint=f"resources: {', '.join([*_FIXED, *_TEMPLATES])}")
     return _dump(found)
+
+
+def _whole(bus: Bus, parts: list[str]) -> object:
+    match parts:
+        case ["channels"]:
+            return [_channel(view) for view in find.channels(bus.store)]
+        case ["agents"]:
+            return [_agent(seen) for seen in bus.mail.roster.all()]
+        case ["plans"]:
+            return _plans(bus)
+        case ["inbox"]:
+            return _mine(bus)
+    return None
+
+
+def _named(bus: Bus, parts: list[str]) -> object:
+    found: object = None
+    match parts:
+        case ["channels", name, "inbox"]:
+            found = _inbox(bus, check_channel(name))
+        case ["plans", name] if name:
+            found = _plan(bus, name)
+        case ["tasks", name] if name:
+            found = _task(bus.get(name))
+        case ["topics", name]:
+            found = _topic(bus, check_channel(name))
+        case ["agents", *words, "role"] if words:
+            found = {"agent": "/".join(words), "role": role(bus, "/".join(words))}
+        case ["messages", name, "trace"] if name:
+            found = traces.fields(traces.trace(bus, name))
+    return found
 
 
 def _dump(value: object) -> str:
@@ -165,6 +185,21 @@ def _task(task: Task) -> dict[str, Any]:
             "at": wire.stamp(result.at),
         }
     return made
+
+
+def _plans(bus: Bus) -> list[dict[str, Any]]:
+    made = []
+    for name in bus.store.records.names(plans.PLANS):
+        with suppress(CorruptRecord, NotFound):
+            plan, progress = plans.progress(bus, name)
+            made.append({"id": plan.id, "goal": plan.goal, "state": outcome(plan, progress), **counts(plan, progress)})
+    return made
+
+
+def _plan(bus: Bus, name: str) -> dict[str, Any]:
+    plan, progress = plans.progress(bus, plans.resolve(bus, name))
+    drawn = picture.mermaid(plan.goal, report.rows(bus, plan, progress))
+    return report.fields(bus, plan, progress) | {"mermaid": drawn}
 
 
 def _agent(seen: Seen) -> dict[str, Any]:
@@ -250,6 +285,9 @@ def complete(bus: Bus, name: str, value: str) -> list[str]:
         return [topic for topic in bus.mail.topics.all() if topic.startswith(value)]
     if name == "agent":
         return sorted({seen.presence.agent for seen in bus.mail.roster.all() if seen.presence.agent.startswith(value)})
+    if name == "plan":
+        known = sorted(bus.store.records.names(plans.PLANS), reverse=True)
+        return [plan for plan in known if plan.startswith(value) or plan.endswith(value)]
     if name == "id":
         return sorted((i for i in bus.store.ids() if i.startswith(value) or i.endswith(value)), reverse=True)
     return []

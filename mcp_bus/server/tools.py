@@ -13,7 +13,7 @@ from mcp_bus import bidding, find
 from mcp_bus.errors import InvalidRequest
 from mcp_bus.model import Ticket
 from mcp_bus.plain import duration
-from mcp_bus.server import answers, args, letters, messaging, words
+from mcp_bus.server import answers, args, letters, messaging, planning, words
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -98,6 +98,9 @@ async def submit_result(call: Call, given: args.SubmitResult) -> str:
         result = bus.ack(ticket, given.result)
         again = "" if result.content == given.result else " (an earlier result of yours was final already)"
         said = f"{short} is done{again}; its result is on disk for whoever posted it"
+        task = bus.store.get(ticket.id)
+        plan = planning.moved(bus, task) if task is not None and task.body.plan else ""
+        said += f"\n{plan}" if plan else ""
     elif given.status == "failed":
         task = bus.nack(ticket, given.result or "no reason given", retry_in_s=given.retry_in_s)
         said = answers.failed(bus, task)
@@ -119,6 +122,11 @@ async def await_results(call: Call, given: args.AwaitResults) -> str:
     if not 0 < len(given.tasks) <= MAX_AWAITED:
         msg = f"{len(given.tasks)} tasks were named"
         raise InvalidRequest(msg, hint=f"name 1 to {MAX_AWAITED}, as post_task returned them")
+    if plan := next(filter(None, (planning.find(bus, name) for name in given.tasks)), ""):
+        if len(given.tasks) > 1:
+            msg = "a plan is waited for alone"
+            raise InvalidRequest(msg, hint=f'await_results(tasks=["{find.short(plan)}"])')
+        return await planning.wait(call, plan, wait_s)
     names = [find.resolve(bus.store, name) for name in dict.fromkeys(given.tasks)]
     latest: list[find.Ending] = []
 
@@ -144,7 +152,9 @@ async def list_channels(call: Call, given: args.ListChannels) -> str:
 
 
 async def get_task(call: Call, given: args.GetTask) -> str:
-    """Show one task."""
+    """Show one task, or a plan."""
+    if plan := planning.find(call.bus, given.task):
+        return planning.shown(call.bus, plan, call.ways)
     task = call.bus.get(given.task)
     shown = letters.traced if letters.is_message(call.bus, task) else answers.shown
     return shown(call.bus, task, call.bus.source.token(6), given.offset, call.ways)
@@ -166,6 +176,8 @@ async def control_task(call: Call, given: args.ControlTask) -> str:
     if (given.priority is None) == (given.action == "reprioritise"):
         msg = "priority goes with action 'reprioritise', and that needs it"
         raise InvalidRequest(msg, hint="give both or neither")
+    if plan := planning.find(bus, name):
+        return planning.controlled(bus, plan, given.action, note, call.ways)
     if given.action == "retry":
         task = bus.retry(name, body=given.body, note=note)
     elif given.action == "award":
@@ -191,6 +203,13 @@ TOOLS = (
         ("worker", "lead", "full"),
         core=True,
         brief=("channel", "body"),
+    ),
+    Tool(
+        "post_plan",
+        "Post steps that wait for one another; each is a task once those in after are done.",
+        args.PostPlan,
+        planning.post_plan,
+        ("lead", "full"),
     ),
     Tool(
         "claim_next",

@@ -49,6 +49,7 @@ CALLS: dict[str, tuple[list[str], set[str]]] = {
     "claim": (["work"], {"ctypes"}),  # inotify is reached through it
     "heartbeat": (["deadbeef", "--token", "abcdef"], set()),
     "submit": (["deadbeef", "--token", "abcdef", "--done", "x"], set()),
+    "plan": (["list"], set()),
     "wait": (["TASK", "--timeout", "0"], {"ctypes"}),
     "show": (["TASK"], set()),
     "find": (["words"], set()),

@@ -32,6 +32,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
 from markdown_it import MarkdownIt
 
+from mcp_bus import planfile
+from mcp_bus.cli import planyaml
+from mcp_bus.errors import InvalidRequest
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
@@ -176,6 +180,7 @@ class Run:
             "python": self._python,
             "json": lambda block: self._parses(json.loads, block),
             "toml": lambda block: self._parses(tomllib.loads, block),
+            "yaml": lambda block: self._parses(_plan, block),
         }
         run = by_language.get(block.language)
         if run is None:
@@ -210,6 +215,18 @@ class Run:
             load(block.text)
         except ValueError as error:
             yield f"{self.name}:{block.line}: {block.language} that does not parse: {error}"
+
+
+def _plan(text: str) -> None:
+    """Read a plan, which is what YAML is used for here.
+
+    Raises:
+        ValueError: it is none.
+    """
+    try:
+        planfile.parse(planyaml.load(text, "page"), plan_id="plan_00", owner="page", created=0)
+    except InvalidRequest as error:
+        raise ValueError(str(error)) from None
 
 
 def _same(wanted: str, got: str) -> bool:

@@ -28,6 +28,7 @@ def test_the_examples_of_the_readme_work_a_second_time(tmp_path: Path) -> None:
     folder, text = tmp_path / "folder", (ROOT / "README.md").read_text("utf-8")
     folder.mkdir()
     (tmp_path / "home").mkdir()
+    (folder / "examples").symlink_to(ROOT / "examples")
     with Shell(folder, environment(folder), COMMAND_S) as shell:
         for _ in range(2):
             assert not (found := Run("README.md", folder, shell).page(text)), "\n\n".join(found)

@@ -72,7 +72,8 @@ def in_state(bus: Bus, task_id: str, state: State) -> Callable[[], Task | None]:
 
 def test_every_example_is_in_the_readme() -> None:
     listed = set(re.findall(r"^\| \[(\S+)\]", (EXAMPLES / "README.md").read_text("utf-8"), re.MULTILINE))
-    assert listed == {path.name for path in EXAMPLES.iterdir() if path.is_file()} - {"README.md"}
+    there = [*EXAMPLES.iterdir(), *(EXAMPLES / "plans").iterdir()]
+    assert listed == {path.name for path in there if path.is_file()} - {"README.md"}
 
 
 def test_two_processes_hand_over_a_task(tmp_path: Path) -> None:

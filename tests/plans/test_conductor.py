@@ -257,3 +257,15 @@ def test_a_worker_able_to_do_something_else_is_none(post: Poster, bus: Bus, sour
     source.advance(31)
     swept(bus)
     assert run.stages == {"paint": "skipped"}
+
+
+def test_what_hangs_on_a_choice_is_chosen_too_and_stops_nothing(post: Poster) -> None:
+    run = post(
+        "lint", "fix<lint", "deploy<fix", "praise<lint",
+        fix={"when": "not lint.passed"}, deploy={"on_failure": "stop"},
+    )  # fmt: skip
+    run.do("lint", {"passed": True})
+    assert run.stages == {"lint": "done", "fix": "skipped", "deploy": "skipped", "praise": "released"}
+    assert run.why("deploy") == "condition: fix was not wanted"
+    run.do("praise")
+    assert run.outcome == "done"

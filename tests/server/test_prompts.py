@@ -8,7 +8,7 @@ import pytest
 from mcp import types
 from mcp.shared.exceptions import MCPError
 
-from mcp_bus import plain
+from mcp_bus import plain, planfile
 from mcp_bus.server import prompts, tools
 from tests.server.support import BLOCK, Desk, desk
 
@@ -31,7 +31,7 @@ async def text_of(ann: Desk, name: str, **arguments: str) -> str:
 async def test_prompts_are_listed_with_their_arguments(place: Path, era: str) -> None:
     async with desk(place, era) as ann:
         listed = (await ann.client.list_prompts()).prompts
-    assert [item.name for item in listed] == ["work", "delegate", "status", "triage", "role"]
+    assert [item.name for item in listed] == ["work", "delegate", "plan", "status", "triage", "role"]
     assert all(item.description for item in listed)
     assert {item.name: [arg.name for arg in item.arguments or ()] for item in listed}["work"] == ["channel"]
 
@@ -39,7 +39,7 @@ async def test_prompts_are_listed_with_their_arguments(place: Path, era: str) ->
 async def test_each_prompt_names_only_tools_that_there_are(place: Path, era: str, bob: Bus) -> None:
     bob.create_channel("review")
     (place / "bus" / "agents" / "ann.md").write_text("Review.")
-    known = {tool.name for tool in tools.TOOLS}
+    known = {tool.name for tool in tools.TOOLS} | set(planfile.STEP_FIELDS)
     async with desk(place, era) as ann:
         for name in prompts.PROMPTS:
             text = await text_of(ann, name)

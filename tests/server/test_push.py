@@ -80,4 +80,4 @@ def test_each_new_message_is_told_once_and_never_what_it_says(place: Path, bob: 
 async def test_the_sdks_client_speaks_to_it_in_the_older_era(place: Path) -> None:
     async with Client(process(place, MCP_BUS_CLAUDE_CHANNEL="1")) as client:
         assert client.protocol_version < "2026"
-        assert len((await client.list_tools()).tools) == 11
+        assert len((await client.list_tools()).tools) == 12

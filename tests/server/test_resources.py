@@ -20,7 +20,8 @@ pytestmark = pytest.mark.anyio
 
 CHANNEL, TASK = "bus://channels/{channel}/inbox", "bus://tasks/{id}"
 TOPIC, ROLE, TRACE = "bus://topics/{topic}", "bus://agents/{agent}/role", "bus://messages/{id}/trace"
-TEMPLATES = {CHANNEL, TASK, TOPIC, ROLE, TRACE}
+PLAN = "bus://plans/{plan}"
+TEMPLATES = {CHANNEL, TASK, TOPIC, ROLE, TRACE, PLAN}
 
 
 async def read(ann: Desk, uri: str) -> Any:
@@ -33,7 +34,7 @@ async def read(ann: Desk, uri: str) -> Any:
 
 async def look_around(ann: Desk) -> None:
     listed = (await ann.client.list_resources()).resources
-    assert [item.uri for item in listed] == ["bus://channels", "bus://agents", "bus://inbox"]
+    assert [item.uri for item in listed] == ["bus://channels", "bus://agents", "bus://plans", "bus://inbox"]
     templates = (await ann.client.list_resource_templates()).resource_templates
     assert {item.uri_template for item in templates} == TEMPLATES
     about: list[types.Resource | types.ResourceTemplate] = [*listed, *templates]

@@ -1,0 +1,185 @@
+"""What a result must be: complaints that name the place, words that are put right, and checks that end."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mcp_bus import contracts
+from mcp_bus.errors import InvalidRequest, ResultRejected
+
+SCHEMA: dict[str, Any] = {
+    "type": "object",
+    "required": ["passed"],
+    "additionalProperties": False,
+    "properties": {
+        "passed": {"type": "boolean"},
+        "risk_level": {"enum": ["LOW", "HIGH", "not-known"]},
+        "items": {"type": "array", "items": {"$ref": "#/$defs/item"}},
+    },
+    "$defs": {"item": {"type": "object", "properties": {"kind": {"enum": ["Bug", "Style"]}}}},
+}
+
+
+def accept(text: str, schema: dict[str, Any] | None = SCHEMA, *, claims: bool = False) -> Any:
+    return json.loads(contracts.accept(text, schema, claims=claims))
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        '{"passed": true}',
+        '  {"passed": true}\n',
+        '```json\n{"passed": true}\n```',
+        'Here it is:\n\n```\n{"passed": true}\n```\nDone.',
+    ],
+)
+def test_json_is_found_alone_or_in_the_one_block(text: str) -> None:
+    assert accept(text) == {"passed": True}
+
+
+@pytest.mark.parametrize(
+    ("text", "complaint"),
+    [
+        ("looks good", "the result is no JSON"),
+        ('```\n{"passed": true}\n```\n```\n{"passed": false}\n```', "the result is no JSON"),
+        ('{"passed": NaN}', "NaN is no JSON number"),
+        ("{}", r"\$: 'passed' is a required property"),
+        ('{"passed": "yes"}', r"\$\.passed: 'yes' is not of type 'boolean'"),
+        ('{"passed": true, "items": [{"kind": "x"}]}', r"\$\.items\[0\]\.kind: 'x' is not one of"),
+        ('{"passed": true, "odd": 1}', "Additional properties are not allowed"),
+        ("[" * 3000 + "]" * 3000, "nested too deeply|no JSON"),
+    ],
+)
+def test_what_breaks_the_contract_is_refused_by_place_and_reason(text: str, complaint: str) -> None:
+    with pytest.raises(ResultRejected, match=complaint):
+        contracts.accept(text, SCHEMA, claims=False)
+
+
+def test_a_result_with_many_faults_is_told_of_the_first_and_of_their_number() -> None:
+    items = [{"kind": f"x{number}"} for number in range(9)]
+    with pytest.raises(ResultRejected, match="and 4 more"):
+        contracts.accept(json.dumps({"passed": True, "items": items}), SCHEMA, claims=False)
+
+
+@pytest.mark.parametrize(
+    ("given_", "kept"),
+    [
+        ({"Passed": True, "riskLevel": "high"}, {"passed": True, "risk_level": "HIGH"}),
+        ({"PASSED": True, "Risk Level": "Not Known"}, {"passed": True, "risk_level": "not-known"}),
+        ({"passed": True, "items": [{"KIND": "bug"}]}, {"passed": True, "items": [{"kind": "Bug"}]}),
+    ],
+)
+def test_words_that_differ_only_in_their_spelling_are_put_right(given_: object, kept: object) -> None:
+    assert accept(json.dumps(given_)) == kept
+
+
+def test_a_name_that_is_there_is_not_overwritten_by_one_that_is_spelled_otherwise() -> None:
+    with pytest.raises(ResultRejected, match="PASSED"):
+        accept('{"passed": true, "PASSED": false}')
+
+
+def test_of_two_words_that_could_be_meant_none_is() -> None:
+    schema = {"enum": ["a-b", "a_b"]}
+    with pytest.raises(ResultRejected):
+        contracts.accept('"A B"', schema, claims=False)
+
+
+def test_a_schema_of_text_takes_plain_text() -> None:
+    schema = {"type": "string", "minLength": 3}
+    assert contracts.accept("plain words", schema, claims=False) == "plain words"
+    with pytest.raises(ResultRejected, match="too short"):
+        contracts.accept("x", schema, claims=False)
+
+
+# --- claims ---------------------------------------------------------------------------------------
+
+
+def claim(**fields: object) -> str:
+    return json.dumps({"claims": [{"text": "it works"} | fields]})
+
+
+@pytest.mark.parametrize(
+    ("text", "complaint"),
+    [
+        (claim(), r"\$\.claims\[0\]\.label: one of FACT"),
+        (claim(label="TRUTH"), "one of FACT"),
+        (claim(label="FACT"), "a FACT names its evidence"),
+        (claim(label="fact", evidence=[]), "a FACT names its evidence"),
+        (claim(label="FACT", evidence=[""]), "a FACT names its evidence"),
+        (claim(label="FACT", evidence="req_1"), "a FACT names its evidence"),
+        ('{"claims": "none"}', "a list of claims is wanted"),
+        ('{"claims": [7]}', "one of FACT"),
+    ],
+)
+def test_a_claim_without_label_or_evidence_is_refused_also_where_none_is_asked_for(text: str, complaint: str) -> None:
+    for wanted in (True, False):
+        with pytest.raises(ResultRejected, match=complaint):
+            contracts.accept(text, None, claims=wanted)
+
+
+def test_labels_are_spelled_alike_and_other_claims_need_no_evidence() -> None:
+    assert accept(claim(label=" Inference "), None, claims=True)["claims"][0]["label"] == "INFERENCE"
+    assert accept(claim(label="fact", evidence=["run-1"]), None, claims=True)["claims"][0]["label"] == "FACT"
+
+
+def test_claims_that_are_asked_for_must_be_there() -> None:
+    for text in ("no claims here", '{"passed": true}'):
+        with pytest.raises(ResultRejected):
+            contracts.accept(text, None, claims=True)
+    assert contracts.accept("free text", None, claims=False) == "free text"
+
+
+# --- schemas --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "schema",
+    [
+        7, [], {}, "object", {"type": "objekt"}, {"required": "passed"}, {"$ref": "file:///etc/passwd"},
+        {"properties": {"a": {"$ref": "https://example.org/s.json"}}}, {"pattern": "(x+)*y"}, {"pattern": "["},
+        {"patternProperties": {"(a*)*": {}}}, {"pattern": "a" * 201}, {"minimum": float("nan")}, {"x": {1, 2}},
+    ],
+)  # fmt: skip
+def test_what_is_no_schema_or_looks_elsewhere_or_may_not_end_is_refused(schema: object) -> None:
+    with pytest.raises(InvalidRequest):
+        contracts.check_schema(schema)
+
+
+def test_a_schema_that_refers_to_itself_is_one() -> None:
+    tree = {"type": "object", "properties": {"children": {"type": "array", "items": {"$ref": "#"}}}}
+    assert contracts.check_schema(tree) == tree
+    text = '{"Children": [{"children": []}]}'
+    assert accept(text, tree) == {"children": [{"children": []}]}
+
+
+def test_a_reference_that_leads_nowhere_or_round_in_circles_is_refused() -> None:
+    circle = {"$ref": "#/$defs/a", "$defs": {"a": {"$ref": "#/$defs/b"}, "b": {"$ref": "#/$defs/a"}}}
+    for schema in ({"$ref": "#/$defs/none"}, {"properties": {"a": {"$ref": "#anchor"}}}, {"$ref": "#/type"}, circle):
+        with pytest.raises(InvalidRequest, match="no schema in it"):
+            contracts.check_schema(schema)
+
+
+json_values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.text(max_size=8),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner, max_size=3),
+    max_leaves=8,
+)
+
+
+@given(json_values)
+def test_any_result_is_kept_as_a_fixed_point_or_refused(value: object) -> None:
+    try:
+        kept = contracts.accept(json.dumps(value), SCHEMA, claims=False)
+    except ResultRejected:
+        return
+    assert contracts.accept(kept, SCHEMA, claims=False) == kept
+
+
+@given(st.text(max_size=80))
+def test_a_text_without_claims_is_free_where_nothing_is_asked_for(text: str) -> None:
+    assert contracts.accept(text, None, claims=False) == text
