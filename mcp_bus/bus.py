@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Self, Unpack
 
-from mcp_bus import addresses, bidding, draft, names, policies, wire
+from mcp_bus import addresses, bidding, children, draft, names, policies, wire
 from mcp_bus.errors import DuplicateTask, InvalidRequest
 from mcp_bus.mail import Mail
 from mcp_bus.model import Posted
@@ -88,12 +88,18 @@ class Bus(Worker):
             addresses.check_new(channel, self)
             self.store.declare(channel)
             policy = self.store.policy(channel)
+        parent = children.parent_of(self, checked["parent"]) if checked.get("parent") else None
         made = draft.body(
             self.ids.next(), channel, content, self.sender(), checked, now=self.source.now(), policy=policy
         )
         if policy.kind == "topic":
             made = bidding.open_call(made, policy)
+        if parent is not None:
+            made = made._replace(parent=parent.id, depth=parent.body.depth + 1)
+            children.add(self, parent.id, made.id)
         kept = self.store.add(made)
+        if parent is not None and kept.id != made.id:
+            children.add(self, parent.id, kept.id)
         if kept.id != made.id and not draft.same(kept, made):
             msg = f"the key {checked.get('key')!r} was used for {kept.id!r}, which has another body"
             raise DuplicateTask(msg, hint="use a new key for new work, or post the same body again")

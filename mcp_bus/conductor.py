@@ -16,7 +16,7 @@ from __future__ import annotations
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from mcp_bus import bidding, draft, lifecycle, names, planfile, routing
+from mcp_bus import bidding, children, draft, lifecycle, names, planfile, routing
 from mcp_bus.errors import BusError, Conflict, DuplicateTask, InvalidRequest
 from mcp_bus.find import public
 from mcp_bus.model import OPEN, WAITING, Attempt, Outcome, State
@@ -32,15 +32,18 @@ if TYPE_CHECKING:
     from mcp_bus.model import Task
     from mcp_bus.operate import Operator
 
+    Verify = Callable[[Step, Task], str]
+
 # --- posting ----------------------------------------------------------------------------------------
 
 
-def post(bus: Operator, data: object, *, key: str = "") -> Plan:
+def post(bus: Operator, data: object, *, key: str = "", parent: str = "") -> Plan:
     """Write a plan down and release its first steps; on disk for good when this returns.
 
     Args:
         data: see `planfile.parse`.
         key: repeating the call with it posts nothing a second time.
+        parent: a task that this agent holds, which then cannot be finished before the plan is over.
 
     Raises:
         InvalidRequest: the plan cannot be run; nothing was posted.
@@ -49,6 +52,10 @@ def post(bus: Operator, data: object, *, key: str = "") -> Plan:
     who = bus.identity.agent
     digits = draft.key_of(who, f"plan {key}")[:32] if key else bus.ids.next().removeprefix("req_")
     plan = planfile.parse(data, plan_id=f"plan_{digits}", owner=who, created=bus.source.now())
+    if parent:
+        above = children.parent_of(bus, parent)
+        plan = plan._replace(parent=above.id, depth=above.body.depth + 1)
+        children.add(bus, above.id, plan.id)
     try:
         bus.store.records.write(PLANS, plan.id, planfile.dump(plan), after=0, durable=True)
     except Conflict:
@@ -64,11 +71,13 @@ def post(bus: Operator, data: object, *, key: str = "") -> Plan:
 # --- moving on --------------------------------------------------------------------------------------
 
 
-def advance(bus: Operator, plan_id: str, *, only: str = "") -> tuple[Plan, Progress]:
+def advance(bus: Operator, plan_id: str, *, only: str = "", verify: Verify | None = None) -> tuple[Plan, Progress]:
     """Move a plan on as far as it goes now, and return how far it is.
 
     Args:
         only: look at the task of this step only, which has just ended; else at those of all released steps.
+        verify: runs the check of a step on its task, and says what is wrong; without it, steps that have one wait
+            for somebody who may run it.
 
     Raises:
         NotFound: there is no such plan.
@@ -79,7 +88,7 @@ def advance(bus: Operator, plan_id: str, *, only: str = "") -> tuple[Plan, Progr
         known, revision = standing(bus, plan, digest)
         if known.over and revision:
             return plan, known
-        made = _moved(bus, plan, known, only)
+        made = _moved(bus, plan, known, only, verify)
         if made == known and revision:
             return plan, made
         try:
@@ -90,23 +99,25 @@ def advance(bus: Operator, plan_id: str, *, only: str = "") -> tuple[Plan, Progr
     return plan, standing(bus, plan, digest)[0]  # Others move it on all the time.
 
 
-def _moved(bus: Operator, plan: Plan, known: Progress, only: str) -> Progress:
+def _moved(bus: Operator, plan: Plan, known: Progress, only: str, verify: Verify | None) -> Progress:
     nodes = dict(known.nodes)
     by_name = plan.by_name
     looked = [only] if nodes.get(only, _NONE).stage is Stage.RELEASED else list(nodes)
     for name in looked:
         if nodes[name].stage is Stage.RELEASED:
             nodes[name] = _absorbed(bus, plan, by_name[name], nodes[name], known.stopped)
+            nodes[name] = _verified(bus, by_name[name], nodes[name], verify)
     made, ready = settle(plan, known._replace(nodes=nodes), bus.source.now())
     while ready:
         for step in ready:
             before = made.nodes.get(step.name, _NONE)
-            node, is_known = release(bus, plan, step, before.run, made)
-            node = _absorbed(bus, plan, step, node, "") if is_known else node
+            node, is_known = release(bus, plan, step, before, made)
+            if is_known:
+                node = _verified(bus, step, _absorbed(bus, plan, step, node, ""), verify)
             made = made._replace(nodes={**made.nodes, step.name: node})
         made, ready = settle(plan, made, bus.source.now())
     if made.stopped and not known.stopped:  # What waits is taken back at once.
-        return _moved(bus, plan, made, "")
+        return _moved(bus, plan, made, "", verify)
     return made
 
 
@@ -124,6 +135,21 @@ def _absorbed(bus: Operator, plan: Plan, step: Step, node: Node, stopped: str) -
             return node._replace(task=task.id)
         task = _taken_back(bus, task, why)
     return ended(node, task)
+
+
+def _verified(bus: Operator, step: Step, node: Node, verify: Verify | None) -> Node:
+    """Hold a done step that has a check back until it was run; what does not pass is done anew, within its attempts."""
+    if node.stage is not Stage.DONE or not step.verify:
+        return node
+    task = task_of(bus, node.task)
+    if verify is None or task is None:
+        return node._replace(stage=Stage.RELEASED, why="its check was not run yet", by="", ended=0)
+    wrong = verify(step, task)
+    if not wrong:
+        return node
+    if node.run >= step.max_attempts:
+        return node._replace(stage=Stage.FAILED, why=wrong[:500])
+    return Node(Stage.WAITING, node.run + 1, why=wrong[:500])
 
 
 def ended(node: Node, task: Task) -> Node:

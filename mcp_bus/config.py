@@ -302,6 +302,11 @@ def open_from(config: Config, *, client: str = "", create: bool = False, tell: C
     return bus
 
 
+def environment() -> dict[str, str]:
+    """Return the environment as it is, for programs that are started."""
+    return dict(os.environ)
+
+
 def open_bus(path: str | os.PathLike[str] | None = None, *, create: bool = True, **settings: object) -> Bus:
     """Open a bus; what scripts start with.
 

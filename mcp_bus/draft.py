@@ -19,7 +19,7 @@ TOKEN = re.compile(r"[0-9a-f]{4,32}\Z")
 MAX_TITLE = 200
 MAX_WORDS = 32
 YEAR_S = 366 * 86_400.0
-_EDITABLE = ("title", "thread", "reply_to", "key")
+_EDITABLE = ("title", "thread", "reply_to", "key", "parent")
 
 
 def check_number(name: str, value: object, *, low: float = 0, high: float = YEAR_S) -> float:

@@ -89,6 +89,8 @@ class Body(NamedTuple):
         hops: answers to answers that led to this message.
         plan, node: the plan and the step of it that this task is; empty for none.
         inputs: what the steps before it brought, see `conductor`.
+        parent: the task whose worker posted it; empty for none.
+        depth: how many tasks and plans it is nested in.
         result_schema, claims: the contract its result must meet, see `contracts`.
         extra: fields under `bus` that this version does not know, kept as they were.
     """
@@ -114,6 +116,8 @@ class Body(NamedTuple):
     hops: int = 0
     plan: str = ""
     node: str = ""
+    parent: str = ""
+    depth: int = 0
     inputs: tuple[Mapping[str, Any], ...] = ()
     result_schema: Mapping[str, Any] | None = None
     claims: bool = False
@@ -173,6 +177,14 @@ class Attempt(NamedTuple):
     successor: str = ""
 
 
+class Artifact(NamedTuple):
+    """A file that a result names, as it was when that was submitted: absolute path, bytes, sha256 in hex."""
+
+    path: str
+    size: int
+    sha256: str
+
+
 class Result(NamedTuple):
     """What a worker answered.  The first published result of a task is final.
 
@@ -189,6 +201,7 @@ class Result(NamedTuple):
     error: str = ""
     token: str = ""
     place: str = ""
+    artifacts: tuple[Artifact, ...] = ()
 
 
 class Ticket(NamedTuple):
@@ -296,7 +309,7 @@ class PostOptions(TypedDict, total=False):
     """What a post may say besides channel and content; all optional.
 
     `delay_s` and `ttl_s` count from now; `key` makes a repeat harmless: the same key from the same
-    sender is the same task.
+    sender is the same task.  `parent` is a task that this session holds: it cannot be finished before what it posted.
     """
 
     title: str
@@ -312,6 +325,7 @@ class PostOptions(TypedDict, total=False):
     type: str
     result_schema: Mapping[str, Any]
     claims: bool
+    parent: str
 
 
 class Presence(NamedTuple):

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from mcp_bus import contracts, draft, refs
 from mcp_bus.errors import CorruptRecord, InvalidRequest
-from mcp_bus.names import check_channel
+from mcp_bus.names import RESERVED, check_channel
 from mcp_bus.plain import clean, cut, near
 from mcp_bus.plan import OnFailure, Plan, Step, cycle, upstream
 
@@ -52,7 +52,7 @@ def parse(data: object, *, plan_id: str, owner: str, created: int) -> Plan:
         count = f"{len(listed)} steps" if isinstance(listed, list) else "no list of steps"
         msg = f"the plan has {count}; 1 to {MAX_STEPS} are possible"
         raise InvalidRequest(msg, hint="split a larger goal into plans, each of which can be a step's work")
-    channel = check_channel(data.get("channel", CHANNEL))
+    channel = _channel(data.get("channel", CHANNEL))
     grace_s = draft.check_number("grace_s", data.get("grace_s", Plan._field_defaults["grace_s"]))
     steps = tuple(_step(item, number, channel) for number, item in enumerate(listed, 1))
     _check_graph(steps)
@@ -130,6 +130,14 @@ def _when(value: object) -> str:
     return value
 
 
+def _channel(value: object) -> str:
+    channel = check_channel(value)
+    if channel in RESERVED:
+        msg = f"nobody works on {channel!r}"
+        raise InvalidRequest(msg, hint="name another channel")
+    return channel
+
+
 def _title(value: object) -> str:
     return str(draft.check({"title": value})["title"])
 
@@ -146,7 +154,7 @@ def _verify(value: object) -> tuple[str, ...]:
 
 _CHECKS: dict[str, Callable[[Any], object]] = {
     "body": _body,
-    "channel": check_channel,
+    "channel": _channel,
     "title": _title,
     "after": _after,
     "on_failure": _on_failure,

@@ -23,13 +23,16 @@ INLINE = 8 * 1024
 INLINE_ALL = 64 * 1024
 
 
-def release(bus: Operator, plan: Plan, step: Step, run: int, made: Progress) -> tuple[Node, bool]:
+def release(bus: Operator, plan: Plan, step: Step, before: Node, made: Progress) -> tuple[Node, bool]:
     """Post a step as a task (rule C2), unless its condition does not hold or it cannot be posted.
+
+    Args:
+        before: how it stood: the run that comes, and what was wrong with the last one.
 
     Returns:
         How the step stands, and whether the task had been posted before, so that it may have ended already.
     """
-    now = bus.source.now()
+    now, run = bus.source.now(), before.run
     asked = [*step.after, *(item.step for item in refs.references(step.body))]
     asked += [refs.condition(step.when).of.step] if step.when else []
     results = {name: _result(bus, made.nodes[name]) for name in dict.fromkeys(asked)}
@@ -40,6 +43,8 @@ def release(bus: Operator, plan: Plan, step: Step, run: int, made: Progress) -> 
     for name, result in results.items():
         inputs.append(_input(bus, name, made.nodes[name], result, room))
         room -= len(inputs[-1].get("result", ""))
+    if before.why:
+        inputs.append({"step": step.name, "stage": str(Stage.FAILED), "why": f"the last result: {before.why}"})
     shown = {item["step"]: item.get("result") or _elsewhere(item) for item in inputs}
     body = refs.fill(step.body, {name: text if len(text) <= INLINE else shown[name] for name, text in texts.items()})
     try:
@@ -72,6 +77,7 @@ def _post(
         key=draft.key_of(f"\x01{plan.id}", f"{step.name} {run}"),  # No agent is called so.
         plan=plan.id,
         node=step.name,
+        depth=plan.depth,
         inputs=inputs,
         result_schema=step.result_schema,
         claims=step.claims,
@@ -95,6 +101,8 @@ def _input(bus: Operator, name: str, node: Node, result: Result | None, room: in
     data = result.content.encode()
     made |= {"task": result.id, "by": result.sender.agent, "size": len(data)}
     made |= {"sha256": hashlib.sha256(data).hexdigest()}
+    if result.artifacts:
+        made["artifacts"] = [item._asdict() for item in result.artifacts]
     if len(result.content) <= min(INLINE, room):
         return made | {"result": result.content}
     task = bus.get(result.id)

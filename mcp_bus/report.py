@@ -64,6 +64,8 @@ def _released(bus: Operator, node: Node) -> tuple[str, str, str, int]:
     last = task.history[-1] if task.history else None
     if task.state is State.DEAD and last is not None and last.outcome is Outcome.BLOCKED:
         return "blocked", last.by, last.note, task.slot.attempt
+    if task.state is State.DONE:
+        return "unverified", task.result.sender.agent if task.result else "", node.why, task.slot.attempt
     who = task.slot.lease.holder if task.slot.lease and task.state is State.LEASED else ""
     return str(task.state), who, last.note if last is not None else "", task.slot.attempt
 

@@ -18,6 +18,7 @@ from mcp_bus.model import (
     MAX_CONTENT,
     NOTHING,
     PRIORITIES,
+    Artifact,
     Attempt,
     Body,
     Outcome,
@@ -34,7 +35,7 @@ FORMAT = 1
 # Fields of a body that are written only where they say something.
 _WHEN_SET = (
     "title", "thread", "priority", "not_before", "deadline", "key", "retry_of", "supersedes", "hops", "plan", "node",
-    "result_schema", "claims",
+    "parent", "depth", "result_schema", "claims",
 )  # fmt: skip
 TYPES = frozenset({"task", "signal", "command", "eval", "status", "note", "ack", "heartbeat", "state", "call", "bid"})
 # Room for the content, escaped (a control character takes six bytes), and everything around it.
@@ -289,6 +290,8 @@ def load_body(data: bytes) -> Body:
         hops=_take(ours, "hops", int, 0),
         plan=_take(ours, "plan", str, ""),
         node=_take(ours, "node", str, ""),
+        parent=_take(ours, "parent", str, ""),
+        depth=_take(ours, "depth", int, 0),
         inputs=tuple(inputs),
         result_schema=_take(ours, "result_schema", dict, None),
         claims=ours.pop("claims", False) is True,
@@ -308,7 +311,8 @@ def dump_result(result: Result) -> bytes:
             "error": result.error or None,
             "timestamp": stamp(result.at),
             "bus": {"attempt": result.attempt}
-            | {key: value for key in ("token", "place") if (value := getattr(result, key))},
+            | {key: value for key in ("token", "place") if (value := getattr(result, key))}
+            | ({"artifacts": [item._asdict() for item in result.artifacts]} if result.artifacts else {}),
         }
     )
 
@@ -332,9 +336,20 @@ def load_result(data: bytes) -> Result:
         attempt=_take(ours, "attempt", int, 0),
         token=_take(ours, "token", str, ""),
         place=_take(ours, "place", str, ""),
+        artifacts=_artifacts(ours),
         status=str(outer.get("status", "success")),
         error=str(outer.get("error") or ""),
     )
+
+
+def _artifacts(ours: dict[str, Any]) -> tuple[Artifact, ...]:
+    """Read what files a result names; one that is none is left out."""
+    made: list[Artifact] = []
+    for item in _take(ours, "artifacts", list, []):
+        path, size, digest = (item.get(key) for key in Artifact._fields) if isinstance(item, dict) else (0, 0, 0)
+        if isinstance(path, str) and type(size) is int and isinstance(digest, str) and KEY.match(digest):
+            made.append(Artifact(path, size, digest))
+    return tuple(made)
 
 
 def attempt_fields(entry: Attempt) -> dict[str, Any]:

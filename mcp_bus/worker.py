@@ -5,7 +5,7 @@ from __future__ import annotations
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from mcp_bus import bidding, contracts, draft, find, lifecycle, names, routing, wire
+from mcp_bus import bidding, children, contracts, draft, find, lifecycle, names, routing, wire
 from mcp_bus.backlog import Backlog
 from mcp_bus.errors import Conflict, CorruptRecord, InvalidRequest, LeaseLost, NotFound, ResultRejected
 from mcp_bus.model import Attempt, Lease, Outcome, Result, State, Task, Ticket
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from mcp_bus.clock import Source
-    from mcp_bus.model import Identity, Policy, Slot
+    from mcp_bus.model import Artifact, Identity, Policy, Slot
     from mcp_bus.stores.base import Store
 
 # Lost races after which a claimer lists again.
@@ -143,13 +143,15 @@ class Worker(Operator):
             self._held[task.id] = task
         return task
 
-    def ack(self, claim: Task | Ticket, result: object = "") -> Result:
+    def ack(self, claim: Task | Ticket, result: object = "", *, artifacts: Sequence[str] = ()) -> Result:
         """Finish a task with a result, final and on disk for good when this returns.
 
         Args:
             result: text, or JSON data, which is stored as its JSON text; at most 256 KiB.
+            artifacts: paths of files that belong to it; their sizes and hashes are kept.
 
         Raises:
+            Conflict: what this task's worker posted as its children has not ended.
             ResultRejected: it breaks the task's contract.  That cost an attempt; unless it was the last, the
                 task is still this worker's, under the same token, to correct it.
             LeaseLost: the task is not this worker's any more.  The result was not published; it is
@@ -158,6 +160,12 @@ class Worker(Operator):
         text = wire.text_of(result)
         draft.check_size(text, "result")
         ticket = _ticket(claim)
+        files: tuple[Artifact, ...] = ()
+        if artifacts:
+            from mcp_bus.artifacts import taken  # noqa: PLC0415  loads OpenSSL
+
+            files = taken(artifacts, self.identity.pwd)
+        children.check_ended(self, ticket.id)
         made, wrong = list[Result](), list[ResultRejected]()
 
         def decide(task: Task) -> tuple[Slot, Attempt | Result]:
@@ -170,7 +178,18 @@ class Worker(Operator):
                 return back, self._line(task.slot, Outcome.REJECTED, str(error))
             done = lifecycle.ack(task.slot, now=now)
             place = "/".join(names.place(done))
-            made.append(Result(task.id, kept, self.sender(), now, task.slot.attempt, token=ticket.token, place=place))
+            made.append(
+                Result(
+                    task.id,
+                    kept,
+                    self.sender(),
+                    now,
+                    task.slot.attempt,
+                    token=ticket.token,
+                    place=place,
+                    artifacts=files,
+                )
+            )
             return done, made[-1]
 
         try:

@@ -93,6 +93,7 @@ def result(found: Result) -> dict[str, Any]:
         "status": found.status,
         "content": found.content,
         "error": found.error or None,
+        "artifacts": [item._asdict() for item in found.artifacts],
         "from": sender(found.sender),
         "at": stamp(found.at),
         "attempt": found.attempt,

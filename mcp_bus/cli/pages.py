@@ -9,7 +9,7 @@ from mcp_bus.cli import fields
 from mcp_bus.cli.output import ago, duration, one_line, quote
 from mcp_bus.errors import BusError, Conflict, CorruptRecord, NotFound
 from mcp_bus.find import short
-from mcp_bus.model import WAITING, Outcome, State
+from mcp_bus.model import WAITING, Artifact, Outcome, State
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -103,6 +103,10 @@ def _contract(task: Task) -> Iterator[str]:
         text = item.get("result")
         if isinstance(text, str) and text not in body.content:
             yield from quote(text)
+        files = item.get("artifacts")
+        for file in files if isinstance(files, list) else ():
+            path, size, digest = (str(file.get(key)) if isinstance(file, dict) else "" for key in Artifact._fields)
+            yield f"file    {one_line(path, 300)}  {one_line(size, 20)} bytes  sha256 {one_line(digest, 64)}"
     if body.result_schema is not None:
         yield f"result  JSON that meets {one_line(json.dumps(body.result_schema, ensure_ascii=False), 1000)}"
     if body.claims:
@@ -174,6 +178,8 @@ def result(out: Out, task: Task, now: int) -> None:
         out.line(f"error   {one_line(found.error, 1000)}")
     for line in quote(found.content):
         out.line(line)
+    for file in found.artifacts:
+        out.line(f"file    {one_line(file.path, 300)}  {file.size} bytes  sha256 {file.sha256}")
 
 
 def why(task: Task) -> str:

@@ -18,7 +18,8 @@ if TYPE_CHECKING:
 
     from mcp_bus.bus import Bus
     from mcp_bus.cli.arguments import Call, Parser
-    from mcp_bus.plan import Plan, Progress
+    from mcp_bus.model import Task
+    from mcp_bus.plan import Plan, Progress, Step
     from mcp_bus.report import Row
 
 ACTIONS = ("run", "show", "list", "report", "cancel", "retry", "resume")
@@ -41,6 +42,9 @@ def declare(parser: Parser) -> None:
     parser.add_argument("--timeout", type=seconds, metavar="TIME", help="wait at most so long; for ever unless told")
     parser.add_argument(
         "--format", choices=FORMATS, default="table", metavar="FORMAT", help=f"show: {', '.join(FORMATS)}"
+    )
+    parser.add_argument(
+        "--allow-verify", action="store_true", help="run, resume, retry, show --watch: run the checks of its steps"
     )
     parser.add_argument("--key", default="", metavar="KEY", help="run: the same key again is the same plan")
     parser.add_argument("--reason", default="", metavar="TEXT", help="cancel: why")
@@ -104,7 +108,7 @@ def _end(call: Call, bus: Bus, plan_id: str) -> int:
     from mcp_bus import conductor
 
     if call.args.no_wait:
-        made, progress = conductor.advance(bus, plan_id)
+        made, progress = conductor.advance(bus, plan_id, verify=_verify(call, bus, plan_id))
     else:
         made, progress = _watched(call, bus, plan_id)
     _shown(call, bus, made, progress)
@@ -127,11 +131,11 @@ def _watched(call: Call, bus: Bus, plan_id: str) -> tuple[Plan, Progress]:
     from mcp_bus.conductor import advance
     from mcp_bus.watch import wait_for
 
-    told = Told(call)
+    told, verify = Told(call), _verify(call, bus, plan_id)
     limit = FOR_EVER if call.args.timeout is None else call.args.timeout
     end = time.monotonic() + limit
     while True:
-        made, progress = advance(bus, plan_id)
+        made, progress = advance(bus, plan_id, verify=verify)
         told.look(bus, made, progress)
         left = end - time.monotonic()
         if progress.over or left <= 0 or told.is_blocked:
@@ -143,6 +147,33 @@ def _watched(call: Call, bus: Bus, plan_id: str) -> tuple[Plan, Progress]:
             return True if advance(bus, plan_id)[1] != known else None
 
         wait_for(bus, look, channels=sorted({step.channel for step in made.steps}), timeout_s=min(LOOK_S, left))
+
+
+def _verify(call: Call, bus: Bus, plan_id: str) -> Callable[[Step, Task], str] | None:
+    """Return what runs the checks of a plan's steps, if its owner allows that; say what will be run.
+
+    Raises:
+        InvalidRequest: it is somebody else's plan, whose commands are not to be run here.
+    """
+    from pathlib import Path
+
+    from mcp_bus import plans
+
+    made = plans.read(bus, plan_id)
+    checked = [step for step in made.steps if step.verify]
+    if not call.args.allow_verify:
+        if checked:
+            call.out.note(f"{len(checked)} steps have a check, which --allow-verify runs; they wait for it")
+        return None
+    if made.owner != bus.identity.agent:
+        msg = f"the plan {made.id!r} was posted by {made.owner!r}, whose commands are not run here"
+        raise InvalidRequest(msg, hint="leave --allow-verify out, or let its owner run it")
+    for step in checked:
+        call.out.note(f"will check {step.name} by: {one_line(' '.join(step.verify))}")
+    from mcp_bus.config import environment
+    from mcp_bus.verify import run
+
+    return lambda step, task: run(step, task, Path.cwd(), environment())
 
 
 class Told:

@@ -209,6 +209,9 @@ def declare_submit(parser: Parser) -> None:
     how.add_argument("--failed", metavar="REASON", help="tried again after a pause, or dead if it was the last try")
     how.add_argument("--release", nargs="?", const="", metavar="REASON", help="given back untouched")
     how.add_argument("--blocked", metavar="QUESTION", help="a person must answer first")
+    parser.add_argument(
+        "--artifact", action="append", default=[], metavar="PATH", help="a file of the result; repeat it"
+    )
     parser.add_argument("--retry-in", type=seconds, metavar="TIME", help="the pause after --failed")
 
 
@@ -218,7 +221,7 @@ def submit(call: Call) -> int:
     with call.bus() as bus:
         ticket = Ticket(resolve(bus.store, args.id), args.token)
         if done is not None:
-            kept = bus.ack(ticket, done)
+            kept = bus.ack(ticket, done, artifacts=args.artifact)
             if kept.content != done:
                 call.out.note("mcp-bus: an earlier result of this claim was final already, and stays")
         elif args.failed is not None:

@@ -37,6 +37,7 @@ if TYPE_CHECKING:
 
 MAX_LINES = 22
 MAX_ONLINE = 8
+MAX_FILES = 5
 # Ready tasks of a channel that are looked into, to say what they require.
 LOOKED = 5
 
@@ -177,7 +178,15 @@ def _ended(item: Ending, mark: str, share: int, ways: Ways, now: int) -> str:
     head = _head(item, task, now)
     if task.result is None:
         return "\n".join([head, *history(task, 2)])
-    return f"{head}, {_outcome(task)}\n{quoted(task.result.content, mark, limit=share, more=ways.rest(task.id))}"
+    text = quoted(task.result.content, mark, limit=share, more=ways.rest(task.id))
+    return "\n".join([f"{head}, {_outcome(task)}", text, *_files(task)])
+
+
+def _files(task: Task) -> list[str]:
+    """Name the files of a result."""
+    files = task.result.artifacts if task.result is not None else ()
+    lines = [f"file {said(item.path, 200)}, {item.size} bytes, sha256 {item.sha256}" for item in files[:MAX_FILES]]
+    return [*lines, f"and {len(files) - MAX_FILES} more files"] if len(files) > MAX_FILES else lines
 
 
 def _outcome(task: Task) -> str:
@@ -228,7 +237,7 @@ def shown(bus: Bus, task: Task, mark: str, offset: int, ways: Ways) -> str:
     if result is not None and not offset:
         lines.append(f"result, {_outcome(task)}:")
         more = ways.first(f'; get_task(task="{short(task.id)}", offset={len(body.content)})', ways.rest(task.id))
-        lines.append(quoted(result.content, mark, limit=room(lines), more=more))
+        lines += [quoted(result.content, mark, limit=room(lines), more=more), *_files(task)]
     return "\n".join([*lines, f"next: {_after(task, ways, is_mine=is_mine)}"])
 
 

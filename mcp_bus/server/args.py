@@ -44,6 +44,7 @@ class Options(Args):
     backoff_s: float = 5
     thread: str = ""
     reply_to: str = ""
+    parent: str = ""
 
 
 class PostTask(Args):
@@ -103,6 +104,7 @@ class SubmitResult(Args):
     token: str
     status: Literal["done", "failed", "release", "blocked"] = "done"
     result: Text = Field(default="", description="result, reason or question")
+    artifacts: Words = []
     retry_in_s: float | None = None
 
 

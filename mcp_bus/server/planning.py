@@ -10,6 +10,7 @@ import anyio
 from mcp_bus import conductor, plans, report
 from mcp_bus.errors import BusError, InvalidRequest, NotFound
 from mcp_bus.find import short
+from mcp_bus.model import Artifact
 from mcp_bus.plain import duration
 from mcp_bus.plan import Stage, outcome
 from mcp_bus.server.words import MAX_ANSWER, Ways, quoted, room, said
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 MAX_STEPS = 60
 MAX_SCHEMA = 1500
 MAX_INPUT = 1200
+MAX_FILES = 5
 
 
 async def post_plan(call: Call, given: args.PostPlan) -> str:
@@ -187,6 +189,10 @@ def inputs(task: Task, mark: str, ways: Ways, lines: list[str]) -> list[str]:
             made.append(f"{head}: {item.get('size')} bytes, {look}file {said(str(item.get('path')), 200)}")
         else:
             made.append(f"{head}: {said(str(item.get('why')), 200)}")
+        files = item.get("artifacts")
+        for file in files[:MAX_FILES] if isinstance(files, list) else ():
+            path, size, digest = (str(file.get(key)) if isinstance(file, dict) else "" for key in Artifact._fields)
+            made.append(f"file of it: {said(path, 200)}, {said(size, 20)} bytes, sha256 {said(digest, 64)}")
     return made
 
 

@@ -95,7 +95,7 @@ async def submit_result(call: Call, given: args.SubmitResult) -> str:
     call.session.spoke_of(ticket.id)
     short = find.short(ticket.id)
     if given.status == "done":
-        result = bus.ack(ticket, given.result)
+        result = bus.ack(ticket, given.result, artifacts=given.artifacts)
         again = "" if result.content == given.result else " (an earlier result of yours was final already)"
         said = f"{short} is done{again}; its result is on disk for whoever posted it"
         task = bus.store.get(ticket.id)

@@ -158,3 +158,31 @@ def test_a_plan_comes_from_stdin_too_and_a_bad_one_posts_nothing(cli: Cli) -> No
         )
         assert done.returncode == code, done.stderr
     assert len(cli.json("plan", "list")["plans"]) == 1
+
+
+def test_a_check_is_run_only_where_it_is_allowed_and_only_for_its_owner(cli: Cli, tmp_path: Path) -> None:
+    path, ran = tmp_path / "plan.json", tmp_path / "ran"
+    check = [sys.executable, "-c", f"open({str(ran)!r}, 'w').write('ran')"]
+    path.write_text(json.dumps({"goal": "g", "steps": [{"name": "build", "body": "x", "verify": check}]}))
+    plan = posted(cli, path)
+    do(cli, "built")
+    assert stages(cli, plan) == {"build": "unverified"}
+    assert not ran.exists()
+    code, _, err = cli.main("--agent", "mallory", "plan", "resume", plan, "--allow-verify")
+    assert (code, "whose commands are not run here" in err) == (2, True)
+    assert not ran.exists()
+    code, _, err = cli.main("plan", "resume", plan, "--allow-verify")
+    assert (code, ran.read_text()) == (0, "ran"), err
+    assert "will check build by: " in err
+    assert stages(cli, plan) == {"build": "done"}
+
+
+def test_a_file_of_a_result_is_named_with_its_hash(cli: Cli, tmp_path: Path) -> None:
+    (tmp_path / "report.html").write_text("<html>")
+    task, token = cli.post(), ""
+    token = cli.json("claim")["ticket"]["token"]
+    made = cli.json("submit", task, "--token", token, "--done", "built", "--artifact", str(tmp_path / "report.html"))
+    assert [(item["path"], item["size"]) for item in made["result"]["artifacts"]] == [
+        (str(tmp_path / "report.html"), 6)
+    ]
+    assert "report.html  6 bytes  sha256 " in cli.main("show", task)[1]

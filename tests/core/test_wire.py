@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from mcp_bus import wire
 from mcp_bus.errors import CorruptRecord, InvalidRequest
-from mcp_bus.model import MAX_CONTENT, Attempt, Body, Outcome, Result, Sender
+from mcp_bus.model import MAX_CONTENT, Artifact, Attempt, Body, Outcome, Result, Sender
 
 NOW = 4_000_000_000_123
 ID = "req_0123456789ab"
@@ -87,11 +87,15 @@ def test_a_body_written_and_read_is_the_same_also_what_is_unknown_in_it(body: Bo
     assert data.count(b"\n") == 1
 
 
+files = st.lists(st.builds(Artifact, plain, numbers, st.just("0f" * 32)), max_size=2).map(tuple)
+
+
 @given(
     st.builds(
-        Result, st.just(ID), plain, senders, numbers, st.integers(0, 99), plain, plain, st.just("") | st.just("ab12")
+        Result, st.just(ID), plain, senders, numbers, st.integers(0, 99), plain, plain, st.just("") | st.just("ab12"),
+        artifacts=files,
     )
-)
+)  # fmt: skip
 def test_a_result_written_and_read_is_the_same(result: Result) -> None:
     assert wire.load_result(wire.dump_result(result)) == result
 

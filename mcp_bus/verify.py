@@ -1,0 +1,52 @@
+"""Checking a result by a command: one that the plan's owner wrote, and allowed to be run where it is run.
+
+No shell reads it, and nothing of a result is on its command line: the result comes by stdin.
+"""
+
+from __future__ import annotations
+
+import subprocess
+from typing import TYPE_CHECKING
+
+from mcp_bus.plain import clean
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+    from mcp_bus.model import Task
+    from mcp_bus.plan import Step
+
+LIMIT_S = 600.0
+TAIL = 500
+
+
+def run(step: Step, task: Task, folder: Path, environment: Mapping[str, str]) -> str:
+    """Run a step's command; return why the result is not good, or nothing.
+
+    Args:
+        folder: where it runs.
+        environment: what it sees besides which task, plan and step it is about.
+    """
+    content = task.result.content if task.result is not None else ""
+    told = {"MCP_BUS_TASK": task.id, "MCP_BUS_PLAN": task.body.plan, "MCP_BUS_STEP": step.name}
+    limit = min(step.timeout_s or LIMIT_S, LIMIT_S)
+    try:
+        done = subprocess.run(  # noqa: S603  the plan's owner wrote it, and allowed it here
+            step.verify,
+            cwd=folder,
+            env={**environment, **told},
+            input=content.encode(),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            timeout=limit,
+            check=False,
+        )
+    except subprocess.TimeoutExpired:
+        return f"the check did not end within {limit:g} s"
+    except OSError as error:
+        return f"the check could not be started: {error.strerror}"
+    if done.returncode == 0:
+        return ""
+    said = clean(done.stdout[-TAIL:].decode(errors="replace"), multiline=True).strip()
+    return f"the check ended with {done.returncode}{f': {said}' if said else ''}"
