@@ -65,7 +65,7 @@ class PlanStep(BaseModel):
 
     name: str
     body: str
-    capability: Words = Field(default=[], description="what a worker must be able to do")
+    capability: Words = []
     after: Words = Field(default=[], description="steps to wait for; {{step.field}} in body is their result")
     on_failure: Literal["stop", "skip", "continue"] = "skip"
     when: str = Field(default="", description="scan.count > 0")
