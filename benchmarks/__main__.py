@@ -16,7 +16,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from benchmarks import calls, cycle, floor, place, startup, table
+from benchmarks import calls, cycle, floor, place, planning, startup, table
 from mcp_bus.stores import probe
 
 if TYPE_CHECKING:
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 SIZES = (10, 10_000, 100_000)
 QUICK_SIZES = (10, 2_000)
-PARTS = ("cycle", "crowd", "server", "verbs", "calls")
+PARTS = ("cycle", "crowd", "server", "verbs", "calls", "plans")
 
 
 def main() -> int:
@@ -104,12 +104,17 @@ def _calls(root: Path, report: table.Report, options: argparse.Namespace) -> Non
     report.add(*calls.measure(root, calls=many, rounds=rounds))
 
 
+def _plans(root: Path, report: table.Report, options: argparse.Namespace) -> None:
+    report.add(*planning.measure(root / "plans", rounds=1 if options.quick else 3))
+
+
 _PARTS: dict[str, Callable[[Path, table.Report, argparse.Namespace], None]] = {
     "cycle": _cycle,
     "crowd": _crowd,
     "server": _server,
     "verbs": _verbs,
     "calls": _calls,
+    "plans": _plans,
 }
 
 if __name__ == "__main__":

@@ -226,7 +226,7 @@ def _dumped(step: Step) -> dict[str, Any]:
 
 
 def load(data: Mapping[str, Any]) -> Plan:
-    """Read a record that `dump` made.
+    """Read a record that `dump` made; whether its steps are a graph, `check` tells.
 
     Raises:
         CorruptRecord: it is something else.
@@ -234,11 +234,23 @@ def load(data: Mapping[str, Any]) -> Plan:
     try:
         steps = tuple(_loaded(item) for item in data["steps"])
         made = Plan(**{**data, "steps": steps})
-        _check_graph(steps)
-    except (KeyError, TypeError, ValueError, AttributeError, InvalidRequest) as error:
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
         msg = f"this is no plan: {error}"
         raise CorruptRecord(msg) from error
     return made
+
+
+def check(plan: Plan) -> None:
+    """Check a plan of which nobody says that it was checked.
+
+    Raises:
+        CorruptRecord: its steps cannot be run.
+    """
+    try:
+        _check_graph(plan.steps)
+    except (TypeError, InvalidRequest) as error:
+        msg = f"this is no plan: {error}"
+        raise CorruptRecord(msg) from error
 
 
 def _loaded(item: dict[str, Any]) -> Step:

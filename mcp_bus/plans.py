@@ -73,10 +73,11 @@ def standing(bus: Operator, plan: Plan, digest: str) -> tuple[Progress, int]:
     """Return how far a plan is, and the revision that says so; 0 for none yet.
 
     Raises:
-        CorruptRecord: the plan was edited after it was posted.
+        CorruptRecord: the plan was edited after it was posted, or nobody could have posted it.
     """
     record = bus.store.records.read(PROGRESS, plan.id)
     if record is None:
+        planfile.check(plan)  # Whoever wrote the first progress had done so.
         return Progress(), 0
     if record.data.get("plan_sha256") != digest:
         msg = f"the plan {plan.id!r} was edited after it was posted, and is not moved on"
