@@ -269,3 +269,23 @@ def test_what_hangs_on_a_choice_is_chosen_too_and_stops_nothing(post: Poster) ->
     assert run.why("deploy") == "condition: fix was not wanted"
     run.do("praise")
     assert run.outcome == "done"
+
+
+def test_a_conductor_that_was_overtaken_looks_again_and_loses_nothing(
+    post: Poster, bus: Bus, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = post("a", "b", "c<a", "d<b")
+    first, second = run.claim("a"), run.claim("b")
+    save, overtaken = conductor.save, list[str]()
+
+    def late(*words: Any) -> None:
+        if not overtaken:
+            overtaken.append("once")
+            bus.ack(second, "done")  # Another conductor, between this one's look and its word.
+        save(*words)
+
+    monkeypatch.setattr(conductor, "save", late)
+    bus.ack(first, "done")
+    assert overtaken
+    assert run.stages == {"a": "done", "b": "done", "c": "released", "d": "released"}
+    assert all(len(tasks) == 1 for tasks in run.tasks().values())

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from referencing.exceptions import Unresolvable
 
 from mcp_bus import contracts
 from mcp_bus.errors import InvalidRequest, ResultRejected
@@ -183,3 +184,11 @@ def test_any_result_is_kept_as_a_fixed_point_or_refused(value: object) -> None:
 @given(st.text(max_size=80))
 def test_a_text_without_claims_is_free_where_nothing_is_asked_for(text: str) -> None:
     assert contracts.accept(text, None, claims=False) == text
+
+
+def test_a_schema_of_another_program_that_looks_elsewhere_fetches_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[object] = []
+    monkeypatch.setattr("urllib.request.urlopen", lambda *words, **_: asked.append(words))
+    with pytest.raises(Unresolvable):
+        contracts.accept("{}", {"$ref": "https://example.org/s.json"}, claims=False)
+    assert asked == []
