@@ -276,7 +276,7 @@ def test_a_conductor_that_was_overtaken_looks_again_and_loses_nothing(
 ) -> None:
     run = post("a", "b", "c<a", "d<b")
     first, second = run.claim("a"), run.claim("b")
-    save, overtaken = conductor.save, list[str]()
+    save, overtaken = plans.save, list[str]()
 
     def late(*words: Any) -> None:
         if not overtaken:
