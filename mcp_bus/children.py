@@ -85,6 +85,12 @@ def _is_over(bus: Operator, name: str) -> bool:
     return task is None or task.state in ENDED
 
 
+def forget(bus: Operator, parent: str) -> None:
+    """Remove the record of a task that has ended; nobody asks for it any more."""
+    if bus.store.records.read(KIND, parent) is not None:
+        bus.store.records.remove(KIND, parent)
+
+
 def check_ended(bus: Operator, parent: str) -> None:
     """Refuse to finish a task before its children.
 

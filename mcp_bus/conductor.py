@@ -19,10 +19,10 @@ from typing import TYPE_CHECKING
 from mcp_bus import bidding, children, draft, lifecycle, names, planfile, routing
 from mcp_bus.errors import BusError, Conflict, DuplicateTask, InvalidRequest
 from mcp_bus.find import public
-from mcp_bus.model import OPEN, WAITING, Attempt, Outcome, State
+from mcp_bus.model import DAY, OPEN, WAITING, Attempt, Outcome, State
 from mcp_bus.operate import TRIES
 from mcp_bus.plan import Node, Plan, Progress, Stage, Step, Why, is_missing, retried, settle
-from mcp_bus.plans import PLANS, load, progress, read, resolve, save, standing
+from mcp_bus.plans import PLANS, PROGRESS, load, over_since, progress, read, resolve, save, standing
 from mcp_bus.presence import Roster
 from mcp_bus.release import release, task_of
 
@@ -33,6 +33,9 @@ if TYPE_CHECKING:
     from mcp_bus.operate import Operator
 
     Verify = Callable[[Step, Task], str]
+
+# Plans that are over are kept this long.
+KEPT = 30 * DAY
 
 # --- posting ----------------------------------------------------------------------------------------
 
@@ -305,13 +308,24 @@ def _decided(bus: Operator, plan_id: str, decide: Callable[[Plan, Progress], Pro
 
 
 def sweep(bus: Operator) -> list[str]:
-    """Move on every plan that is not over; return a line for each that moved, or cannot."""
+    """Move on every plan that is not over, and forget those that long are; return what was done, and what could not be."""
     done: list[str] = []
     for name in bus.store.records.names(PLANS):
         try:
-            before = progress(bus, name)[1]
-            if not before.over and advance(bus, name)[1] != before:
-                done.append(f"moved on {name}")
+            done += _swept(bus, name)
         except BusError as error:
             done.append(f"left {name} as it is: {error}")
     return done
+
+
+def _swept(bus: Operator, name: str) -> list[str]:
+    # Of plans that are over, which may be many, no more is read than that they are.
+    over = over_since(bus, name)
+    if not over:
+        before = progress(bus, name)[1]
+        return [f"moved on {name}"] if advance(bus, name)[1] != before else []
+    if bus.source.now() - over <= KEPT:
+        return []
+    for kind in (PLANS, PROGRESS):
+        bus.store.records.remove(kind, name)
+    return [f"forgot {name}"]

@@ -91,6 +91,13 @@ def standing(bus: Operator, plan: Plan, digest: str) -> tuple[Progress, int]:
     return made, record.revision
 
 
+def over_since(bus: Operator, plan_id: str) -> int:
+    """Return when a plan was over, by its progress alone; 0 for one that is not, or of which nothing is known."""
+    record = bus.store.records.read(PROGRESS, plan_id)
+    over = record.data.get("over") if record is not None else 0
+    return over if type(over) is int else 0
+
+
 def _node(item: Mapping[str, Any]) -> Node:
     made = Node(**{**item, "stage": Stage(item["stage"])})
     if any(type(value) is not type(default) for value, default in zip(made[1:], _EMPTY[1:], strict=True)):

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from mcp_bus import bidding, children, contracts, draft, find, lifecycle, names, routing, wire
 from mcp_bus.backlog import Backlog
-from mcp_bus.errors import Conflict, CorruptRecord, InvalidRequest, LeaseLost, NotFound, ResultRejected
+from mcp_bus.errors import BusError, Conflict, CorruptRecord, InvalidRequest, LeaseLost, NotFound, ResultRejected
 from mcp_bus.model import Attempt, Lease, Outcome, Result, State, Task, Ticket
 from mcp_bus.operate import TRIES, Operator
 
@@ -204,6 +204,8 @@ class Worker(Operator):
             self._held.pop(ticket.id, None)
         if wrong:
             raise self._rejected(task, wrong[-1])
+        with suppress(BusError):  # What is left of it costs a file.
+            children.forget(self, ticket.id)
         return made[-1]
 
     def _rejected(self, task: Task, error: ResultRejected) -> ResultRejected:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from mcp_bus import conductor, plans
+from mcp_bus import children, conductor, plans, report
 from mcp_bus.errors import Conflict, CorruptRecord, InvalidRequest, NotFound, ResultRejected
 from mcp_bus.model import State
 from tests.fakes import swept
@@ -214,3 +214,41 @@ def test_the_files_of_a_plan_can_be_read_without_a_program(file_bus: Bus, root: 
     (progress,) = (root / "progress").iterdir()
     assert progress.name.startswith(plan.id)
     assert json.loads(progress.read_text())["nodes"]["a"]["stage"] == "released"
+
+
+def test_a_plan_that_is_over_is_kept_for_a_month_and_then_forgotten(
+    post: Poster, bus: Bus, source: VirtualSource
+) -> None:
+    old, new = post("a"), post("a")
+    for run in (old, new):
+        run.do("a")
+    source.advance(29 * 86_400)
+    swept(bus)
+    assert old.outcome == "done"
+    source.advance(2 * 86_400)
+    running = post("a")
+    assert f"forgot {old.plan.id}" in swept(bus)
+    assert bus.store.records.names(plans.PLANS) == [running.plan.id]
+    assert bus.store.records.names(plans.PROGRESS) == [running.plan.id]
+
+
+def test_the_children_of_a_finished_task_are_forgotten(bus: Bus) -> None:
+    bus.post("work", "x")
+    parent = bus.claim()
+    assert parent is not None
+    bus.post("parts", "y", parent=parent.id)
+    part = bus.claim(["parts"])
+    assert part is not None
+    bus.ack(part)
+    assert bus.store.records.names(children.KIND) == [parent.id]
+    bus.ack(parent)
+    assert bus.store.records.names(children.KIND) == []
+
+
+def test_a_step_that_waits_for_a_worker_that_is_not_there_says_so(post: Poster, bus: Bus) -> None:
+    run = post("paint", "other", paint={"capability": "paint"})
+    told = {row.step.name: row.why for row in report.rows(bus, *plans.progress(bus, run.plan.id))}
+    assert told == {"paint": "no live worker can do paint", "other": ""}
+    bus.mail.roster.arrive(["paint"])
+    told = {row.step.name: row.why for row in report.rows(bus, *plans.progress(bus, run.plan.id))}
+    assert told == {"paint": "", "other": ""}
