@@ -308,19 +308,19 @@ def _decided(bus: Operator, plan_id: str, decide: Callable[[Plan, Progress], Pro
 
 
 def sweep(bus: Operator) -> list[str]:
-    """Move on every plan that is not over, and forget those that long are; return what was done, and what could not be."""
+    """Move on every plan that is not over, and forget those that long are; return what was done or could not be."""
     done: list[str] = []
+    # Of plans that are over, which may be many, no more is read than that they are; and in one go.
+    over = over_since(bus)
     for name in bus.store.records.names(PLANS):
         try:
-            done += _swept(bus, name)
+            done += _swept(bus, name, over.get(name, 0))
         except BusError as error:
             done.append(f"left {name} as it is: {error}")
     return done
 
 
-def _swept(bus: Operator, name: str) -> list[str]:
-    # Of plans that are over, which may be many, no more is read than that they are.
-    over = over_since(bus, name)
+def _swept(bus: Operator, name: str, over: int) -> list[str]:
     if not over:
         before = progress(bus, name)[1]
         return [f"moved on {name}"] if advance(bus, name)[1] != before else []

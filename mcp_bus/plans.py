@@ -91,11 +91,10 @@ def standing(bus: Operator, plan: Plan, digest: str) -> tuple[Progress, int]:
     return made, record.revision
 
 
-def over_since(bus: Operator, plan_id: str) -> int:
-    """Return when a plan was over, by its progress alone; 0 for one that is not, or of which nothing is known."""
-    record = bus.store.records.read(PROGRESS, plan_id)
-    over = record.data.get("over") if record is not None else 0
-    return over if type(over) is int else 0
+def over_since(bus: Operator) -> dict[str, int]:
+    """Return when plans were over, by their progress alone; 0 for those that are not."""
+    found = {name: record.data.get("over") for name, record in bus.store.records.all(PROGRESS).items()}
+    return {name: over if type(over) is int else 0 for name, over in found.items()}
 
 
 def _node(item: Mapping[str, Any]) -> Node:

@@ -82,9 +82,9 @@ def sweep(bus: Bus, *, thorough: bool = True) -> list[str]:
     steps: list[Step] = [lambda: bus.store.mend(bus.source.now())] if thorough else []
     kinds = (_due, _lapsed, _expired, _pruned) if thorough else (_due, _lapsed)
     steps += [partial(step, bus, channel) for channel in bus.store.channels() for step in kinds]
-    steps += [partial(_unseen, bus), partial(conductor.sweep, bus)]
+    steps.append(partial(_unseen, bus))
     if thorough:
-        steps += [partial(_forgotten, bus), partial(_undeliverable, bus)]
+        steps += [partial(_forgotten, bus), partial(_undeliverable, bus), partial(conductor.sweep, bus)]
     done, failed = list[str](), list[StoreUnavailable]()
     for step in steps:
         try:
