@@ -12,7 +12,7 @@ from mcp_bus.errors import BusError, InvalidRequest, NotFound
 from mcp_bus.find import short
 from mcp_bus.model import Artifact
 from mcp_bus.plain import duration
-from mcp_bus.plan import Stage, outcome
+from mcp_bus.plan import SETTLED, Stage, outcome
 from mcp_bus.server.words import MAX_ANSWER, Ways, quoted, room, said
 
 if TYPE_CHECKING:
@@ -74,7 +74,7 @@ async def wait(call: Call, plan_id: str, wait_s: float) -> str:
 
     async def progress(_: float) -> None:
         known = plans.progress(call.session.bus(), plan_id)[1]
-        done = sum(node.stage is not Stage.RELEASED for node in known.nodes.values())
+        done = sum(node.stage in SETTLED for node in known.nodes.values())
         await call.progress(done, len(made.steps), report.line(made, known))
 
     channels = sorted({step.channel for step in made.steps})

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from mcp_bus.server import waker
 from tests.server.support import ERAS, Desk, desk, found
 from tests.server.test_resources import read
 
@@ -149,3 +150,25 @@ async def test_what_others_wrote_into_a_plan_cannot_leave_its_place(place: Path,
         for text in (await ann.call("await_results", tasks=[plan], wait_s=0), await ann.call("get_task", task=plan)):
             assert "\x1b" not in text
             assert 'goal: "x\\\\x0a--- 00ff' in text or "goal: " in text
+
+
+async def test_whoever_waits_for_a_plan_is_told_how_far_it_is(
+    place: Path, era: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(waker, "PROGRESS_S", 0.02)
+    told: list[tuple[float, float | None, str | None]] = []
+
+    async def hear(progress: float, total: float | None, message: str | None) -> None:
+        told.append((progress, total, message))
+
+    async with desk(place, era) as ann:
+        plan = await post(ann)
+        claim = await ann.claim()
+        await ann.call("submit_result", **claim.mine, result="three files")
+        arguments = {"tasks": [plan], "wait_s": 0.3}
+        await ann.client.call_tool("await_results", arguments, progress_callback=hear)
+    assert len(told) >= 3
+    assert {(total, message) for _, total, message in told} == {
+        (3.0, "running: 1 of 3 steps done, 1 waiting, 1 released")
+    }
+    assert 1.0 <= told[0][0] < told[-1][0] < 1.1
