@@ -98,8 +98,6 @@ class Bus(Worker):
             made = made._replace(parent=parent.id, depth=parent.body.depth + 1)
             children.add(self, parent.id, made.id)
         kept = self.store.add(made)
-        if parent is not None and kept.id != made.id:
-            children.add(self, parent.id, kept.id)
         if kept.id != made.id and not draft.same(kept, made):
             msg = f"the key {checked.get('key')!r} was used for {kept.id!r}, which has another body"
             raise DuplicateTask(msg, hint="use a new key for new work, or post the same body again")

@@ -11,13 +11,14 @@ from typing import TYPE_CHECKING
 from mcp_bus import plans
 from mcp_bus.errors import BusError, Conflict, InvalidRequest, NotFound
 from mcp_bus.find import short
-from mcp_bus.model import ENDED, State
+from mcp_bus.model import ENDED, Outcome, State
 from mcp_bus.operate import TRIES
 from mcp_bus.release import task_of
 
 if TYPE_CHECKING:
     from mcp_bus.model import Task
     from mcp_bus.operate import Operator
+    from mcp_bus.stores.base import Record
 
 KIND = "children"
 MAX_DEPTH = 8
@@ -50,7 +51,7 @@ def add(bus: Operator, parent: str, child: str) -> None:
     """
     for _ in range(TRIES):
         record = bus.store.records.read(KIND, parent)
-        known = list(record.data.get("ids", [])) if record else []
+        known = _ids(record)
         if child in known:
             return
         if len(known) >= MAX_CHILDREN:
@@ -68,9 +69,13 @@ def add(bus: Operator, parent: str, child: str) -> None:
 
 def still_open(bus: Operator, parent: str) -> list[str]:
     """Return the children of a task that have not ended."""
-    record = bus.store.records.read(KIND, parent)
-    ids = record.data.get("ids", []) if record else []
-    return [name for name in ids if isinstance(name, str) and not _is_over(bus, name)]
+    return [name for name in _ids(bus.store.records.read(KIND, parent)) if not _is_over(bus, name)]
+
+
+def _ids(record: Record | None) -> list[str]:
+    """Return what a record names; of one that is none, nothing."""
+    ids = record.data.get("ids") if record is not None else None
+    return [name for name in ids if isinstance(name, str)] if isinstance(ids, list) else []
 
 
 def _is_over(bus: Operator, name: str) -> bool:
@@ -82,7 +87,9 @@ def _is_over(bus: Operator, name: str) -> bool:
         return True  # Its posting was cut off before it began.
     except BusError:
         return False
-    return task is None or task.state in ENDED
+    last = task.history[-1].outcome if task is not None and task.history else None
+    # A blocked one waits for a person.
+    return task is None or (task.state in ENDED and not (task.state is State.DEAD and last is Outcome.BLOCKED))
 
 
 def forget(bus: Operator, parent: str) -> None:

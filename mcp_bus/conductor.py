@@ -34,6 +34,9 @@ if TYPE_CHECKING:
 
     Verify = Callable[[Step, Task], str]
 
+# How `stopped` begins when a person did it; no step's name has a blank in it.
+CANCELLED = "cancelled by "
+TIMED_OUT = "timed out: not done within"
 # Plans that are over are kept this long.
 KEPT = 30 * DAY
 
@@ -58,7 +61,8 @@ def post(bus: Operator, data: object, *, key: str = "", parent: str = "") -> Pla
     if parent:
         above = children.parent_of(bus, parent)
         plan = plan._replace(parent=above.id, depth=above.body.depth + 1)
-        children.add(bus, above.id, plan.id)
+        if bus.store.records.read(PLANS, plan.id) is None:
+            children.add(bus, above.id, plan.id)
     try:
         bus.store.records.write(PLANS, plan.id, planfile.dump(plan), after=0, durable=True)
     except Conflict:
@@ -109,14 +113,14 @@ def _moved(bus: Operator, plan: Plan, known: Progress, only: str, verify: Verify
     for name in looked:
         if nodes[name].stage is Stage.RELEASED:
             nodes[name] = _absorbed(bus, plan, by_name[name], nodes[name], known.stopped)
-            nodes[name] = _verified(bus, by_name[name], nodes[name], verify)
+            nodes[name] = _verified(bus, by_name[name], nodes[name], verify, known.stopped)
     made, ready = settle(plan, known._replace(nodes=nodes), bus.source.now())
     while ready:
         for step in ready:
             before = made.nodes.get(step.name, _NONE)
             node, is_known = release(bus, plan, step, before, made)
-            if is_known:
-                node = _verified(bus, step, _absorbed(bus, plan, step, node, ""), verify)
+            if node.stage is Stage.RELEASED and (is_known or made.stopped):
+                node = _verified(bus, step, _absorbed(bus, plan, step, node, made.stopped), verify, made.stopped)
             made = made._replace(nodes={**made.nodes, step.name: node})
         made, ready = settle(plan, made, bus.source.now())
     if made.stopped and not known.stopped:  # What waits is taken back at once.
@@ -137,19 +141,26 @@ def _absorbed(bus: Operator, plan: Plan, step: Step, node: Node, stopped: str) -
         if not why:
             return node._replace(task=task.id)
         task = _taken_back(bus, task, why)
-    return ended(node, task)
+    made = ended(node, task)
+    if made.stage is Stage.RELEASED and task.state is State.DEAD:  # Blocked: it waits for a person, but not for ever.
+        why = _in_vain(bus, plan, step, node, task, stopped)
+        stage = Stage.SKIPPED if why.startswith(Why.STOPPED) else Stage.FAILED
+        made = made._replace(stage=stage, why=why, ended=bus.source.now()) if why else made
+    return made
 
 
-def _verified(bus: Operator, step: Step, node: Node, verify: Verify | None) -> Node:
+def _verified(bus: Operator, step: Step, node: Node, verify: Verify | None, stopped: str) -> Node:
     """Hold a done step that has a check back until it was run; what does not pass is done anew, within its attempts."""
     if node.stage is not Stage.DONE or not step.verify:
         return node
     task = task_of(bus, node.task)
+    if stopped:
+        return node._replace(stage=Stage.FAILED, why="its check was not run before the plan was stopped")
     if verify is None or task is None:
         return node._replace(stage=Stage.RELEASED, why="its check was not run yet", by="", ended=0)
     wrong = verify(step, task)
     if not wrong:
-        return node
+        return node._replace(why="")
     if node.run >= step.max_attempts:
         return node._replace(stage=Stage.FAILED, why=wrong[:500])
     return Node(Stage.WAITING, node.run + 1, why=wrong[:500])
@@ -166,6 +177,8 @@ def ended(node: Node, task: Task) -> Node:
     if task.state not in (State.DEAD, State.CANCELLED, State.EXPIRED) or last is None:
         return done
     stage = Stage.SKIPPED if last.outcome is Outcome.SKIPPED else Stage.FAILED
+    if task.state is State.CANCELLED and last.outcome is Outcome.EXPIRED:  # Its step's own time was up.
+        return done._replace(stage=stage, why=last.note[:500], ended=last.at)
     why = last.note if stage is Stage.SKIPPED else f"{last.outcome}: {last.note}" if last.note else str(last.outcome)
     return done._replace(stage=stage, why=why[:500], by=last.by if stage is Stage.FAILED else "", ended=last.at)
 
@@ -173,15 +186,18 @@ def ended(node: Node, task: Task) -> Node:
 def _in_vain(bus: Operator, plan: Plan, step: Step, node: Node, task: Task, stopped: str) -> str:
     """Return why a task that has not ended should be taken back; empty if it should not."""
     now, is_waiting = bus.source.now(), task.state in WAITING
-    if stopped and (is_waiting or stopped.startswith("cancelled")):
+    if stopped and (is_waiting or stopped.startswith(CANCELLED) or task.state is State.DEAD):
         return f"{Why.STOPPED}: {stopped}"
     if step.timeout_s and now >= node.released + int(step.timeout_s * 1000):
-        return f"it was not done within {step.timeout_s:g} s"
+        who = f", by {task.slot.lease.holder} who had it" if task.slot.lease else ""
+        return f"{TIMED_OUT} {step.timeout_s:g} s{who}"
     if task.state is not State.READY or not step.requires or now < node.released + int(plan.grace_s * 1000):
         return ""
     if is_able_somebody(bus, step.requires, int(plan.grace_s * 1000)):
         return ""
-    return f"{Why.ABSENT}: no live worker can do {', '.join(step.requires)}"
+    last = next((line for line in reversed(task.history) if line.outcome in (Outcome.FAILED, Outcome.LAPSED)), None)
+    before = f"; its last attempt {last.outcome}: {last.note[:200]}" if last is not None else ""
+    return f"{Why.ABSENT}: no live worker can do {', '.join(step.requires)}{before}"
 
 
 def is_able_somebody(bus: Operator, requires: tuple[str, ...], grace: int = 0) -> bool:
@@ -212,7 +228,7 @@ def _taken_back(bus: Operator, task: Task, why: str) -> Task:
     is_skip = why.startswith((Why.ABSENT, Why.STOPPED))
     line = Attempt(
         task.slot.attempt,
-        Outcome.SKIPPED if is_skip else Outcome.CANCELLED,
+        Outcome.SKIPPED if is_skip else Outcome.EXPIRED,
         bus.source.now(),
         bus.identity.agent,
         why,
@@ -232,7 +248,7 @@ def cancel(bus: Operator, plan_id: str, reason: str = "") -> tuple[Plan, Progres
     Raises:
         Conflict: it is over.
     """
-    why = f"cancelled by {bus.identity.agent}{f': {reason}' if reason else ''}"
+    why = f"{CANCELLED}{bus.identity.agent}{f': {reason}' if reason else ''}"
 
     def decide(plan: Plan, known: Progress) -> Progress:
         if known.over:
@@ -264,7 +280,7 @@ def retry(bus: Operator, plan_id: str, steps: Iterable[str] = ()) -> tuple[Plan,
                     else f"there is no step {name!r}"
                 )
                 raise InvalidRequest(msg, hint="only failed and skipped steps are retried")
-        is_ended = known.stopped.startswith("cancelled")
+        is_ended = known.stopped.startswith(CANCELLED)
         again = named or [
             name
             for name, node in known.nodes.items()
@@ -277,6 +293,29 @@ def retry(bus: Operator, plan_id: str, steps: Iterable[str] = ()) -> tuple[Plan,
         return made._replace(nodes={**made.nodes, **_alive(bus, known, again)})
 
     return _decided(bus, plan_id, decide)
+
+
+def revive(bus: Operator, plan_id: str, name: str) -> None:
+    """Let a step that had failed or was skipped go on with its task, which a person brought back."""
+
+    def decide(plan: Plan, known: Progress) -> Progress:
+        if known.stage(name) not in (Stage.FAILED, Stage.SKIPPED):
+            return known
+        alive = _alive(bus, known, [name])
+        made = retried(plan, known, [name]) if alive else known
+        return made._replace(nodes={**made.nodes, **alive})
+
+    _decided(bus, plan_id, decide)
+
+
+def replaced_by(bus: Operator, task: Task) -> str:
+    """Return the task that a step of a plan has now, if it is another than this one; else nothing."""
+    try:
+        node = progress(bus, task.body.plan)[1].nodes.get(task.body.node)
+        now = task_of(bus, node.task) if node is not None and node.task else None
+    except BusError:
+        return ""
+    return now.id if now is not None and task.id not in (now.id, now.body.retry_of) else ""
 
 
 def _alive(bus: Operator, known: Progress, again: Iterable[str]) -> dict[str, Node]:
@@ -315,7 +354,7 @@ def sweep(bus: Operator) -> list[str]:
     for name in bus.store.records.names(PLANS):
         try:
             done += _swept(bus, name, over.get(name, 0))
-        except BusError as error:
+        except (BusError, ValueError, TypeError, LookupError, ArithmeticError) as error:
             done.append(f"left {name} as it is: {error}")
     return done
 

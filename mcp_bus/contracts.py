@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote
 
 from mcp_bus.errors import InvalidRequest, ResultRejected
+from mcp_bus.model import MAX_CONTENT
 from mcp_bus.plain import clean, cut
 
 if TYPE_CHECKING:
@@ -29,7 +30,6 @@ MAX_PATTERN = 200
 SHOWN = 5
 # References that lead to references.
 MAX_LEADS = 16
-_FENCED = re.compile(r"^```[ \t]*(?:json)?[ \t]*\n(.*?)^```[ \t]*$", re.DOTALL | re.MULTILINE | re.IGNORECASE)
 _NESTED = re.compile(r"[+*}]\??\)(?:[+*]|\{\d)")
 _SPACING = re.compile(r"[\s_-]+")
 
@@ -113,11 +113,12 @@ def accept(text: str, schema: Mapping[str, Any] | None, *, claims: bool) -> str:
     Raises:
         ResultRejected: it breaks its contract; says where, and how.
     """
+    if schema is None and not claims:
+        _check_free(text)
+        return text
     try:
         value = _parsed(text)
     except (ValueError, RecursionError) as error:
-        if schema is None and not claims:
-            return text
         value = text
         if claims or not _takes_text(schema):
             msg = f"the result is no JSON: {cut(clean(str(error)), 120)}"
@@ -128,11 +129,38 @@ def accept(text: str, schema: Mapping[str, Any] | None, *, claims: bool) -> str:
     except RecursionError:
         msg = "the result is nested too deeply"
         raise ResultRejected(msg, hint="give a flatter one") from None
+    except (ArithmeticError, LookupError, ValueError) as error:
+        msg = f"the result cannot be checked: {cut(clean(str(error)), 120)}"
+        raise ResultRejected(msg, hint="give plain JSON with numbers of usual size") from None
     if complaints:
         more = f"; and {len(complaints) - SHOWN} more" if len(complaints) > SHOWN else ""
         msg = f"the result breaks its contract: {'; '.join(complaints[:SHOWN])}{more}"
         raise ResultRejected(msg)
-    return text if made is text else json.dumps(made, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
+    kept = text if made is text else _written(made)
+    if len(kept.encode(errors="replace")) > MAX_CONTENT:
+        msg = f"the result has more than {MAX_CONTENT} bytes once it is written out"
+        raise ResultRejected(msg, hint="put large data into a file, and name it as an artifact")
+    return kept
+
+
+def _written(value: Any) -> str:  # noqa: ANN401  JSON
+    try:
+        return json.dumps(value, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
+    except ValueError:
+        msg = "the result has a number that is too large"
+        raise ResultRejected(msg, hint="give it as a text") from None
+
+
+def _check_free(text: str) -> None:
+    """Refuse claims without evidence in a result that nothing else is asked of; the text stays as it is (rule K3)."""
+    try:
+        value = json.loads(text) if text.lstrip()[:1] == "{" else None
+    except (ValueError, RecursionError):
+        return
+    complaints = list(_claimed(value, is_needed=False))
+    if complaints:
+        msg = f"the result breaks its contract: {'; '.join(complaints[:SHOWN])}"
+        raise ResultRejected(msg)
 
 
 def _parsed(text: str) -> Any:  # noqa: ANN401  JSON
@@ -140,13 +168,27 @@ def _parsed(text: str) -> Any:  # noqa: ANN401  JSON
         msg = f"{name} is no JSON number"
         raise ValueError(msg)
 
-    blocks = _FENCED.findall(text)
     try:
         return json.loads(text, parse_constant=refuse)
     except ValueError:
+        blocks = _fenced(text)
         if len(blocks) != 1:
             raise
         return json.loads(blocks[0], parse_constant=refuse)
+
+
+def _fenced(text: str) -> list[str]:
+    """Return what stands in the fenced blocks of a text, in one pass."""
+    made, inside = list[str](), list[str]()
+    is_open = False
+    for line in text.splitlines():
+        if line.startswith("```") and (is_open or line[3:].strip().lower() in ("", "json")):
+            if is_open:
+                made.append("\n".join(inside))
+            is_open, inside = not is_open, []
+        elif is_open:
+            inside.append(line)
+    return made
 
 
 def _takes_text(schema: Mapping[str, Any] | None) -> bool:
@@ -186,7 +228,7 @@ def _normal(value: Any, schema: Any, root: Any) -> Any:  # noqa: ANN401  JSON
     made: dict[str, Any] = {}
     for name, item in value.items():
         known = name if name in properties else str(spelled.get(_plain(name), name))
-        known = name if known in value else known
+        known = name if known in value or known in made else known
         made[known] = _normal(item, properties.get(known), root)
     return made
 

@@ -83,14 +83,16 @@ class Operator:
         Returns:
             The task that is ready now.
         """
+        self._check_current(task_id, "retry")
         if body is not None:
-            return self._replace(task_id, wire.text_of(body), note)
-        return self._operate(
+            return self._revived(self._replace(task_id, wire.text_of(body), note))
+        task = self._operate(
             task_id,
             Outcome.RETRIED,
             lambda task: lifecycle.retry(_unedited(task, "retry"), task.body, self.store.policy(task.channel)),
             note,
         )
+        return self._revived(task)
 
     def _replace(self, task_id: str, content: str, note: str) -> Task:
         old = self.get(task_id)
@@ -142,12 +144,14 @@ class Operator:
 
     def undo(self, task_id: str, reason: str = "") -> Task:
         """Take back a cancel or a discard."""
-        return self._operate(
+        self._check_current(task_id, "undo")
+        task = self._operate(
             task_id,
             Outcome.UNDONE,
             lambda task: lifecycle.undo(_unedited(task, "undo"), task.body, self.store.policy(task.channel)),
             reason,
         )
+        return self._revived(task)
 
     def reprioritise(self, task_id: str, priority: int) -> Task:
         """Move a waiting task forward (up to 9) or back (down to -9)."""
@@ -169,6 +173,31 @@ class Operator:
             return self._followed(self.get(task.id))
         msg = f"{task_id!r} is being written by others all the time"
         raise Conflict(msg, hint="repeat the call")
+
+    def _check_current(self, task_id: str, verb: str) -> None:
+        """Refuse to bring back a task of a step that was done anew since: two would work on one step.
+
+        Raises:
+            IllegalTransition: names the task that counts.
+        """
+        task = self.get(task_id)
+        if not task.body.plan:
+            return
+        from mcp_bus.conductor import replaced_by  # noqa: PLC0415  as below
+
+        other = replaced_by(self, task)
+        if other:
+            msg = f"cannot {verb} {task.id!r}: its step {task.body.node!r} was posted anew, as {other!r}"
+            raise IllegalTransition(msg, hint=f"look at the plan: `mcp-bus plan show {task.body.plan[-8:]}`")
+
+    def _revived(self, task: Task) -> Task:
+        """Let a plan wait again for a step whose task a person brought back."""
+        if task.body.plan:
+            from mcp_bus.conductor import revive  # noqa: PLC0415  as below
+
+            with suppress(BusError):
+                revive(self, task.body.plan, task.body.node)
+        return task
 
     def _followed(self, task: Task) -> Task:
         """Move on the plan that an ended task is a step of; where that fails now, a sweep does it later."""

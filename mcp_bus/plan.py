@@ -11,6 +11,8 @@ G4  `on_failure: stop` of a step that failed, or was skipped for want of a worke
 G5  A step whose condition does not hold when it could be released is skipped by choice: `condition`.  That stops
     no plan, and what it does not let go on is skipped by choice too.
 G6  A plan is over when every step is settled.
+G7  That a plan is stopped is no fact about a step that could be released: another conductor, who did not know it, may
+    have done so.  Such a step is skipped as `stopped` only once its task was won.
 """
 
 from __future__ import annotations
@@ -209,6 +211,11 @@ def is_missing(node: Node) -> bool:
     return node.stage is Stage.FAILED or is_absent
 
 
+def is_unsure(node: Node) -> bool:
+    """Tell whether a step was skipped because its plan was stopped, with no task won for it (rule G7)."""
+    return node.stage is Stage.SKIPPED and node.why.startswith(Why.STOPPED) and not node.task
+
+
 def settle(plan: Plan, progress: Progress, now: int) -> tuple[Progress, list[Step]]:
     """Say what follows from how the steps stand.
 
@@ -220,15 +227,18 @@ def settle(plan: Plan, progress: Progress, now: int) -> tuple[Progress, list[Ste
     stopped = stopped or next((_stop(step.name, nodes) for step in order if _stopped(step, nodes)), "")
     for step in order:
         before = nodes.get(step.name, _NEW)
-        if before.stage is not Stage.WAITING:
+        if before.stage is not Stage.WAITING and not is_unsure(before):
             continue
         needs = [(by_name[name], nodes.get(name, _NEW)) for name in step.after]
+        bar = next((need.name for need, node in needs if node.stage in SETTLED and not _lets_on(need, node)), "")
+        if not bar and all(node.stage in SETTLED for _, node in needs):
+            ready.append(step)  # Also in a stopped plan: somebody may have released it (rule G7).
+            continue
+        if before.stage is not Stage.WAITING:
+            continue
         why = f"{Why.STOPPED}: {stopped}" if stopped else ""
         if not why and all(node.stage in SETTLED for _, node in needs):
-            bar = next((need.name for need, node in needs if not _lets_on(need, node)), "")
-            why = _barred(bar, nodes[bar]) if bar else ""
-            if not bar:
-                ready.append(step)
+            why = _barred(bar, nodes[bar])
         if why:
             nodes[step.name] = Node(Stage.SKIPPED, before.run, why=why, ended=now)
             if not stopped and stops(step, nodes[step.name]):
@@ -236,7 +246,7 @@ def settle(plan: Plan, progress: Progress, now: int) -> tuple[Progress, list[Ste
     over = progress.over
     if not over and len(nodes) == len(plan.steps) and all(node.stage in SETTLED for node in nodes.values()):
         over = max((node.ended for node in nodes.values()), default=now) or now
-    return Progress(nodes, stopped, over), [] if stopped else ready
+    return Progress(nodes, stopped, 0 if ready else over), ready
 
 
 def _barred(bar: str, node: Node) -> str:
@@ -269,7 +279,7 @@ def outcome(plan: Plan, progress: Progress) -> str:
     if not progress.over:
         return "stopping" if progress.stopped else "running"
     if progress.stopped:
-        return "cancelled" if progress.stopped.startswith("cancelled") else "failed"
+        return "cancelled" if progress.stopped.startswith("cancelled by ") else "failed"
     nodes = [progress.nodes[step.name] for step in plan.steps]
     wanted = [node for node in nodes if not (node.stage is Stage.SKIPPED and node.why.startswith(Why.CONDITION))]
     done = sum(node.stage is Stage.DONE for node in wanted)
@@ -286,7 +296,8 @@ def retried(plan: Plan, progress: Progress, names: Iterable[str]) -> Progress:
     above = upstream(plan)
     stopping = {step.name for step in plan.steps if stops(step, progress.nodes.get(step.name, _NEW))}
     missing = {name for name, node in progress.nodes.items() if is_missing(node)}
-    again = {*names} | stopping | (missing & {need for name in stopping for need in above[name]})
+    hung = {name for name in stopping if progress.nodes[name].why.startswith(Why.UPSTREAM)}
+    again = {*names} | stopping | (missing & {need for name in hung for need in above[name]})
     for step in ordered(plan.steps):
         node = progress.nodes.get(step.name)
         is_below = node is not None and node.why.startswith(Why.UPSTREAM) and bool(above[step.name] & again)

@@ -21,6 +21,8 @@ STEP = re.compile(r"[a-z0-9][a-z0-9_-]{0,47}\Z")
 MAX_STEPS = 500
 MAX_BODY = 64 * 1024
 MAX_GOAL = 2000
+# Numbers in a record are times in milliseconds, or smaller.
+MOST = 10**15
 # Where steps are posted unless they say otherwise.
 CHANNEL = "work"
 FIELDS = ("goal", "channel", "grace_s", "steps")
@@ -234,6 +236,7 @@ def load(data: Mapping[str, Any]) -> Plan:
     try:
         steps = tuple(_loaded(item) for item in data["steps"])
         made = Plan(**{**data, "steps": steps})
+        _check_types(made, ("id", "goal", "owner", "parent"), ("created", "depth"), ("grace_s",))
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         msg = f"this is no plan: {error}"
         raise CorruptRecord(msg) from error
@@ -255,4 +258,32 @@ def check(plan: Plan) -> None:
 
 def _loaded(item: dict[str, Any]) -> Step:
     made: dict[str, Any] = {name: tuple(value) if isinstance(value, list) else value for name, value in item.items()}
-    return Step(**made | {"on_failure": OnFailure(item.get("on_failure", OnFailure.SKIP))})
+    step = Step(**made | {"on_failure": OnFailure(item.get("on_failure", OnFailure.SKIP))})
+    _check_types(
+        step, ("name", "body", "channel", "title", "when"), ("priority", "max_attempts"), ("backoff_s", "timeout_s")
+    )
+    words = (*step.after, *step.requires, *step.verify)
+    is_schema = step.result_schema is None or isinstance(step.result_schema, dict)
+    if not STEP.match(step.name) or not is_schema or not all(isinstance(word, str) for word in words):
+        msg = f"{step.name[:60]!r} is no step"
+        raise ValueError(msg)
+    return step
+
+
+def _check_types(made: Plan | Step, texts: Sequence[str], whole: Sequence[str], numbers: Sequence[str]) -> None:
+    """Refuse fields of another kind than they have.
+
+    Raises:
+        TypeError: names one.
+        ValueError: a number is none that time can be counted with.
+    """
+    kinds: dict[str, tuple[type, ...]] = dict.fromkeys(texts, (str,))
+    kinds |= dict.fromkeys(whole, (int,)) | dict.fromkeys(numbers, (int, float))
+    for name, known in kinds.items():
+        value = getattr(made, name)
+        if isinstance(value, bool) or not isinstance(value, known):
+            msg = f"{name} has the wrong type"
+            raise TypeError(msg)
+        if isinstance(value, int | float) and not abs(value) <= MOST:
+            msg = f"{name} is out of range"
+            raise ValueError(msg)

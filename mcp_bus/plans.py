@@ -85,7 +85,7 @@ def standing(bus: Operator, plan: Plan, digest: str) -> tuple[Progress, int]:
     try:
         nodes = {name: _node(record.data["nodes"][name]) for name in plan.by_name if name in record.data["nodes"]}
         made = Progress(nodes, str(record.data["stopped"]), int(record.data["over"]))
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError, OverflowError) as error:
         msg = f"the progress of {plan.id!r} is none: {error}"
         raise CorruptRecord(msg, hint="remove it, and it is found again from the tasks") from None
     return made, record.revision

@@ -15,6 +15,7 @@ import re
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from mcp_bus.errors import InvalidRequest
+from mcp_bus.model import NOTHING
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -67,12 +68,19 @@ def references(text: str) -> list[Reference]:
     return [_reference(match) for match in _REFERENCE.finditer(text) if not match["literal"]]
 
 
-def fill(text: str, results: Mapping[str, str]) -> str:
-    """Return a text with each reference replaced by what it stands for; `results` has every step it names."""
+def fill(text: str, results: Mapping[str, str], instead: Mapping[str, str] = NOTHING) -> str:
+    """Return a text with each reference replaced by what it stands for.
+
+    Args:
+        results: of every step it names that has one.
+        instead: what stands for whole results that are too large to be put in.
+    """
 
     def put(match: re.Match[str]) -> str:
         if match["literal"]:
             return match[0][1:]
+        if not match["path"] and match["step"] in instead:
+            return instead[match["step"]]
         found = look(_reference(match), results)
         if found is MISSING:
             return f"(nothing: {match['step']} has no {match['path'][1:] or 'result'})"

@@ -46,7 +46,7 @@ def release(bus: Operator, plan: Plan, step: Step, before: Node, made: Progress)
     if before.why:
         inputs.append({"step": step.name, "stage": str(Stage.FAILED), "why": f"the last result: {before.why}"})
     shown = {item["step"]: item.get("result") or _elsewhere(item) for item in inputs}
-    body = refs.fill(step.body, {name: text if len(text) <= INLINE else shown[name] for name, text in texts.items()})
+    body = refs.fill(step.body, texts, {name: shown[name] for name, text in texts.items() if len(text) > INLINE})
     try:
         task, is_known = _post(bus, plan, step, run, draft.check_size(body, "body"), tuple(inputs))
     except InvalidRequest as error:
@@ -111,7 +111,7 @@ def _input(bus: Operator, name: str, node: Node, result: Result | None, room: in
 
 def _elsewhere(item: Mapping[str, Any]) -> str:
     about = f"{item.get('size', 0)} bytes, sha256 {item.get('sha256')}"
-    return f"(the result of {item['step']}: {about}, in {item.get('path')})"
+    return f"(the result of {item['step']}: {about}; it is the field `result` of {item.get('path')} in the bus)"
 
 
 def task_of(bus: Operator, task_id: str) -> Task | None:

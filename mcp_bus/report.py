@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from mcp_bus import wire
+from mcp_bus import plans, wire
 from mcp_bus.conductor import is_able_somebody
 from mcp_bus.errors import BusError
 from mcp_bus.find import short
@@ -141,16 +142,22 @@ def synthesis(bus: Operator, plan: Plan, progress: Progress) -> str:
     made = rows(bus, plan, progress)
     done = [row for row in made if row.node.stage is Stage.DONE]
     gaps = [row for row in made if row.node.stage is not Stage.DONE]
-    lines = [f"# {clean(plan.goal)}", "", f"{outcome(plan, progress)}: {len(done)} of {len(made)} steps done."]
+    lines = [f"# {_plain(plan.goal)}", "", f"{outcome(plan, progress)}: {len(done)} of {len(made)} steps done."]
     if gaps:
         lines += ["", "## Gaps", ""]
-        lines += [f"- **{row.step.name}** {row.stage}{f': {row.why}' if row.why else ''}" for row in gaps]
+        lines += [f"- **{row.step.name}** {row.stage}{f': {_plain(row.why)}' if row.why else ''}" for row in gaps]
     absent = missing(plan, progress)
     if absent:
         lines += ["", f"No worker could do: {', '.join(absent)}."]
     for row in done:
-        lines += ["", f"## {row.step.name}", "", f"By {row.who}, task {short(row.node.task)}.", "", *_block(bus, row)]
+        who = f"By {_plain(row.who)}, task {short(row.node.task)}."
+        lines += ["", f"## {row.step.name}", "", who, "", *_block(bus, row)]
     return "\n".join(lines) + "\n"
+
+
+def _plain(text: str) -> str:
+    """Return words of others that Markdown shows as they are."""
+    return re.sub(r"([\\`*_\[\]<>!#|&()])", r"\\\1", clean(text))
 
 
 def _block(bus: Operator, row: Row) -> list[str]:
@@ -171,6 +178,21 @@ def line(plan: Plan, progress: Progress) -> str:
     number = counts(plan, progress)
     rest = [f"{number[stage]} {stage}" for stage in Stage if stage is not Stage.DONE and number[stage]]
     return ", ".join([f"{outcome(plan, progress)}: {number[Stage.DONE]} of {len(plan.steps)} steps done", *rest])
+
+
+def moved(bus: Operator, task: Task) -> str:
+    """Say what the end of a task did to its plan; empty for none."""
+    try:
+        made, progress = plans.progress(bus, task.body.plan)
+    except BusError:
+        return ""
+    freed = [
+        name
+        for name, node in progress.nodes.items()
+        if node.stage is Stage.RELEASED and task.body.node in made.by_name[name].after
+    ]
+    released = f"; released: {', '.join(freed[:8])}" if freed else ""
+    return f"plan {short(made.id)} {line(made, progress)}{released}"
 
 
 def is_settled(row: Row) -> bool:

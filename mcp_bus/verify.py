@@ -8,6 +8,7 @@ from __future__ import annotations
 import subprocess
 from typing import TYPE_CHECKING
 
+from mcp_bus.errors import InvalidRequest
 from mcp_bus.plain import clean
 
 if TYPE_CHECKING:
@@ -23,6 +24,9 @@ TAIL = 500
 
 def run(step: Step, task: Task, folder: Path, environment: Mapping[str, str]) -> str:
     """Run a step's command; return why the result is not good, or nothing.
+
+    Raises:
+        InvalidRequest: it cannot be started, which says nothing about the result.
 
     Args:
         folder: where it runs.
@@ -45,7 +49,8 @@ def run(step: Step, task: Task, folder: Path, environment: Mapping[str, str]) ->
     except subprocess.TimeoutExpired:
         return f"the check did not end within {limit:g} s"
     except OSError as error:
-        return f"the check could not be started: {error.strerror}"
+        msg = f"the check of step {step.name!r} could not be started: {error.strerror}"
+        raise InvalidRequest(msg, hint="mend the command, or where it runs; the step waits") from None
     if done.returncode == 0:
         return ""
     said = clean(done.stdout[-TAIL:].decode(errors="replace"), multiline=True).strip()

@@ -173,7 +173,14 @@ def _verify(call: Call, bus: Bus, plan_id: str) -> Callable[[Step, Task], str] |
     from mcp_bus.config import environment
     from mcp_bus.verify import run
 
-    return lambda step, task: run(step, task, Path.cwd(), environment())
+    verdicts: dict[str, str] = {}
+
+    def check(step: Step, task: Task) -> str:
+        if task.id not in verdicts:  # Another conductor may overtake this one, and it asks again.
+            verdicts[task.id] = run(step, task, Path.cwd(), environment())
+        return verdicts[task.id]
+
+    return check
 
 
 class Told:
@@ -206,10 +213,11 @@ class Told:
             self._known[row.step.name] = stage
 
     def _bar(self, done: int, count: int, found: list[Row]) -> None:
-        full = BAR * done // count
+        full, stages = BAR * done // count, [row.stage for row in found]
         busy = ", ".join(row.step.name for row in found if row.stage == "leased")
         spent = duration(int(1000 * (time.monotonic() - self._start)))
-        text = f"[{'#' * full}{'.' * (BAR - full)}] {done}/{count}  {spent}  {one_line(busy, 40)}"
+        bad = [f"{number} {stage}" for stage in ("failed", "skipped", "blocked") if (number := stages.count(stage))]
+        text = f"[{'#' * full}{'.' * (BAR - full)}] {done}/{count}  {', '.join([spent, *bad])}  {one_line(busy, 40)}"
         print(f"\r\x1b[2K{text}", end="", file=sys.stderr, flush=True)
 
     def done(self) -> None:
@@ -269,9 +277,12 @@ def _shown(call: Call, bus: Bus, made: Plan, progress: Progress) -> None:
     absent = report.missing(made, progress)
     if absent:
         out.note(f"no worker can do: {', '.join(absent)}")
-    if any(row.stage == "blocked" for row in found):
-        out.note(f"a blocked step waits for a person: {call.again()} retry TASK --note ANSWER")
-    elif progress.over and any(row.stage in ("failed", "skipped") for row in found):
+    blocked = [row for row in found if row.stage == "blocked"]
+    for row in blocked:
+        out.note(f"{row.step.name} waits for a person: {call.again()} retry {short(row.node.task)} --note ANSWER")
+    if blocked:
+        return
+    if progress.over and any(row.stage in ("failed", "skipped") for row in found):
         out.note(f"{call.again()} plan retry {short(made.id)} tries again what failed")
 
 

@@ -57,7 +57,9 @@ def load(text: str, name: str) -> object:
         raise InvalidRequest(msg, hint="examples/plans has files to start from") from None
     except (TypeError, ValueError, RecursionError) as error:
         msg = f"{cut(clean(name), 100)!r} holds something that is no plain data: {cut(clean(str(error)), 120)}"
-        raise InvalidRequest(msg, hint="use texts, numbers, true and false, lists and objects; quote dates") from None
+        braces = "unhashable" in str(error)
+        hint = "quote a text that begins with {{" if braces else "use texts, numbers, true and false, lists and objects"
+        raise InvalidRequest(msg, hint=f"{hint}; quote dates") from None
 
 
 def _check_size(value: object) -> None:

@@ -221,8 +221,9 @@ def submit(call: Call) -> int:
     with call.bus() as bus:
         ticket = Ticket(resolve(bus.store, args.id), args.token)
         if done is not None:
+            start = bus.source.now()
             kept = bus.ack(ticket, done, artifacts=args.artifact)
-            if kept.content != done:
+            if kept.content != done and kept.at < start:
                 call.out.note("mcp-bus: an earlier result of this claim was final already, and stays")
         elif args.failed is not None:
             bus.nack(ticket, args.failed, retry_in_s=args.retry_in)
@@ -232,6 +233,10 @@ def submit(call: Call) -> int:
             bus.block(ticket, args.blocked)
         task = bus.get(ticket.id)
         now = bus.source.now()
+        if task.body.plan:
+            from mcp_bus.report import moved
+
+            call.out.note(moved(bus, task))
     if call.out.as_json:
         call.out.json(fields.full(task))
     else:

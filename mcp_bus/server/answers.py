@@ -223,6 +223,7 @@ def shown(bus: Bus, task: Task, mark: str, offset: int, ways: Ways) -> str:
     is_mine = task.state is State.LEASED and any(claim.ticket == task.ticket for claim in bus.held())
     if is_mine:
         lines.append(f"you hold it: token {task.lease.token}")
+        lines += [*planning.contract(task, mark), *planning.inputs(task, mark, ways, lines)]
     if body.requires:
         lines.append(f"requires {said(', '.join(body.requires), 500)}")
     if names.TASK_ID.match(body.retry_of):

@@ -77,6 +77,7 @@ class PostPlan(Args):
 
     goal: str
     steps: list[PlanStep]
+    channel: str = ""
     key: str = ""
     grace_s: float | None = None
 

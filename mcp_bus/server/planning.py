@@ -35,6 +35,8 @@ async def post_plan(call: Call, given: args.PostPlan) -> str:
     data: dict[str, Any] = {"goal": given.goal, "steps": [step.model_dump(exclude_unset=True) for step in given.steps]}
     if given.grace_s is not None:
         data["grace_s"] = given.grace_s
+    if given.channel:
+        data["channel"] = given.channel
     made = conductor.post(call.bus, data, key=given.key)
     return _posted(call.bus, made, call.ways)
 
@@ -194,18 +196,3 @@ def inputs(task: Task, mark: str, ways: Ways, lines: list[str]) -> list[str]:
             path, size, digest = (str(file.get(key)) if isinstance(file, dict) else "" for key in Artifact._fields)
             made.append(f"file of it: {said(path, 200)}, {said(size, 20)} bytes, sha256 {said(digest, 64)}")
     return made
-
-
-def moved(bus: Bus, task: Task) -> str:
-    """Say what the end of a task did to its plan; empty for none."""
-    try:
-        made, progress = plans.progress(bus, task.body.plan)
-    except BusError:
-        return ""
-    freed = [
-        name
-        for name, node in progress.nodes.items()
-        if node.stage is Stage.RELEASED and task.body.node in made.by_name[name].after
-    ]
-    released = f"; released: {', '.join(freed[:8])}" if freed else ""
-    return f"plan {short(made.id)} {report.line(made, progress)}{released}"

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 import anyio
 
-from mcp_bus import bidding, find
+from mcp_bus import bidding, find, report
 from mcp_bus.errors import InvalidRequest
 from mcp_bus.model import Ticket
 from mcp_bus.plain import duration
@@ -95,11 +95,13 @@ async def submit_result(call: Call, given: args.SubmitResult) -> str:
     call.session.spoke_of(ticket.id)
     short = find.short(ticket.id)
     if given.status == "done":
+        start = bus.source.now()
         result = bus.ack(ticket, given.result, artifacts=given.artifacts)
-        again = "" if result.content == given.result else " (an earlier result of yours was final already)"
+        is_earlier = result.content != given.result and result.at < start
+        again = " (an earlier result of yours was final already)" if is_earlier else ""
         said = f"{short} is done{again}; its result is on disk for whoever posted it"
         task = bus.store.get(ticket.id)
-        plan = planning.moved(bus, task) if task is not None and task.body.plan else ""
+        plan = report.moved(bus, task) if task is not None and task.body.plan else ""
         said += f"\n{plan}" if plan else ""
     elif given.status == "failed":
         task = bus.nack(ticket, given.result or "no reason given", retry_in_s=given.retry_in_s)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import shutil
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -11,7 +12,7 @@ from hypothesis import settings
 
 from mcp_bus import conductor, plans
 from mcp_bus.errors import Conflict, LeaseLost
-from mcp_bus.model import State
+from mcp_bus.model import State, Task
 from mcp_bus.plan import Stage, outcome
 from mcp_bus.recovery import sweep
 from mcp_bus.stores import layout
@@ -20,7 +21,7 @@ from tests.crash.crowd import in_time, quick, together
 from tests.crash.victim import HOUR, Points, killed_at, open_at
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
     from pathlib import Path
 
     from mcp_bus.bus import Bus
@@ -36,7 +37,7 @@ DEATHS = 3
 LATER = (DEATHS + 1) * HOUR
 
 
-def random_plan(seed: int, size: int) -> dict[str, Any]:
+def random_plan(seed: int, size: int, *, policies: Sequence[str] = ("skip", "skip", "continue")) -> dict[str, Any]:
     """Return a plan of some steps, each of which does or fails by what its body says, never by chance."""
     chance = random.Random(seed)  # noqa: S311  the same plan each time
     made: list[dict[str, Any]] = []
@@ -47,7 +48,7 @@ def random_plan(seed: int, size: int) -> dict[str, Any]:
             "name": f"s{number}",
             "body": chance.choice(FATES) + "".join(f" {{{{{name}}}}}" for name in after),
             "after": after,
-            "on_failure": chance.choice(("skip", "skip", "continue")),
+            "on_failure": chance.choice(policies),
             # A kill costs an attempt; of these there are always enough.
             "max_attempts": 12,
             "backoff_s": 0,
@@ -90,11 +91,15 @@ def ends(root: Path, plan_id: str) -> dict[str, tuple[str, str]]:
         posted = [bus.get(task_id).body.node for task_id in bus.store.ids()]
         assert len(posted) == len(set(posted)), "a step was released twice"
         for name, node in progress.nodes.items():
-            task = bus.get(node.task) if node.task else None
+            task: Task | None = bus.get(node.task) if node.task else None
             state = task.state if task is not None else None
-            wanted = {Stage.DONE: State.DONE, Stage.FAILED: State.DEAD}.get(node.stage)
-            assert state == wanted, f"{name} is {node.stage} and its task {state}"
+            wanted = {Stage.DONE: State.DONE, Stage.FAILED: State.DEAD}.get(node.stage, State.CANCELLED)
+            assert state in (wanted, None if node.stage is Stage.SKIPPED else wanted), (
+                f"{name} is {node.stage}: {state}"
+            )
         # What the last attempt failed of is another thing when it was the killed one.
+        known = {node.task for node in progress.nodes.values() if node.task}
+        assert known == set(bus.store.ids()), "a task was posted that no step knows of"
         made = {
             name: (str(node.stage), "" if node.stage is Stage.FAILED else node.why)
             for name, node in progress.nodes.items()
@@ -177,6 +182,28 @@ def test_large_plans_killed_again_and_again_end_as_if_they_had_not_been(disk: Pa
         assert ends(root, plan_id) == expected, (size, step)
         shutil.rmtree(disk / str(number))
     assert deaths >= DEATHS
+
+
+@pytest.mark.parametrize("seed", range(100 if IS_SOAK else 8))
+def test_a_plan_that_stops_or_is_cancelled_while_it_is_moved_on_leaves_no_task_behind(disk: Path, seed: int) -> None:
+    """Which steps were done by then is chance; that each is skipped or run, and nothing waits, is not."""
+    root, chance = disk / "bus", random.Random(seed)  # noqa: S311  the same each time
+    plan_id = started(root, random_plan(seed, 30, policies=("stop", "skip", "continue", "continue")))
+    killed(root, plan_id, chance.randrange(250), hours=0)
+
+    def cancel() -> None:
+        with quick(root, "dan", offset=LATER) as bus, suppress(Conflict):
+            conductor.cancel(bus, plan_id)
+
+    def one(agent: str) -> None:
+        with quick(root, agent, offset=LATER) as bus:
+            sweep(bus)
+            work(bus, plan_id)
+
+    together([lambda: one("ann"), lambda: one("bob"), *([cancel] if seed % 2 else [])])
+    ends(root, plan_id)
+    with quick(root, "cat", offset=LATER) as bus:
+        assert bus.claim() is None, "what waits is not left for a worker whose result nobody wants"
 
 
 @pytest.mark.parametrize("late", [False, True], ids=["before", "after"])

@@ -8,15 +8,17 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from mcp_bus import children, conductor, plans, report
-from mcp_bus.errors import Conflict, CorruptRecord, InvalidRequest, NotFound, ResultRejected
+from mcp_bus.errors import Conflict, CorruptRecord, IllegalTransition, InvalidRequest, NotFound, ResultRejected
 from mcp_bus.model import State
 from tests.fakes import swept
 from tests.plans.test_conductor import DIAMOND
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
     from mcp_bus.bus import Bus
+    from mcp_bus.model import Task
     from tests.fakes import VirtualSource
     from tests.plans.conftest import Poster
 
@@ -70,7 +72,24 @@ def test_a_fact_without_evidence_is_refused_in_every_step(post: Poster, bus: Bus
     bus.ack(task.ticket, {"claims": [{"text": "it works", "label": "fact", "evidence": ["req_1"]}]})
     result = bus.get(task.id).result
     assert result is not None
-    assert json.loads(result.content)["claims"][0]["label"] == "FACT"
+    assert json.loads(result.content)["claims"][0]["label"] == "fact", "without a contract a result stays as it is"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        'Do not merge.\n```json\n{"replicas": 0}\n```\nRevert it first.',
+        "1.10",
+        '{"a": 1, "a": 2}',
+        "12345678901234567890.123",
+    ],
+)
+def test_a_result_of_which_nothing_is_asked_stays_as_it_is(post: Poster, text: str) -> None:
+    run = post("a")
+    run.do("a", text)
+    (task,) = run.tasks()["a"]
+    assert task.result is not None
+    assert task.result.content == text
 
 
 def test_a_task_of_no_plan_has_a_contract_too_if_it_was_posted_with_one(bus: Bus) -> None:
@@ -113,16 +132,80 @@ def test_a_retry_runs_what_failed_and_what_was_skipped_because_of_it_once_more(p
     assert {name: len(tasks) for name, tasks in run.tasks().items()} == {"a": 2, "b": 1, "c": 1, "other": 1}
 
 
-def test_a_retry_keeps_a_task_that_a_person_brought_back(post: Poster, bus: Bus) -> None:
+@pytest.mark.parametrize("how", ["retry", "edited", "undo"])
+def test_a_step_whose_task_a_person_brings_back_goes_on_with_it_and_so_does_the_plan(
+    post: Poster, bus: Bus, how: str
+) -> None:
+    run = post("a", "b<a", a={"max_attempts": 1})
+    if how == "undo":
+        bus.cancel(run.tasks()["a"][0].id, "by mistake")
+    else:
+        run.fail("a")
+    assert run.outcome == "failed"
+    (task,) = run.tasks()["a"]
+    verbs: dict[str, Callable[[str], Task]] = {
+        "retry": bus.retry,
+        "undo": bus.undo,
+        "edited": lambda name: bus.retry(name, body="do it well"),
+    }
+    back = verbs[how](task.id)
+    assert run.stages == {"a": "released", "b": "waiting"}
+    run.do("a")
+    assert run.stages == {"a": "done", "b": "released"}
+    assert back.id in {item.id for item in run.tasks()["a"]}
+    run.do("b")
+    assert run.outcome == "done"
+
+
+def test_a_task_whose_step_was_done_anew_is_not_brought_back(post: Poster, bus: Bus) -> None:
+    run = post("a", a={"max_attempts": 1})
+    run.fail("a")
+    (old,) = run.tasks()["a"]
+    conductor.retry(bus, run.plan.id)
+    with pytest.raises(IllegalTransition, match="was posted anew"):
+        bus.retry(old.id)
+    assert bus.get(old.id).state is State.DEAD
+    run.do("a")
+    assert run.outcome == "done"
+
+
+def test_a_retry_of_a_plan_keeps_a_task_that_came_back_while_it_could_not_be_moved_on(
+    post: Poster, bus: Bus, monkeypatch: pytest.MonkeyPatch
+) -> None:
     run = post("a", "b<a", a={"max_attempts": 1})
     run.fail("a")
     (task,) = run.tasks()["a"]
-    bus.retry(task.id)
-    run.do("a")
-    assert run.stages == {"a": "failed", "b": "skipped"}, "what is settled stays so until the plan is retried"
+    with monkeypatch.context() as broken:
+        broken.setattr(bus, "_revived", lambda found: found)
+        bus.retry(task.id)
     conductor.retry(bus, run.plan.id)
+    run.do("a")
     assert run.stages == {"a": "done", "b": "released"}
     assert len(run.tasks()["a"]) == 1
+
+
+def test_a_named_step_is_retried_without_those_that_stopped_nothing(post: Poster, bus: Bus) -> None:
+    run = post(
+        "nice", "rep<nice", "gate", nice={"on_failure": "continue", "max_attempts": 1}, gate={"on_failure": "stop"}
+    )
+    run.fail("nice")
+    run.do("rep")
+    run.fail("gate")
+    conductor.retry(bus, run.plan.id, ["gate"])
+    assert run.stages == {"nice": "failed", "rep": "done", "gate": "released"}
+
+
+def test_a_step_whose_worker_failed_before_nobody_was_left_says_so(
+    post: Poster, bus: Bus, source: VirtualSource
+) -> None:
+    run = post("a", grace_s=30, a={"capability": "python", "backoff_s": 1})
+    task = run.claim("a", "python")
+    bus.nack(task, "ImportError")
+    source.advance(31)
+    swept(bus)
+    source.advance(1)
+    swept(bus)
+    assert run.why("a") == "worker_absent: no live worker can do python; its last attempt failed: ImportError"
 
 
 def test_an_edited_retry_of_a_blocked_step_goes_on_as_its_task(post: Poster, bus: Bus) -> None:

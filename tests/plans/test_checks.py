@@ -48,6 +48,7 @@ def test_a_step_with_a_check_waits_for_somebody_who_may_run_it(post: Poster) -> 
     assert run.why("build") == "its check was not run yet"
     assert checked(run, "") == ["v1"]
     assert run.stages == {"build": "done", "ship": "released"}
+    assert run.why("build") == ""
     assert checked(run, "") == [], "once"
 
 
@@ -92,7 +93,8 @@ def test_a_check_gets_the_result_by_stdin_and_runs_where_it_is_allowed(
 def test_a_check_that_cannot_be_started_or_does_not_end_says_so(post: Poster, tmp_path: Path) -> None:
     run = post("build", build={"verify": ["no-such-program"]})
     run.do("build")
-    assert verify.run(*step(run), tmp_path, {}) == "the check could not be started: No such file or directory"
+    with pytest.raises(InvalidRequest, match="could not be started: No such file or directory"):
+        verify.run(*step(run), tmp_path, {})
     slow = run.plan.steps[0]._replace(verify=(sys.executable, "-c", "import time; time.sleep(60)"), timeout_s=0.5)
     assert verify.run(slow, step(run)[1], tmp_path, {}) == "the check did not end within 0.5 s"
 
@@ -211,3 +213,37 @@ def test_a_plan_with_steps_on_a_reserved_channel_is_refused(bus: Bus) -> None:
         with pytest.raises(InvalidRequest, match=f"nobody works on '{name}'"):
             conductor.post(bus, {"goal": "g", "steps": [{"name": "a", "body": "x", "channel": name}]})
     assert bus.store.records.names(plans.PLANS) == []
+
+
+def test_a_child_post_that_is_refused_does_not_hold_its_parent_up(bus: Bus) -> None:
+    bus.post("work", "x", key="mine")
+    parent = bus.claim()
+    assert parent is not None
+    for body in ("x", "another"):
+        try:
+            bus.post("work", body, key="mine", parent=parent.id)
+        except Conflict:
+            continue
+    bus.ack(parent, "done")
+    assert bus.get(parent.id).state is State.DONE
+
+
+def test_a_blocked_child_is_waited_for(bus: Bus) -> None:
+    bus.post("work", "x")
+    parent = bus.claim()
+    assert parent is not None
+    child = bus.post("parts", "y", parent=parent.id)
+    part = bus.claim(["parts"])
+    assert part is not None
+    bus.block(part, "which one?")
+    with pytest.raises(Conflict, match=child.id[-8:]):
+        bus.ack(parent, "done")
+
+
+@pytest.mark.parametrize("ids", [5, None, [7, {}], "x"])
+def test_a_record_of_children_that_is_none_names_none(bus: Bus, ids: object) -> None:
+    bus.post("work", "x")
+    parent = bus.claim()
+    assert parent is not None
+    bus.store.records.write(children.KIND, parent.id, {"ids": ids}, after=0, durable=False)
+    bus.ack(parent, "done")

@@ -83,6 +83,13 @@ def test_a_large_result_is_handed_on_as_a_place_with_its_hash(post: Poster) -> N
     assert text not in task.body.content
 
 
+def test_a_part_of_a_large_result_is_put_in_as_it_is(post: Poster) -> None:
+    run = post("scan", "note<scan", note={"body": "{{scan.repo}} and {{scan}}"})
+    run.do("scan", {"repo": "acme", "more": "x" * INLINE})
+    text = run.claim("note").body.content
+    assert text.startswith("acme and (the result of scan: ")
+
+
 def _sha256(text: str) -> str:
     import hashlib
 
@@ -173,7 +180,7 @@ def test_a_task_that_a_person_or_time_ended_is_a_failed_step(
     else:
         source.advance(61)
         swept(bus)
-        assert run.why("a") == "cancelled: it was not done within 60 s"
+        assert run.why("a") == "timed out: not done within 60 s"
     assert run.stages == {"a": "failed", "b": "skipped"}
     assert bus.claim() is None
 
@@ -184,6 +191,7 @@ def test_a_timeout_takes_a_task_from_the_worker_that_has_it(post: Poster, bus: B
     source.advance(61)
     swept(bus)
     assert run.stages == {"a": "failed"}
+    assert run.why("a") == f"timed out: not done within 60 s, by {bus.identity.holder} who had it"
     with pytest.raises(Conflict):
         bus.ack(task, "too late")
 

@@ -61,6 +61,11 @@ def run(plan: Plan, fates: Mapping[str, Node], order: list[int]) -> Progress:
         name = sorted(running)[order.pop() % len(running) if order else 0]
         running.discard(name)
         progress, ready = settle(plan, progress._replace(nodes={**progress.nodes, name: fates[name]}), NOW)
+        while progress.stopped and (those := [step.name for step in ready if step.name not in running]):
+            # Nobody had released these: their tasks are won.
+            won = Node(Stage.SKIPPED, task="req_0", why=f"{Why.STOPPED}: {progress.stopped}", ended=NOW)
+            nodes = {**progress.nodes, **dict.fromkeys(those, won)}
+            progress, ready = settle(plan, progress._replace(nodes=nodes), NOW)
         running |= {step.name for step in ready} - progress.nodes.keys()
     return progress
 
