@@ -192,3 +192,49 @@ def test_a_schema_of_another_program_that_looks_elsewhere_fetches_nothing(monkey
     with pytest.raises(Unresolvable):
         contracts.accept("{}", {"$ref": "https://example.org/s.json"}, claims=False)
     assert asked == []
+
+
+# --- checks that end ------------------------------------------------------------------------------
+
+ENDLESS = ["^(a|a)+$", "^((a+))+$", "^(a+b?)+$", "^(a+ ?)+$", "^(a*)*$", "^(a?){9,}$", "^a*a*a*a*a*b$", "(x{1,9})*"]
+
+
+@pytest.mark.parametrize("pattern", ENDLESS)
+def test_a_pattern_that_may_not_end_is_refused(pattern: str) -> None:
+    with pytest.raises(InvalidRequest, match="repeats what repeats or chooses"):
+        contracts.check_schema({"pattern": pattern})
+
+
+@pytest.mark.parametrize("pattern", [r"^(\d{3})+$", "^[+)*]+$", "^(a|b)$", r"^\(x\)+$", "^[a-z]+-[0-9]+$", "(?:ab)*"])
+def test_a_pattern_that_ends_is_taken(pattern: str) -> None:
+    assert contracts.check_schema({"pattern": pattern})
+
+
+# Each leads to the next twice.
+DOUBLING = {f"d{i}": {"allOf": [{"$ref": f"#/$defs/d{i + 1}"}] * 2} for i in range(30)} | {"d30": {}}
+
+
+@pytest.mark.parametrize(
+    ("schema", "value"),
+    [
+        ({"pattern": "^[a-z]*[a-y]*[a-x]*0$"}, "a" * 100_000),
+        ({"uniqueItems": True}, [{"n": number} for number in range(18_000)]),
+        ({"$ref": "#/$defs/d0", "$defs": DOUBLING}, 1),
+    ],
+)  # fmt: skip
+def test_a_check_that_would_take_long_is_refused_at_once(schema: dict[str, Any], value: object) -> None:
+    with pytest.raises(ResultRejected, match="cannot be checked"):
+        contracts.accept(json.dumps(value), schema, claims=False)
+
+
+@pytest.mark.parametrize("text", ["```" + " " * 200_000, "```json\n" * 30_000])
+def test_fences_without_end_are_read_in_one_pass(text: str) -> None:
+    with pytest.raises(ResultRejected):
+        contracts.accept(text, SCHEMA, claims=False)
+
+
+def test_numbers_that_json_cannot_write_and_results_that_grow_are_refused() -> None:
+    with pytest.raises(ResultRejected):
+        contracts.accept('{"a": 1e400}', {"type": "object"}, claims=False)
+    with pytest.raises(ResultRejected, match="bytes once it is written out"):
+        contracts.accept("[" + ",".join(["1e15"] * 52_000) + "]", {"type": "array"}, claims=False)
