@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from mcp_bus import plans
 from mcp_bus.errors import BusError, Conflict, InvalidRequest, NotFound
 from mcp_bus.find import short
-from mcp_bus.model import ENDED, Outcome, State
+from mcp_bus.model import ENDED, State
 from mcp_bus.operate import TRIES
 from mcp_bus.release import task_of
 
@@ -87,9 +87,7 @@ def _is_over(bus: Operator, name: str) -> bool:
         return True  # Its posting was cut off before it began.
     except BusError:
         return False
-    last = task.history[-1].outcome if task is not None and task.history else None
-    # A blocked one waits for a person.
-    return task is None or (task.state in ENDED and not (task.state is State.DEAD and last is Outcome.BLOCKED))
+    return task is None or (task.state in ENDED and task.question is None)
 
 
 def forget(bus: Operator, parent: str) -> None:

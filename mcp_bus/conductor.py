@@ -21,7 +21,7 @@ from mcp_bus.errors import BusError, Conflict, DuplicateTask, InvalidRequest
 from mcp_bus.find import public
 from mcp_bus.model import DAY, OPEN, WAITING, Attempt, Outcome, State
 from mcp_bus.operate import TRIES
-from mcp_bus.plan import Node, Plan, Progress, Stage, Step, Why, is_missing, retried, settle
+from mcp_bus.plan import CANCELLED, NEW, Node, Plan, Progress, Stage, Step, Why, is_missing, retried, settle
 from mcp_bus.plans import PLANS, PROGRESS, load, over_since, progress, read, resolve, save, standing
 from mcp_bus.presence import Roster
 from mcp_bus.release import release, task_of
@@ -34,8 +34,6 @@ if TYPE_CHECKING:
 
     Verify = Callable[[Step, Task], str]
 
-# How `stopped` begins when a person did it; no step's name has a blank in it.
-CANCELLED = "cancelled by "
 TIMED_OUT = "timed out: not done within"
 # Plans that are over are kept this long.
 KEPT = 30 * DAY
@@ -109,7 +107,7 @@ def advance(bus: Operator, plan_id: str, *, only: str = "", verify: Verify | Non
 def _moved(bus: Operator, plan: Plan, known: Progress, only: str, verify: Verify | None) -> Progress:
     nodes = dict(known.nodes)
     by_name = plan.by_name
-    looked = [only] if nodes.get(only, _NONE).stage is Stage.RELEASED else list(nodes)
+    looked = [only] if nodes.get(only, NEW).stage is Stage.RELEASED else list(nodes)
     for name in looked:
         if nodes[name].stage is Stage.RELEASED:
             nodes[name] = _absorbed(bus, plan, by_name[name], nodes[name], known.stopped)
@@ -117,7 +115,7 @@ def _moved(bus: Operator, plan: Plan, known: Progress, only: str, verify: Verify
     made, ready = settle(plan, known._replace(nodes=nodes), bus.source.now())
     while ready:
         for step in ready:
-            before = made.nodes.get(step.name, _NONE)
+            before = made.nodes.get(step.name, NEW)
             node, is_known = release(bus, plan, step, before, made)
             if node.stage is Stage.RELEASED and (is_known or made.stopped):
                 node = _verified(bus, step, _absorbed(bus, plan, step, node, made.stopped), verify, made.stopped)
@@ -126,9 +124,6 @@ def _moved(bus: Operator, plan: Plan, known: Progress, only: str, verify: Verify
     if made.stopped and not known.stopped:  # What waits is taken back at once.
         return _moved(bus, plan, made, "", verify)
     return made
-
-
-_NONE = Node(Stage.WAITING)
 
 
 def _absorbed(bus: Operator, plan: Plan, step: Step, node: Node, stopped: str) -> Node:
@@ -172,7 +167,7 @@ def ended(node: Node, task: Task) -> Node:
     done = node._replace(task=task.id, attempts=task.slot.attempt)
     if task.state is State.DONE and task.result is not None:
         return done._replace(stage=Stage.DONE, by=task.result.sender.agent, ended=task.result.at)
-    if task.state is State.DEAD and last is not None and last.outcome is Outcome.BLOCKED:
+    if task.question is not None:
         return done
     if task.state not in (State.DEAD, State.CANCELLED, State.EXPIRED) or last is None:
         return done

@@ -251,6 +251,13 @@ class Task(NamedTuple):
             raise InvalidRequest(msg)
         return self.slot.lease
 
+    @property
+    def question(self) -> Attempt | None:
+        """What a blocked task waits for a person to answer, as the last word of its history; None if it is not."""
+        said = [line for line in self.history if line.outcome is not Outcome.PROGRESS]
+        is_asked = self.state is State.DEAD and bool(said) and said[-1].outcome is Outcome.BLOCKED
+        return said[-1] if is_asked else None
+
 
 class Posted(NamedTuple):
     """What became of a post: the task's id, and whether it is new (False: the key was used before)."""

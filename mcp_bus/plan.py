@@ -151,7 +151,9 @@ class Progress(NamedTuple):
         return node.stage if node else Stage.WAITING
 
 
-_NEW = Node(Stage.WAITING)
+NEW = Node(Stage.WAITING)
+# How `stopped` begins when a person did it; no step's name has a blank in it.
+CANCELLED = "cancelled by "
 
 
 def ordered(steps: Iterable[Step]) -> list[Step]:
@@ -207,8 +209,12 @@ def stops(step: Step, node: Node) -> bool:
 
 def is_missing(node: Node) -> bool:
     """Tell whether a step failed, or found no worker: nothing before it is to blame."""
-    is_absent = node.stage is Stage.SKIPPED and node.why.startswith(Why.ABSENT)
-    return node.stage is Stage.FAILED or is_absent
+    return node.stage is Stage.FAILED or is_absent(node)
+
+
+def is_absent(node: Node) -> bool:
+    """Tell whether a step was skipped because no worker was able to do it."""
+    return node.stage is Stage.SKIPPED and node.why.startswith(Why.ABSENT)
 
 
 def is_unsure(node: Node) -> bool:
@@ -226,10 +232,10 @@ def settle(plan: Plan, progress: Progress, now: int) -> tuple[Progress, list[Ste
     by_name, order = plan.by_name, ordered(plan.steps)
     stopped = stopped or next((_stop(step.name, nodes) for step in order if _stopped(step, nodes)), "")
     for step in order:
-        before = nodes.get(step.name, _NEW)
+        before = nodes.get(step.name, NEW)
         if before.stage is not Stage.WAITING and not is_unsure(before):
             continue
-        needs = [(by_name[name], nodes.get(name, _NEW)) for name in step.after]
+        needs = [(by_name[name], nodes.get(name, NEW)) for name in step.after]
         bar = next((need.name for need, node in needs if node.stage in SETTLED and not _lets_on(need, node)), "")
         if not bar and all(node.stage in SETTLED for _, node in needs):
             ready.append(step)  # Also in a stopped plan: somebody may have released it (rule G7).
@@ -279,7 +285,7 @@ def outcome(plan: Plan, progress: Progress) -> str:
     if not progress.over:
         return "stopping" if progress.stopped else "running"
     if progress.stopped:
-        return "cancelled" if progress.stopped.startswith("cancelled by ") else "failed"
+        return "cancelled" if progress.stopped.startswith(CANCELLED) else "failed"
     nodes = [progress.nodes[step.name] for step in plan.steps]
     wanted = [node for node in nodes if not (node.stage is Stage.SKIPPED and node.why.startswith(Why.CONDITION))]
     done = sum(node.stage is Stage.DONE for node in wanted)
@@ -294,7 +300,7 @@ def retried(plan: Plan, progress: Progress, names: Iterable[str]) -> Progress:
     With them goes whatever else stopped the plan, and what that hangs on, for it would stop it again at once.
     """
     above = upstream(plan)
-    stopping = {step.name for step in plan.steps if stops(step, progress.nodes.get(step.name, _NEW))}
+    stopping = {step.name for step in plan.steps if stops(step, progress.nodes.get(step.name, NEW))}
     missing = {name for name, node in progress.nodes.items() if is_missing(node)}
     hung = {name for name in stopping if progress.nodes[name].why.startswith(Why.UPSTREAM)}
     again = {*names} | stopping | (missing & {need for name in hung for need in above[name]})

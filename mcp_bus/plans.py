@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from mcp_bus import planfile, wire
 from mcp_bus.errors import CorruptRecord, NotFound
-from mcp_bus.plan import Node, Plan, Progress, Stage
+from mcp_bus.plan import NEW, Node, Plan, Progress, Stage
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -99,13 +99,10 @@ def over_since(bus: Operator) -> dict[str, int]:
 
 def _node(item: Mapping[str, Any]) -> Node:
     made = Node(**{**item, "stage": Stage(item["stage"])})
-    if any(type(value) is not type(default) for value, default in zip(made[1:], _EMPTY[1:], strict=True)):
+    if any(type(value) is not type(default) for value, default in zip(made[1:], NEW[1:], strict=True)):
         msg = f"{made} is no step"
         raise TypeError(msg)
     return made
-
-
-_EMPTY = Node(Stage.WAITING)
 
 
 def save(bus: Operator, plan: Plan, made: Progress, digest: str, after: int) -> None:

@@ -9,15 +9,27 @@ from mcp_bus import plans, wire
 from mcp_bus.conductor import is_able_somebody
 from mcp_bus.errors import BusError
 from mcp_bus.find import short
-from mcp_bus.model import Outcome, State
+from mcp_bus.model import State
 from mcp_bus.plain import clean, cut
-from mcp_bus.plan import SETTLED, Node, Plan, Progress, Stage, Step, Why, counts, critical_path, ordered, outcome
+from mcp_bus.plan import (
+    NEW,
+    SETTLED,
+    Node,
+    Plan,
+    Progress,
+    Stage,
+    Step,
+    counts,
+    critical_path,
+    is_absent,
+    ordered,
+    outcome,
+)
 
 if TYPE_CHECKING:
     from mcp_bus.model import Task
     from mcp_bus.operate import Operator
 
-_NONE = Node(Stage.WAITING)
 WHY = 200
 
 
@@ -51,7 +63,7 @@ def rows(bus: Operator, plan: Plan, progress: Progress) -> list[Row]:
         return able[requires]
 
     critical = set(critical_path(plan, progress, now))
-    made = [_row(bus, step, progress.nodes.get(step.name, _NONE), now, critical) for step in ordered(plan.steps)]
+    made = [_row(bus, step, progress.nodes.get(step.name, NEW), now, critical) for step in ordered(plan.steps)]
     return [
         row._replace(why=f"no live worker can do {', '.join(row.step.requires)}")
         if row.stage == "ready" and row.step.requires and not row.why and not is_able(row.step.requires)
@@ -76,8 +88,8 @@ def _released(bus: Operator, node: Node) -> tuple[str, str, str, int]:
     except BusError as error:
         return "released", "", str(error), node.attempts
     last = task.history[-1] if task.history else None
-    if task.state is State.DEAD and last is not None and last.outcome is Outcome.BLOCKED:
-        return "blocked", last.by, last.note, task.slot.attempt
+    if task.question is not None:
+        return "blocked", task.question.by, task.question.note, task.slot.attempt
     if task.state is State.DONE:
         return "unverified", task.result.sender.agent if task.result else "", node.why, task.slot.attempt
     who = task.slot.lease.holder if task.slot.lease and task.state is State.LEASED else ""
@@ -124,13 +136,7 @@ def _fields(row: Row) -> dict[str, Any]:
 
 def missing(plan: Plan, progress: Progress) -> list[str]:
     """Return the capabilities that no worker had: what to build next."""
-    skipped = (
-        step
-        for step in plan.steps
-        if (node := progress.nodes.get(step.name)) is not None
-        and node.stage is Stage.SKIPPED
-        and node.why.startswith(Why.ABSENT)
-    )
+    skipped = (step for step in plan.steps if is_absent(progress.nodes.get(step.name, NEW)))
     return sorted({word for step in skipped for word in step.requires})
 
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from mcp_bus import wire
 from mcp_bus.find import short
-from mcp_bus.model import Outcome, State
+from mcp_bus.model import State
 
 if TYPE_CHECKING:
     from mcp_bus.model import Attempt, Result, Sender, Task
@@ -22,15 +22,9 @@ def sender(who: Sender) -> dict[str, Any]:
     return {"agent": who.agent, "pid": who.pid, "pwd": who.pwd}
 
 
-def is_blocked(task: Task) -> bool:
-    """Tell whether a dead task waits for a person's answer; its last line of history is the question."""
-    said = [line for line in task.history if line.outcome is not Outcome.PROGRESS]
-    return task.state is State.DEAD and bool(said) and said[-1].outcome is Outcome.BLOCKED
-
-
 def state(task: Task) -> str:
     """Return a task's state, with `blocked` told from `dead`."""
-    return "blocked" if is_blocked(task) else str(task.state)
+    return "blocked" if task.question is not None else str(task.state)
 
 
 def heading(task: Task) -> str:
@@ -50,7 +44,7 @@ def summary(task: Task) -> dict[str, Any]:
         "short": short(task.id),
         "channel": task.channel,
         "state": str(task.state),
-        "blocked": is_blocked(task),
+        "blocked": task.question is not None,
         "title": body.title,
         "type": body.type,
         "priority": slot.priority,

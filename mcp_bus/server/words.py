@@ -15,7 +15,7 @@ from mcp_bus import names
 from mcp_bus.bidding import CALL
 from mcp_bus.errors import BusError
 from mcp_bus.find import short
-from mcp_bus.model import Outcome, State
+from mcp_bus.model import State
 from mcp_bus.plain import clean, duration
 
 if TYPE_CHECKING:
@@ -120,7 +120,7 @@ def state(task: Task, now: int) -> str:
         return f"scheduled, due {due(task, now)}"
     if task.state is not State.DEAD:
         return str(task.state)
-    is_blocked = bool(task.history) and task.history[-1].outcome is Outcome.BLOCKED
+    is_blocked = task.question is not None
     return "blocked, waits for a person" if is_blocked else f"dead after {several(slot.attempt, 'attempt')}"
 
 

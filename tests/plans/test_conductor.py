@@ -9,7 +9,8 @@ import pytest
 
 from mcp_bus import conductor, plans
 from mcp_bus.errors import Conflict, DuplicateTask
-from mcp_bus.model import State
+from mcp_bus.model import Outcome, State
+from mcp_bus.plan import Node, Stage
 from mcp_bus.release import INLINE
 from tests.fakes import swept
 
@@ -218,6 +219,18 @@ def test_a_blocked_step_waits_for_its_answer(post: Poster, bus: Bus) -> None:
     bus.retry(task.id, note="the red one")
     run.do("a")
     assert run.stages == {"a": "done", "b": "released"}
+
+
+def test_a_sign_of_life_that_arrives_after_the_question_does_not_hide_it(post: Poster, bus: Bus) -> None:
+    run = post("a")
+    task = run.claim("a")
+    bus.block(task, "which one?")
+    blocked = bus.get(task.id)
+    late = blocked.history[-1]._replace(outcome=Outcome.PROGRESS, note="still at it")
+    seen = blocked._replace(history=(*blocked.history, late))
+    assert seen.question == blocked.history[-1]
+    assert conductor.ended(Node(Stage.RELEASED), seen).stage is Stage.RELEASED
+    assert seen._replace(slot=seen.slot._replace(state=State.READY)).question is None
 
 
 # --- the absent worker -----------------------------------------------------------------------------
