@@ -14,16 +14,15 @@ C5  A step is skipped as `worker_absent` once it has waited for `grace_s`, and n
 from __future__ import annotations
 
 from contextlib import suppress
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
-from mcp_bus import bidding, children, draft, lifecycle, names, planfile, routing
+from mcp_bus import children, draft, lifecycle, planfile
+from mcp_bus.crew import Crew
 from mcp_bus.errors import BusError, Conflict, DuplicateTask, InvalidRequest
-from mcp_bus.find import public
 from mcp_bus.model import DAY, OPEN, WAITING, Attempt, Outcome, State
 from mcp_bus.operate import TRIES
 from mcp_bus.plan import CANCELLED, NEW, Node, Plan, Progress, Stage, Step, Why, is_missing, retried, settle
 from mcp_bus.plans import PLANS, PROGRESS, load, over_since, progress, read, resolve, save, standing
-from mcp_bus.presence import Roster
 from mcp_bus.release import release, task_of
 
 if TYPE_CHECKING:
@@ -76,6 +75,15 @@ def post(bus: Operator, data: object, *, key: str = "", parent: str = "") -> Pla
 # --- moving on --------------------------------------------------------------------------------------
 
 
+class _Look(NamedTuple):
+    """One look at a plan, by whoever moves it on."""
+
+    bus: Operator
+    plan: Plan
+    verify: Verify | None
+    crew: Crew
+
+
 def advance(bus: Operator, plan_id: str, *, only: str = "", verify: Verify | None = None) -> tuple[Plan, Progress]:
     """Move a plan on as far as it goes now, and return how far it is.
 
@@ -93,7 +101,7 @@ def advance(bus: Operator, plan_id: str, *, only: str = "", verify: Verify | Non
         known, revision = standing(bus, plan, digest)
         if known.over and revision:
             return plan, known
-        made = _moved(bus, plan, known, only, verify)
+        made = _moved(_Look(bus, plan, verify, Crew(bus)), known, only)
         if made == known and revision:
             return plan, made
         try:
@@ -104,56 +112,62 @@ def advance(bus: Operator, plan_id: str, *, only: str = "", verify: Verify | Non
     return plan, standing(bus, plan, digest)[0]  # Others move it on all the time.
 
 
-def _moved(bus: Operator, plan: Plan, known: Progress, only: str, verify: Verify | None) -> Progress:
+def _moved(look: _Look, known: Progress, only: str) -> Progress:
     nodes = dict(known.nodes)
+    plan, now = look.plan, look.bus.source.now()
     by_name = plan.by_name
     looked = [only] if nodes.get(only, NEW).stage is Stage.RELEASED else list(nodes)
     for name in looked:
         if nodes[name].stage is Stage.RELEASED:
-            nodes[name] = _absorbed(bus, plan, by_name[name], nodes[name], known.stopped)
-            nodes[name] = _verified(bus, by_name[name], nodes[name], verify, known.stopped)
-    made, ready = settle(plan, known._replace(nodes=nodes), bus.source.now())
+            nodes[name] = _settled(look, by_name[name], nodes[name], known.stopped)
+    made, ready = settle(plan, known._replace(nodes=nodes), now)
     while ready:
         for step in ready:
             before = made.nodes.get(step.name, NEW)
-            node, is_known = release(bus, plan, step, before, made)
+            node, is_known = release(look.bus, plan, step, before, made)
             if node.stage is Stage.RELEASED and (is_known or made.stopped):
-                node = _verified(bus, step, _absorbed(bus, plan, step, node, made.stopped), verify, made.stopped)
+                node = _settled(look, step, node, made.stopped)
             made = made._replace(nodes={**made.nodes, step.name: node})
-        made, ready = settle(plan, made, bus.source.now())
+        made, ready = settle(plan, made, look.bus.source.now())
     if made.stopped and not known.stopped:  # What waits is taken back at once.
-        return _moved(bus, plan, made, "", verify)
+        return _moved(look, made, "")
     return made
 
 
-def _absorbed(bus: Operator, plan: Plan, step: Step, node: Node, stopped: str) -> Node:
+def _settled(look: _Look, step: Step, node: Node, stopped: str) -> Node:
+    """Return how a released step stands, by its task and its check."""
+    return _verified(look, step, _absorbed(look, step, node, stopped), stopped)
+
+
+def _absorbed(look: _Look, step: Step, node: Node, stopped: str) -> Node:
     """Return how a released step stands by its task; a task that waits in vain is taken back."""
+    bus = look.bus
     task = task_of(bus, node.task)
     if task is None:
         return node._replace(stage=Stage.FAILED, why="its task is gone", ended=bus.source.now())
     if task.state in (State.READY, State.SCHEDULED, State.LEASED):
-        why = _in_vain(bus, plan, step, node, task, stopped)
+        why = _in_vain(look, step, node, task, stopped)
         if not why:
             return node._replace(task=task.id)
         task = _taken_back(bus, task, why)
     made = ended(node, task)
     if made.stage is Stage.RELEASED and task.state is State.DEAD:  # Blocked: it waits for a person, but not for ever.
-        why = _in_vain(bus, plan, step, node, task, stopped)
+        why = _in_vain(look, step, node, task, stopped)
         stage = Stage.SKIPPED if why.startswith(Why.STOPPED) else Stage.FAILED
         made = made._replace(stage=stage, why=why, ended=bus.source.now()) if why else made
     return made
 
 
-def _verified(bus: Operator, step: Step, node: Node, verify: Verify | None, stopped: str) -> Node:
+def _verified(look: _Look, step: Step, node: Node, stopped: str) -> Node:
     """Hold a done step that has a check back until it was run; what does not pass is done anew, within its attempts."""
     if node.stage is not Stage.DONE or not step.verify:
         return node
-    task = task_of(bus, node.task)
+    task = task_of(look.bus, node.task)
     if stopped:
         return node._replace(stage=Stage.FAILED, why="its check was not run before the plan was stopped")
-    if verify is None or task is None:
+    if look.verify is None or task is None:
         return node._replace(stage=Stage.RELEASED, why="its check was not run yet", by="", ended=0)
-    wrong = verify(step, task)
+    wrong = look.verify(step, task)
     if not wrong:
         return node._replace(why="")
     if node.run >= step.max_attempts:
@@ -178,44 +192,21 @@ def ended(node: Node, task: Task) -> Node:
     return done._replace(stage=stage, why=why[:500], by=last.by if stage is Stage.FAILED else "", ended=last.at)
 
 
-def _in_vain(bus: Operator, plan: Plan, step: Step, node: Node, task: Task, stopped: str) -> str:
+def _in_vain(look: _Look, step: Step, node: Node, task: Task, stopped: str) -> str:
     """Return why a task that has not ended should be taken back; empty if it should not."""
-    now, is_waiting = bus.source.now(), task.state in WAITING
+    now, is_waiting, grace = look.bus.source.now(), task.state in WAITING, int(look.plan.grace_s * 1000)
     if stopped and (is_waiting or stopped.startswith(CANCELLED) or task.state is State.DEAD):
         return f"{Why.STOPPED}: {stopped}"
     if step.timeout_s and now >= node.released + int(step.timeout_s * 1000):
         who = f", by {task.slot.lease.holder} who had it" if task.slot.lease else ""
         return f"{TIMED_OUT} {step.timeout_s:g} s{who}"
-    if task.state is not State.READY or not step.requires or now < node.released + int(plan.grace_s * 1000):
+    if task.state is not State.READY or not step.requires or now < node.released + grace:
         return ""
-    if is_able_somebody(bus, step.requires, int(plan.grace_s * 1000)):
+    if look.crew.is_able(step.requires, grace):
         return ""
     last = next((line for line in reversed(task.history) if line.outcome in (Outcome.FAILED, Outcome.LAPSED)), None)
     before = f"; its last attempt {last.outcome}: {last.note[:200]}" if last is not None else ""
     return f"{Why.ABSENT}: no live worker can do {', '.join(step.requires)}{before}"
-
-
-def is_able_somebody(bus: Operator, requires: tuple[str, ...], grace: int = 0) -> bool:
-    """Tell whether a worker that is able to do something is there, gave a sign of life lately, or is at work (rule C5).
-
-    Args:
-        grace: what is lately, in milliseconds.
-    """
-    now = bus.source.now()
-    seen = Roster(bus.store, bus.identity, bus.source).all()
-    able = [
-        item
-        for item in seen
-        if not routing.missing(requires, {*item.presence.capabilities, bidding.capability(item.presence.agent)})
-    ]
-    if any(item.is_live or now - item.presence.beat < grace for item in able):
-        return True
-    agents = {item.presence.agent for item in able}
-    if not agents:
-        return False
-    leases = (slot.lease for channel in public(bus.store) for slot in bus.store.scan(channel, State.LEASED))
-    holders = {lease.holder for lease in leases if lease is not None and lease.expires > now}
-    return any(names.holder(agent, holder.rpartition("~")[2]) == holder for agent in agents for holder in holders)
 
 
 def _taken_back(bus: Operator, task: Task, why: str) -> Task:

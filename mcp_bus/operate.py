@@ -34,6 +34,8 @@ class Operator:
         self.identity = identity
         self.source = source
         self.ids = Ids(source)
+        # Since when sessions have been silent, as far as this one saw it; by the monotonic clock.
+        self.silences: dict[str, float] = {}
 
     # --- looking ------------------------------------------------------------------------------
 

@@ -29,10 +29,16 @@ MOST = 10**15
 
 
 class Seen(NamedTuple):
-    """A session as one observer sees it now: `why` says why it does not count as live; empty if it does."""
+    """A session as one observer sees it now.
+
+    Attributes:
+        why: why it does not count as live; empty if it does.
+        is_here: whether it is silent, though its process runs on this machine.
+    """
 
     presence: Presence
     why: str
+    is_here: bool = False
 
     @property
     def is_live(self) -> bool:
@@ -103,7 +109,8 @@ class Roster:
         for name, record in self._records.all(KIND).items():
             presence = _load(record)
             if presence is not None and presence.holder == name == holder(presence.agent, presence.session):
-                found.append(Seen(presence, _why(presence, now, (host, boot))))
+                why = _why(presence, now, (host, boot))
+                found.append(Seen(presence, why, is_here=why == SILENCE and presence.host == host))
         return sorted(found, key=lambda seen: -seen.presence.beat)
 
     def forget(self) -> list[str]:
@@ -123,13 +130,12 @@ def _why(presence: Presence, now: int, here: tuple[str, str]) -> str:
     """Say why a session does not count as live: only what can be shown."""
     if presence.ended:
         return "its session has ended"
-    if abs(now - presence.beat) > SILENT:
-        return SILENCE
-    if presence.host != here[0]:
-        return ""
-    if presence.boot != here[1]:
-        return "the machine was started anew"
-    return "" if process.is_running(presence.pid, presence.started) else "its process has ended"
+    if presence.host == here[0]:
+        if presence.boot != here[1]:
+            return "the machine was started anew"
+        if not process.is_running(presence.pid, presence.started):
+            return "its process has ended"
+    return SILENCE if abs(now - presence.beat) > SILENT else ""
 
 
 def _fields(presence: Presence) -> dict[str, Any]:

@@ -6,7 +6,7 @@ import re
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from mcp_bus import plans, wire
-from mcp_bus.conductor import is_able_somebody
+from mcp_bus.crew import Crew
 from mcp_bus.errors import BusError
 from mcp_bus.find import short
 from mcp_bus.model import State
@@ -55,18 +55,12 @@ class Row(NamedTuple):
 
 def rows(bus: Operator, plan: Plan, progress: Progress) -> list[Row]:
     """Return every step, each after those it waits for."""
-    now, able = bus.source.now(), dict[tuple[str, ...], bool]()
-
-    def is_able(requires: tuple[str, ...]) -> bool:
-        if requires not in able:
-            able[requires] = is_able_somebody(bus, requires)
-        return able[requires]
-
+    now, crew = bus.source.now(), Crew(bus)
     critical = set(critical_path(plan, progress, now))
     made = [_row(bus, step, progress.nodes.get(step.name, NEW), now, critical) for step in ordered(plan.steps)]
     return [
         row._replace(why=f"no live worker can do {', '.join(row.step.requires)}")
-        if row.stage == "ready" and row.step.requires and not row.why and not is_able(row.step.requires)
+        if row.stage == "ready" and row.step.requires and not row.why and not crew.is_able(row.step.requires)
         else row
         for row in made
     ]

@@ -5,9 +5,9 @@ No shell reads it, and nothing of a result is on its command line: the result co
 
 from __future__ import annotations
 
-import subprocess
 from typing import TYPE_CHECKING
 
+from mcp_bus import command
 from mcp_bus.errors import InvalidRequest
 from mcp_bus.plain import clean
 
@@ -25,33 +25,27 @@ TAIL = 500
 def run(step: Step, task: Task, folder: Path, environment: Mapping[str, str]) -> str:
     """Run a step's command; return why the result is not good, or nothing.
 
-    Raises:
-        InvalidRequest: it cannot be started, which says nothing about the result.
-
     Args:
         folder: where it runs.
         environment: what it sees besides which task, plan and step it is about.
+
+    Raises:
+        InvalidRequest: it cannot be started, which says nothing about the result.
     """
     content = task.result.content if task.result is not None else ""
     told = {"MCP_BUS_TASK": task.id, "MCP_BUS_PLAN": task.body.plan, "MCP_BUS_STEP": step.name}
     limit = min(step.timeout_s or LIMIT_S, LIMIT_S)
+    asked = command.Command(
+        step.verify, folder, {**environment, **told}, content.encode(), limit_s=limit, keep=TAIL, joins=True
+    )
     try:
-        done = subprocess.run(  # noqa: S603  the plan's owner wrote it, and allowed it here
-            step.verify,
-            cwd=folder,
-            env={**environment, **told},
-            input=content.encode(),
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            timeout=limit,
-            check=False,
-        )
-    except subprocess.TimeoutExpired:
-        return f"the check did not end within {limit:g} s"
+        done = command.run(asked)
     except OSError as error:
         msg = f"the check of step {step.name!r} could not be started: {error.strerror}"
         raise InvalidRequest(msg, hint="mend the command, or where it runs; the step waits") from None
-    if done.returncode == 0:
+    if done.why:
+        return f"the check was ended: {done.why}"
+    if done.code == 0:
         return ""
-    said = clean(done.stdout[-TAIL:].decode(errors="replace"), multiline=True).strip()
-    return f"the check ended with {done.returncode}{f': {said}' if said else ''}"
+    said = clean(done.output.decode(errors="replace"), multiline=True).strip()
+    return f"the check ended with {done.code}{f': {said}' if said else ''}"

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import anyio
 
 from mcp_bus import conductor, plans, report
+from mcp_bus.crew import Crew
 from mcp_bus.errors import BusError, InvalidRequest, NotFound
 from mcp_bus.find import short
 from mcp_bus.model import Artifact
@@ -44,9 +45,8 @@ async def post_plan(call: Call, given: args.PostPlan) -> str:
 def _posted(bus: Bus, made: Plan, ways: Ways) -> str:
     progress = plans.progress(bus, made.id)[1]
     lines = [f"plan {short(made.id)} {report.line(made, progress)}"]
-    absent = sorted(
-        {word for step in made.steps for word in step.requires if not conductor.is_able_somebody(bus, (word,))}
-    )
+    crew = Crew(bus)
+    absent = sorted({word for step in made.steps for word in step.requires if not crew.is_able((word,))})
     if absent:
         lines.append(
             f"no live worker can do {said(', '.join(absent), 200)} now; a step waits {made.grace_s:g} s for one, "

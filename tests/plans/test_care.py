@@ -275,7 +275,13 @@ def test_a_record_that_is_no_plan_hurts_no_other(post: Poster, bus: Bus, data: d
     assert run.stages["b"] == "released"
 
 
-@pytest.mark.parametrize("nodes", [7, {"a": 7}, {"a": {"stage": "nowhere"}}, {"a": {"odd": 1}}])
+@pytest.mark.parametrize(
+    "nodes",
+    [
+        7, {"a": 7}, {"a": {"stage": "nowhere"}}, {"a": {"odd": 1}}, {"a": {"stage": "done", "run": "1"}},
+        {"a": {"stage": "released", "task": 7}}, {"a": {"stage": "done", "ended": True}},
+    ],
+)  # fmt: skip
 def test_progress_that_is_none_is_told_and_nothing_is_done(post: Poster, bus: Bus, nodes: object) -> None:
     run = post("a")
     record = bus.store.records.read(plans.PROGRESS, run.plan.id)

@@ -96,7 +96,7 @@ def test_a_check_that_cannot_be_started_or_does_not_end_says_so(post: Poster, tm
     with pytest.raises(InvalidRequest, match="could not be started: No such file or directory"):
         verify.run(*step(run), tmp_path, {})
     slow = run.plan.steps[0]._replace(verify=(sys.executable, "-c", "import time; time.sleep(60)"), timeout_s=0.5)
-    assert verify.run(slow, step(run)[1], tmp_path, {}) == "the check did not end within 0.5 s"
+    assert verify.run(slow, step(run)[1], tmp_path, {}) == "the check was ended: it did not end within 0.5 s"
 
 
 # --- files ----------------------------------------------------------------------------------------
@@ -175,6 +175,19 @@ def test_a_step_of_a_nested_plan_knows_how_deep_it_is_and_depth_has_an_end(bus: 
     ):
         with pytest.raises(InvalidRequest, match="nested 8 deep"):
             post()
+
+
+def test_a_task_has_an_end_of_children(bus: Bus) -> None:
+    bus.post("work", "x")
+    parent = bus.claim()
+    assert parent is not None
+    for number in range(children.MAX_CHILDREN):
+        children.add(bus, parent.id, f"req_019a0c0ffee{number:021x}")
+    count = len(bus.store.ids())
+    with pytest.raises(InvalidRequest, match="has 200 children"):
+        bus.post("parts", "one more", parent=parent.id)
+    assert len(bus.store.ids()) == count
+    assert children.still_open(bus, parent.id) == []
 
 
 def test_only_who_holds_a_task_posts_for_it(bus: Bus, open_bus_as: Callable[..., Bus]) -> None:

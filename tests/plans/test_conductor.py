@@ -11,12 +11,10 @@ from mcp_bus import conductor, plans
 from mcp_bus.errors import Conflict, DuplicateTask
 from mcp_bus.model import Outcome, State
 from mcp_bus.plan import Node, Stage
-from mcp_bus.release import INLINE
+from mcp_bus.release import INLINE, INLINE_ALL
 from tests.fakes import swept
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from mcp_bus.bus import Bus
     from tests.fakes import VirtualSource
     from tests.plans.conftest import Poster
@@ -82,6 +80,28 @@ def test_a_large_result_is_handed_on_as_a_place_with_its_hash(post: Poster) -> N
     assert got["path"].endswith(f"responses/{got['task']}.json")
     assert got["sha256"] in task.body.content
     assert text not in task.body.content
+
+
+def test_results_are_put_into_one_task_until_it_is_full_and_the_rest_are_places(post: Poster) -> None:
+    names = [f"part-{number}" for number in range(INLINE_ALL // INLINE + 2)]
+    run = post(*names, f"sum<{','.join(names)}", **{name.replace("-", "_"): {"channel": "parts"} for name in names})
+    for name in names:
+        run.do(name, name.ljust(INLINE, "."))
+    got = run.claim("sum").body.inputs
+    assert [item["step"] for item in got] == names
+    assert sum(len(item.get("result", "")) for item in got) == INLINE_ALL
+    assert ["path" in item for item in got] == [False] * (INLINE_ALL // INLINE) + [True, True]
+
+
+def test_a_step_is_claimed_by_its_priority(post: Poster, bus: Bus) -> None:
+    run = post("later", "sooner", "last", sooner={"priority": 5}, last={"priority": -5})
+    order = [task.body.node for task in iter(bus.claim, None)]
+    assert order == ["sooner", "later", "last"]
+    assert {name: tasks[0].body.priority for name, tasks in run.tasks().items()} == {
+        "later": 0,
+        "sooner": 5,
+        "last": -5,
+    }
 
 
 def test_a_part_of_a_large_result_is_put_in_as_it_is(post: Poster) -> None:
@@ -231,53 +251,6 @@ def test_a_sign_of_life_that_arrives_after_the_question_does_not_hide_it(post: P
     assert seen.question == blocked.history[-1]
     assert conductor.ended(Node(Stage.RELEASED), seen).stage is Stage.RELEASED
     assert seen._replace(slot=seen.slot._replace(state=State.READY)).question is None
-
-
-# --- the absent worker -----------------------------------------------------------------------------
-
-
-def test_a_step_that_nobody_can_do_is_skipped_after_the_grace_time_and_the_rest_goes_on(
-    post: Poster, bus: Bus, source: VirtualSource
-) -> None:
-    run = post("paint", "report<paint", "other", grace_s=30, paint={"capability": "paint"})
-    source.advance(29)
-    swept(bus)
-    assert run.stages["paint"] == "released"
-    source.advance(2)
-    swept(bus)
-    assert run.stages == {"paint": "skipped", "report": "skipped", "other": "released"}
-    assert run.why("paint") == "worker_absent: no live worker can do paint"
-    assert run.why("report") == "upstream: paint was skipped (worker_absent)"
-    run.do("other", "done", "paint")
-    assert bus.claim(capabilities=["paint"]) is None
-    task = run.tasks()["paint"][0]
-    assert (task.state, task.history[-1].outcome) == (State.CANCELLED, "skipped")
-
-
-def test_a_worker_that_is_there_or_is_at_work_is_waited_for(
-    post: Poster, bus: Bus, source: VirtualSource, open_bus_as: Callable[..., Bus]
-) -> None:
-    run = post("paint", "paint-2", grace_s=30, paint={"requires": ["paint"]}, paint_2={"requires": ["paint"]})
-    painter = open_bus_as("cat", "00000003")
-    painter.mail.roster.arrive(["paint"])
-    painter.mail.roster.leave()
-    taken = painter.claim(capabilities=["paint"], lease_s=600)
-    assert taken is not None
-    source.advance(400)
-    swept(bus)
-    assert run.stages == {"paint": "released", "paint-2": "released"}, "one worker, who is busy"
-    painter.ack(taken, "red")
-    source.advance(31)
-    swept(bus)
-    assert run.stages == {"paint": "done", "paint-2": "skipped"}, "and then never came back"
-
-
-def test_a_worker_able_to_do_something_else_is_none(post: Poster, bus: Bus, source: VirtualSource) -> None:
-    run = post("paint", grace_s=30, paint={"requires": ["paint", "red"]})
-    bus.mail.roster.arrive(["paint"])
-    source.advance(31)
-    swept(bus)
-    assert run.stages == {"paint": "skipped"}
 
 
 def test_what_hangs_on_a_choice_is_chosen_too_and_stops_nothing(post: Poster) -> None:

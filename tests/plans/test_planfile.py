@@ -149,6 +149,31 @@ def test_yaml_and_json_say_the_same() -> None:
     assert planyaml.load(yaml, "f") == planyaml.load('{"goal": "g", "steps": [{"name": "a", "body": "do a"}]}', "f")
 
 
+@pytest.mark.parametrize(
+    ("word", "value"),
+    [
+        ("no", "no"), ("on", "on"), ("true", True), ("False", False), ("1:30", "1:30"), ("1e3", 1000.0), ("-2.5", -2.5),
+        (".5", 0.5), ("7", 7), ("-7", -7), ("010", "010"), ("2026-11-24", "2026-11-24"), ("~", None), ("null", None),
+        ("", None), ("=", "="), ("v1.2.3", "v1.2.3"), ("0x1F", "0x1F"), (".nan", ".nan"), ("1_000", "1_000"),
+    ],
+)  # fmt: skip
+def test_a_plain_word_is_what_yaml_1_2_says(word: str, value: object) -> None:
+    found = planyaml.load(f"a: {word}\n", "f")
+    assert found == {"a": value}
+    assert isinstance(found, dict)
+    assert type(found["a"]) is type(value)
+
+
+def test_what_was_said_once_can_be_merged_into_steps() -> None:
+    text = "x: &x {max_attempts: 2}\na:\n  <<: *x\n  name: a\n"
+    assert planyaml.load(text, "f") == {"x": {"max_attempts": 2}, "a": {"max_attempts": 2, "name": "a"}}
+
+
+@pytest.mark.parametrize("text", ['{\n\t"a":\t[1]\n}', '{"a": [1]}', "a:\n- 1\n"])
+def test_json_may_be_indented_with_tabs(text: str) -> None:
+    assert planyaml.load(text, "f") == {"a": [1]}
+
+
 # Nine times nine times nine …
 BOMB = "a0: &a0 [1]\n" + "".join(f"a{i}: &a{i} [{', '.join([f'*a{i - 1}'] * 9)}]\n" for i in range(1, 9))
 
@@ -158,12 +183,13 @@ BOMB = "a0: &a0 [1]\n" + "".join(f"a{i}: &a{i} [{', '.join([f'*a{i - 1}'] * 9)}]
     [
         ("goal: [", "neither YAML nor JSON at line 1"),
         ("goal: a\ngoal: b\n", "found the name 'goal' twice"),
-        ("goal: 2026-11-24\n", "no plain data"),
+        ("goal: !!timestamp 2026-11-24\n", "no plain data"),
         ("goal: !!python/object/apply:os.system [id]\n", "neither YAML nor JSON"),
         (BOMB, "unfolds to more than"),
         ("a: &a [*a]\n", "unfolds to more than"),
         ("x" * (1024 * 1024 + 1), "is larger than"),
-        ("a: .nan\n", "no plain data"),
+        ("a: !!float .nan\n", "no plain data"),
+        (f"a: &a {'x' * 500_000}\nb: [{', '.join(['*a'] * 20)}]\n", "unfolds to more than"),
     ],
 )  # fmt: skip
 def test_a_file_that_is_no_plan_is_refused_with_the_place(text: str, complaint: str) -> None:
