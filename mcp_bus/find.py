@@ -53,6 +53,8 @@ def resolve(store: Store, text: object) -> str:
         InvalidRequest: it cannot be part of an id, or is too short to be unique by more than luck.
         NotFound: no task, or several tasks, have it.
     """
+    if isinstance(text, str) and text.startswith("plan_"):
+        raise NotFound(unknown(text), hint=_instead(store, text[:60]))
     if not isinstance(text, str) or not text.isascii() or not text.replace("req_", "", 1).isalnum() or len(text) > 64:
         msg = f"{str(text)[:60]!r} is not a task id"
         raise InvalidRequest(msg, hint="ids look like req_0193…; any unique beginning or end will do")
@@ -69,10 +71,19 @@ def resolve(store: Store, text: object) -> str:
     if not found:
         if names.TASK_ID.match(text) and len(text) >= FULL_ABQ:
             return text  # It may have been pruned: the store can say so.
-        raise NotFound(unknown(text), hint="search for it; the id of a pruned one must be given in full")
+        raise NotFound(unknown(text), hint=_instead(store, text))
     some = ", ".join(sorted(found)[:3])
     msg = f"{text!r} could be any of {len(found)} tasks: {some}{'' if len(found) <= 3 else ', …'}"
     raise NotFound(msg, hint="give more digits")
+
+
+def _instead(store: Store, text: str) -> str:
+    """Say what to do about an id that no task has: it may be that of a plan."""
+    from mcp_bus.plans import PLANS  # noqa: PLC0415  it looks tasks up, with this module
+
+    if any(name.endswith(text.removeprefix("plan_")) for name in store.records.names(PLANS)):
+        return f"it is a plan: `mcp-bus plan show {text}` shows it; plan cancel, retry and resume do the rest"
+    return "search for it; the id of a pruned one must be given in full"
 
 
 def why_empty(bus: Bus, channels: Sequence[str], capabilities: Sequence[str], mine: Sequence[Task] = ()) -> str:

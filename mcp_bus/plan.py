@@ -203,8 +203,8 @@ def _lets_on(step: Step, node: Node) -> bool:
 
 def stops(step: Step, node: Node) -> bool:
     """Tell whether how a step ended stops the plan (rule G4)."""
-    is_chosen = node.stage is Stage.SKIPPED and node.why.startswith((Why.CONDITION, Why.STOPPED))
-    return node.stage in (Stage.FAILED, Stage.SKIPPED) and not is_chosen and step.on_failure is OnFailure.STOP
+    is_meant = node.stage is Stage.SKIPPED and node.why.startswith((Why.CONDITION, Why.STOPPED))
+    return node.stage in (Stage.FAILED, Stage.SKIPPED) and not is_meant and step.on_failure is OnFailure.STOP
 
 
 def is_missing(node: Node) -> bool:
@@ -215,6 +215,11 @@ def is_missing(node: Node) -> bool:
 def is_absent(node: Node) -> bool:
     """Tell whether a step was skipped because no worker was able to do it."""
     return node.stage is Stage.SKIPPED and node.why.startswith(Why.ABSENT)
+
+
+def is_chosen(node: Node) -> bool:
+    """Tell whether a step was skipped because its condition, or that of one it comes after, did not hold."""
+    return node.stage is Stage.SKIPPED and node.why.startswith(Why.CONDITION)
 
 
 def is_unsure(node: Node) -> bool:
@@ -257,7 +262,7 @@ def settle(plan: Plan, progress: Progress, now: int) -> tuple[Progress, list[Ste
 
 def _barred(bar: str, node: Node) -> str:
     """Say why a step is skipped that comes after one that was not done: what hangs on a choice is chosen too."""
-    if node.stage is Stage.SKIPPED and node.why.startswith(Why.CONDITION):
+    if is_chosen(node):
         return f"{Why.CONDITION}: {bar} was not wanted"
     return f"{Why.UPSTREAM}: {bar} {_ended(node)}"
 
@@ -287,7 +292,7 @@ def outcome(plan: Plan, progress: Progress) -> str:
     if progress.stopped:
         return "cancelled" if progress.stopped.startswith(CANCELLED) else "failed"
     nodes = [progress.nodes[step.name] for step in plan.steps]
-    wanted = [node for node in nodes if not (node.stage is Stage.SKIPPED and node.why.startswith(Why.CONDITION))]
+    wanted = [node for node in nodes if not is_chosen(node)]
     done = sum(node.stage is Stage.DONE for node in wanted)
     if done == len(wanted):
         return "done"

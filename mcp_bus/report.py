@@ -22,6 +22,7 @@ from mcp_bus.plan import (
     counts,
     critical_path,
     is_absent,
+    is_chosen,
     ordered,
     outcome,
 )
@@ -141,7 +142,8 @@ def synthesis(bus: Operator, plan: Plan, progress: Progress) -> str:
     """
     made = rows(bus, plan, progress)
     done = [row for row in made if row.node.stage is Stage.DONE]
-    gaps = [row for row in made if row.node.stage is not Stage.DONE]
+    chosen = [row for row in made if is_chosen(row.node)]
+    gaps = [row for row in made if row.node.stage is not Stage.DONE and row not in chosen]
     lines = [f"# {_plain(plan.goal)}", "", f"{outcome(plan, progress)}: {len(done)} of {len(made)} steps done."]
     if gaps:
         lines += ["", "## Gaps", ""]
@@ -149,6 +151,8 @@ def synthesis(bus: Operator, plan: Plan, progress: Progress) -> str:
     absent = missing(plan, progress)
     if absent:
         lines += ["", f"No worker could do: {', '.join(absent)}."]
+    if chosen:
+        lines += ["", f"Left out by choice: {', '.join(row.step.name for row in chosen)}."]
     for row in done:
         who = f"By {_plain(row.who)}, task {short(row.node.task)}."
         lines += ["", f"## {row.step.name}", "", who, "", *_block(bus, row)]
@@ -170,7 +174,11 @@ def _block(bus: Operator, row: Row) -> list[str]:
     fence = "```"
     while fence in text:
         fence += "`"
-    return [fence, text, fence]
+    files = [
+        f"- {_plain(item.path)}, {item.size} bytes, sha256 {_plain(item.sha256)}"
+        for item in (task.result.artifacts if task.result else ())
+    ]
+    return [fence, text, fence, *(["", "Files:", "", *files] if files else [])]
 
 
 def line(plan: Plan, progress: Progress) -> str:

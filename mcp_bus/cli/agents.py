@@ -46,7 +46,8 @@ def agents(call: Call) -> int:
         call.out.table(("AGENT", "SESSION", "CLIENT", "", "LAST SEEN", "HOLDS", "UNREAD", "CAN DO"), rows)
     else:
         over = sum(not item.is_live for item in seen)
-        call.out.note(f"nobody is there{f'; {over} sessions are over (--all)' if over else ''}")
+        gone = f"; {over} session{'s are' if over > 1 else ' is'} over (--all)" if over else ""
+        call.out.note(f"nobody is there{gone}")
     return OK
 
 

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from mcp_bus.bus import Bus
     from mcp_bus.cli.arguments import Call, Parser
     from mcp_bus.model import Task
-    from mcp_bus.plan import Plan, Progress, Step
+    from mcp_bus.plan import Node, Plan, Progress, Step
     from mcp_bus.report import Row
 
 ACTIONS = ("run", "show", "list", "report", "cancel", "retry", "resume")
@@ -265,12 +265,15 @@ def _shown(call: Call, bus: Bus, made: Plan, progress: Progress) -> None:
     out.line()
     cells = [
         (
-            row.step.name, row.stage, one_line(row.who, 40), str(row.node.attempts or ""),
-            duration(row.took) if row.node.released else "", ", ".join(row.step.after), one_line(row.why, 100),
+            row.step.name, row.stage, one_line(row.who, 40), _tries(row.node),
+            duration(row.took) if row.node.released else "", ", ".join(row.step.after),
         )
         for row in found
     ]  # fmt: skip
-    out.table(("STEP", "STATE", "WHO", "TRIES", "TOOK", "AFTER", "WHY"), cells)
+    out.table(("STEP", "STATE", "WHO", "TRIES", "TOOK", "AFTER"), cells)
+    told = [f"{row.step.name} {row.stage}: {one_line(row.why, 200)}" for row in found if row.why]
+    for text in ["", *told] if told else []:
+        out.line(text)
     critical = [row.step.name for row in found if row.is_critical]
     if len(critical) > 1:
         out.note(f"took longest: {' -> '.join(critical)}")
@@ -286,9 +289,15 @@ def _shown(call: Call, bus: Bus, made: Plan, progress: Progress) -> None:
         out.note(f"{call.again()} plan retry {short(made.id)} tries again what failed")
 
 
+def _tries(node: Node) -> str:
+    """Return how often a step was tried, and in which run if it was not the first."""
+    tries = str(node.attempts or "")
+    return f"{tries} run {node.run}".strip() if node.run > 1 else tries
+
+
 def _list(call: Call) -> int:
     from mcp_bus import plans
-    from mcp_bus.plan import counts, outcome
+    from mcp_bus.plan import counts
 
     with call.bus() as bus:
         found: list[tuple[Plan, Progress]] = []
@@ -299,26 +308,29 @@ def _list(call: Call) -> int:
                 call.out.warn(f"mcp-bus: {name}: {one_line(str(error))}")
         found.sort(key=lambda item: -item[0].created)
         now = bus.source.now()
+        entries = [_entry(bus, *item) for item in found]
     if call.out.as_json:
-        call.out.json({"plans": [_entry(*item) for item in found]})
+        call.out.json({"plans": entries})
     elif found:
         rows = [
             (
-                short(made.id), outcome(made, progress), f"{counts(made, progress)['done']}/{len(made.steps)}",
-                ago(made.created, now), one_line(made.owner, 40), one_line(made.goal, 100),
+                short(made.id), entry["state"], f"{counts(made, progress)['done']}/{len(made.steps)}",
+                str(entry["blocked"] or ""), ago(made.created, now), one_line(made.owner, 40), one_line(made.goal, 100),
             )
-            for made, progress in found
+            for (made, progress), entry in zip(found, entries, strict=True)
         ]  # fmt: skip
-        call.out.table(("PLAN", "STATE", "DONE", "POSTED", "BY", "GOAL"), rows)
+        call.out.table(("PLAN", "STATE", "DONE", "BLOCKED", "POSTED", "BY", "GOAL"), rows)
     else:
         call.out.note("no plans yet; mcp-bus plan run plan.yaml")
     return OK
 
 
-def _entry(made: Plan, progress: Progress) -> dict[str, Any]:
+def _entry(bus: Bus, made: Plan, progress: Progress) -> dict[str, Any]:
     from mcp_bus.cli.fields import stamp
     from mcp_bus.plan import counts, outcome
+    from mcp_bus.report import rows
 
+    blocked = 0 if progress.over else sum(row.stage == "blocked" for row in rows(bus, made, progress))
     return {
         "id": made.id,
         "short": short(made.id),
@@ -327,6 +339,7 @@ def _entry(made: Plan, progress: Progress) -> dict[str, Any]:
         "created": stamp(made.created),
         "state": outcome(made, progress),
         "counts": counts(made, progress),
+        "blocked": blocked,
     }
 
 

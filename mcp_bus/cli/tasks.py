@@ -9,7 +9,7 @@ from mcp_bus.cli import fields, meant, pages, speaker
 from mcp_bus.cli.arguments import BODY_HELP, Verb, content, given, seconds, shell, word, words
 from mcp_bus.cli.codes import ERROR, NOT_FOUND, NOTHING, OK, PERSON, code_of, problem
 from mcp_bus.cli.output import clean, duration, one_line
-from mcp_bus.errors import BusError, Conflict, LeaseLost, NotFound
+from mcp_bus.errors import BusError, Conflict, InvalidRequest, LeaseLost, NotFound
 from mcp_bus.find import Ending, public, resolve, safe_ending, short, why_empty
 from mcp_bus.model import ENDED, State, Ticket
 from mcp_bus.plain import near
@@ -43,6 +43,11 @@ def declare_post(parser: Parser) -> None:
     parser.add_argument("--thread", metavar="TEXT", help="what it belongs to")
     parser.add_argument("--reply-to", metavar="TEXT", help="where an answer should go")
     parser.add_argument("--type", metavar="TYPE", help="task unless told")
+    parser.add_argument("--parent", metavar="ID", help="a task that you hold, which cannot end before this one")
+    parser.add_argument(
+        "--result-schema", metavar="JSON", help="a JSON Schema that the result must meet: JSON, - or @FILE"
+    )
+    parser.add_argument("--claims", action="store_true", default=None, help="its result must label what it claims")
 
 
 def post(call: Call) -> int:
@@ -52,7 +57,8 @@ def post(call: Call) -> int:
     options = given(
         title=args.title, priority=args.priority, delay_s=args.delay, ttl_s=args.ttl, key=args.key,
         requires=args.requires, max_attempts=args.max_attempts, backoff_s=args.backoff, thread=args.thread,
-        reply_to=args.reply_to, type=args.type,
+        reply_to=args.reply_to, type=args.type, parent=args.parent, claims=args.claims,
+        result_schema=None if args.result_schema is None else _schema(args.result_schema),
     )  # fmt: skip
     with call.bus(create=True) as bus:
         posted = bus.post(args.channel, body, **options)
@@ -63,6 +69,21 @@ def post(call: Call) -> int:
         call.out.warn(f"mcp-bus: this made the channel {posted.channel}{meant}")
     _posted(call, posted, task)
     return OK
+
+
+def _schema(text: str) -> object:
+    """Return the JSON of an option.
+
+    Raises:
+        InvalidRequest: it is none.
+    """
+    import json
+
+    try:
+        return json.loads(content(text))
+    except (ValueError, RecursionError) as error:
+        msg = f"--result-schema is no JSON: {error}"
+        raise InvalidRequest(msg, hint='for example \'{"type": "object", "required": ["passed"]}\', or @FILE') from None
 
 
 def _now(bus: Bus, posted: Posted) -> Task | None:
@@ -283,6 +304,8 @@ class Waiting:
         self.code, error.hint = max(self.code, code_of(error)), self.call.aimed(error.hint)
         self.made.append({"asked": asked, "over": True, "task": None, "error": problem(error)})
         self.call.out.warn(f"mcp-bus: {one_line(str(error))}")
+        if error.hint:
+            self.call.out.warn(f"  next: {one_line(error.hint, 300)}")
 
     def wait(self, timeout_s: float) -> None:
         """Wait until all have ended or time is up."""

@@ -186,3 +186,70 @@ def test_a_file_of_a_result_is_named_with_its_hash(cli: Cli, tmp_path: Path) -> 
         (str(tmp_path / "report.html"), 6)
     ]
     assert "report.html  6 bytes  sha256 " in cli.main("show", task)[1]
+
+
+@pytest.mark.parametrize("verb", ["show", "wait", "cancel", "retry"])
+def test_a_verb_for_tasks_that_is_given_a_plan_says_what_to_do_and_does_nothing(
+    cli: Cli, file: Path, verb: str
+) -> None:
+    plan = posted(cli, file)
+    before = stages(cli, plan)
+    full = cli.json("plan", "show", plan)["id"]
+    for name in (plan, full):
+        code, _, err = cli.main(verb, name)
+        assert code == 3
+        assert f"it is a plan: `mcp-bus plan show {name}`" in err
+    assert stages(cli, plan) == before
+
+
+def test_a_list_of_plans_says_where_a_person_is_needed(cli: Cli, file: Path) -> None:
+    posted(cli, file)
+    assert cli.json("plan", "list")["plans"][0]["blocked"] == 0
+    task_id, token = cli.claim()
+    cli.json("submit", task_id, "--token", token, "--blocked", "which one?")
+    assert cli.json("plan", "list")["plans"][0]["blocked"] == 1
+    _, out, _ = cli.main("plan", "list")
+    head, row = out.splitlines()
+    assert row[head.index("BLOCKED")] == "1"
+
+
+def test_why_a_step_is_not_done_is_told_in_full_on_a_narrow_terminal(cli: Cli, file: Path) -> None:
+    plan = posted(cli, file)
+    _, out, _ = cli.main("plan", "show", plan)
+    assert "paint skipped: worker_absent: no live worker can do paint" in out.splitlines()
+
+
+def test_a_report_says_what_was_left_out_by_choice_and_names_files(cli: Cli, tmp_path: Path) -> None:
+    (tmp_path / "a.txt").write_text("text")
+    steps = [STEPS[0], {"name": "fix", "after": "gather", "when": "gather.bad == true", "body": "x"}]
+    path = tmp_path / "plan.json"
+    path.write_text(json.dumps({"goal": "g", "steps": steps}))
+    plan = posted(cli, path)
+    task_id, token = cli.claim()
+    cli.json("submit", task_id, "--token", token, "--done", "{}", "--artifact", str(tmp_path / "a.txt"))
+    report = cli.json("plan", "report", plan)["report"]
+    assert "Left out by choice: fix." in report
+    assert "## Gaps" not in report
+    assert "a.txt, 4 bytes, sha256 982d9e3eb996f559e633f4d194def3761d909f5a3b647d1a851fead67c32c9d1" in report
+
+
+def test_a_task_is_posted_with_a_contract_and_for_a_parent(cli: Cli, tmp_path: Path) -> None:
+    (tmp_path / "schema.json").write_text(json.dumps(SCHEMA))
+    cli.post("work", "the whole")
+    parent, token = cli.claim()
+    for given in (json.dumps(SCHEMA), f"@{tmp_path / 'schema.json'}"):
+        child = cli.post("parts", f"a part by {given[:1]}", "--parent", parent, "--result-schema", given, "--claims")
+        code, _, err = cli.main("submit", parent, "--token", token, "--done", "all")
+        assert (code, "have not ended" in err) == (5, True)
+        part, other = cli.claim("parts")
+        assert part == child
+        assert cli.main("submit", part, "--token", other, "--done", "x")[0] == 2
+        assert cli.main("submit", part, "--token", other, "--done", '{"passed": true}')[0] == 2
+        cli.json("submit", part, "--token", other, "--done", '{"passed": true, "claims": []}')
+    cli.json("submit", parent, "--token", token, "--done", "all")
+
+
+@pytest.mark.parametrize("schema", ["{", "[]", "7", '{"type": 7}'])
+def test_a_schema_that_is_none_posts_nothing(cli: Cli, schema: str) -> None:
+    assert cli.main("post", "work", "x", "--result-schema", schema)[0] == 2
+    assert cli.main("claim", "work")[0] == 4

@@ -6,7 +6,7 @@ import os
 import signal
 import sys
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -20,10 +20,9 @@ if TYPE_CHECKING:
 SOON_S = 20.0
 
 
-def run(folder: Path, code: str, *, more: dict[str, object] | None = None, **options: object) -> Ended:
+def run(folder: Path, code: str, *, more: dict[str, Any] | None = None, **options: Any) -> Ended:
     """Run Python code as a command."""
-    asked = Command((sys.executable, "-u", "-c", code), folder, {}, **(more or {}))  # type: ignore[arg-type]
-    return command.run(asked, **options)  # type: ignore[arg-type]
+    return command.run(Command((sys.executable, "-u", "-c", code), folder, {}, **(more or {})), **options)
 
 
 def is_gone(pid: int) -> bool:

@@ -84,7 +84,8 @@ def test_a_large_result_is_handed_on_as_a_place_with_its_hash(post: Poster) -> N
 
 def test_results_are_put_into_one_task_until_it_is_full_and_the_rest_are_places(post: Poster) -> None:
     names = [f"part-{number}" for number in range(INLINE_ALL // INLINE + 2)]
-    run = post(*names, f"sum<{','.join(names)}", **{name.replace("-", "_"): {"channel": "parts"} for name in names})
+    parts: Any = {name.replace("-", "_"): {"channel": "parts"} for name in names}
+    run = post(*names, f"sum<{','.join(names)}", **parts)
     for name in names:
         run.do(name, name.ljust(INLINE, "."))
     got = run.claim("sum").body.inputs
