@@ -21,7 +21,7 @@ from mcp_bus.crew import Crew
 from mcp_bus.errors import BusError, Conflict, DuplicateTask, InvalidRequest
 from mcp_bus.model import DAY, OPEN, WAITING, Attempt, Outcome, State
 from mcp_bus.operate import TRIES
-from mcp_bus.plan import CANCELLED, NEW, Node, Plan, Progress, Stage, Step, Why, is_missing, retried, settle
+from mcp_bus.plan import CANCELLED, NEW, Node, Plan, Progress, Stage, Step, Why, is_chosen, is_missing, retried, settle
 from mcp_bus.plans import PLANS, PROGRESS, load, over_since, progress, read, resolve, save, standing
 from mcp_bus.release import release, task_of
 
@@ -124,7 +124,7 @@ def _moved(look: _Look, known: Progress, only: str) -> Progress:
     while ready:
         for step in ready:
             before = made.nodes.get(step.name, NEW)
-            node, is_known = release(look.bus, plan, step, before, made)
+            node, is_known = release(look.bus, plan, step, before, made, is_held=bool(made.stopped))
             if node.stage is Stage.RELEASED and (is_known or made.stopped):
                 node = _settled(look, step, node, made.stopped)
             made = made._replace(nodes={**made.nodes, step.name: node})
@@ -165,14 +165,19 @@ def _verified(look: _Look, step: Step, node: Node, stopped: str) -> Node:
     task = task_of(look.bus, node.task)
     if stopped:
         return node._replace(stage=Stage.FAILED, why="its check was not run before the plan was stopped")
-    if look.verify is None or task is None:
-        return node._replace(stage=Stage.RELEASED, why="its check was not run yet", by="", ended=0)
-    wrong = look.verify(step, task)
+    why, wrong = "its check was not run yet", ""
+    if look.verify is not None and task is not None:
+        try:
+            why, wrong = "", look.verify(step, task)
+        except InvalidRequest as error:  # It says nothing of the result, nor of the other steps.
+            why = str(error)
+    if why:
+        return node._replace(stage=Stage.RELEASED, why=why[:500], by="", ended=0)
     if not wrong:
         return node._replace(why="")
     if node.run >= step.max_attempts:
         return node._replace(stage=Stage.FAILED, why=wrong[:500])
-    return Node(Stage.WAITING, node.run + 1, why=wrong[:500])
+    return Node(Stage.WAITING, node.run + 1, why=f"the last result: {wrong}"[:500])
 
 
 def ended(node: Node, task: Task) -> Node:
@@ -180,7 +185,10 @@ def ended(node: Node, task: Task) -> Node:
     last = task.history[-1] if task.history else None
     done = node._replace(task=task.id, attempts=task.slot.attempt)
     if task.state is State.DONE and task.result is not None:
-        return done._replace(stage=Stage.DONE, by=task.result.sender.agent, ended=task.result.at)
+        done = done._replace(stage=Stage.DONE, by=task.result.sender.agent, ended=task.result.at)
+        if task.result.status == "error":
+            done = done._replace(stage=Stage.FAILED, why=f"answered with an error: {task.result.error}"[:500])
+        return done
     if task.question is not None:
         return done
     if task.state not in (State.DEAD, State.CANCELLED, State.EXPIRED) or last is None:
@@ -245,16 +253,18 @@ def cancel(bus: Operator, plan_id: str, reason: str = "") -> tuple[Plan, Progres
     return _decided(bus, plan_id, decide)
 
 
-def retry(bus: Operator, plan_id: str, steps: Iterable[str] = ()) -> tuple[Plan, Progress]:
+def retry(bus: Operator, plan_id: str, steps: Iterable[str] = (), note: str = "") -> tuple[Plan, Progress]:
     """Let steps that failed or were skipped be tried again, with what was skipped because of them.
 
     Args:
         steps: which; all that failed or found no worker if empty.
+        note: for their next workers, who are also told how the last run ended, and what a person answered in it.
 
     Raises:
         InvalidRequest: a step is not there, or neither failed nor was skipped.
         Conflict: there is nothing to retry.
     """
+    draft.check_note(note)
 
     def decide(plan: Plan, known: Progress) -> Progress:
         named = list(steps)
@@ -275,16 +285,35 @@ def retry(bus: Operator, plan_id: str, steps: Iterable[str] = ()) -> tuple[Plan,
         if not again:
             msg = f"no step of {plan.id!r} failed or found no worker"
             raise Conflict(msg, hint="name a step that was skipped")
+        if all(is_chosen(known.nodes[name]) for name in again):
+            msg = f"{again[0]!r} was skipped by choice, and would be again: {known.nodes[again[0]].why}"
+            raise Conflict(msg, hint="post another plan; on_failure: continue lets go on what comes after such a step")
         made = retried(plan, known, again)
-        return made._replace(nodes={**made.nodes, **_alive(bus, known, again)})
+        nodes = {
+            name: node._replace(why=_told(bus, known.nodes[name], note)) if node != known.nodes[name] else node
+            for name, node in made.nodes.items()
+        }
+        return made._replace(nodes={**nodes, **_alive(bus, known, again)})
 
     return _decided(bus, plan_id, decide)
 
 
+def _told(bus: Operator, node: Node, note: str) -> str:
+    """Return what the worker of a step that is done anew should know of the last run, and from whoever retries it."""
+    task = task_of(bus, node.task) if node.task else None
+    history = task.history if task is not None else ()
+    answers = [f"a person said: {line.note}" for line in history if line.outcome is Outcome.RETRIED and line.note]
+    ended = f"run {node.run} ended: {node.why}" if node.task else ""
+    return "; ".join(filter(None, [f"a person said: {note}" if note else "", *answers, ended]))[:1000]
+
+
 def revive(bus: Operator, plan_id: str, name: str) -> None:
-    """Let a step that had failed or was skipped go on with its task, which a person brought back."""
+    """Let a step go on with its task, which a person brought back; its time counts anew from here."""
 
     def decide(plan: Plan, known: Progress) -> Progress:
+        if known.stage(name) is Stage.RELEASED:
+            again = known.nodes[name]._replace(released=bus.source.now())
+            return known._replace(nodes={**known.nodes, name: again})
         if known.stage(name) not in (Stage.FAILED, Stage.SKIPPED):
             return known
         alive = _alive(bus, known, [name])
@@ -311,7 +340,7 @@ def _alive(bus: Operator, known: Progress, again: Iterable[str]) -> dict[str, No
         node = known.nodes[name]
         task = task_of(bus, node.task) if node.task else None
         if task is not None and task.state in (*OPEN, State.DONE):
-            made[name] = node._replace(stage=Stage.RELEASED, task=task.id, why="", ended=0)
+            made[name] = node._replace(stage=Stage.RELEASED, task=task.id, why="", released=bus.source.now(), ended=0)
     return made
 
 

@@ -59,6 +59,23 @@ def check_schema(schema: object) -> Mapping[str, Any]:
     return schema
 
 
+def check_both(schema: Mapping[str, Any] | None, *, claims: bool) -> None:
+    """Refuse a contract that no result can meet: a schema that leaves no room for the claims that are asked for.
+
+    Raises:
+        InvalidRequest: says why.
+    """
+    if schema is None or not claims:
+        return
+    kinds = schema.get("type", "object")
+    has_room = "object" in (kinds if isinstance(kinds, list) else [kinds])
+    is_closed = schema.get("additionalProperties") is False and "claims" not in schema.get("properties", {})
+    if not has_room or is_closed:
+        why = 'allows no field "claims"' if has_room else "is not of an object"
+        msg = f"claims asks for a list of claims in the result, and its schema {why}"
+        raise InvalidRequest(msg, hint='let the schema be of an object with "claims", or leave claims out')
+
+
 def _check_within(node: object, root: object) -> None:
     for name, value in _members(node):
         if name in ("$ref", "$dynamicRef") and isinstance(value, str) and not value.startswith("#"):
@@ -122,7 +139,7 @@ def accept(text: str, schema: Mapping[str, Any] | None, *, claims: bool) -> str:
     except (ValueError, RecursionError) as error:
         value = text
         if claims or not _takes_text(schema):
-            msg = f"the result is no JSON: {cut(clean(str(error)), 120)}"
+            msg = f"the result is no JSON, alone or as its one fenced block: {cut(clean(str(error)), 120)}"
             raise ResultRejected(msg, hint="give the JSON alone, or in one fenced block") from None
     try:
         made = _normal(value, schema, schema) if schema is not None else value

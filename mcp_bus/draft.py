@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import re
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from mcp_bus import contracts, wire
@@ -16,6 +18,8 @@ if TYPE_CHECKING:
 
 CAPABILITY = re.compile(r"[a-z0-9][a-z0-9._:/+-]{0,63}\Z", re.IGNORECASE)
 TOKEN = re.compile(r"[0-9a-f]{4,32}\Z")
+USAGE = re.compile(r"[a-z][a-z0-9_]{0,47}\Z")
+MOST = 10**15
 MAX_TITLE = 200
 MAX_WORDS = 32
 YEAR_S = 366 * 86_400.0
@@ -40,6 +44,24 @@ def check_note(note: object) -> str:
         return check_size(note, "note")
     msg = f"{str(note)[:40]!r} is not a text"
     raise InvalidRequest(msg, hint="give a note or reason as text")
+
+
+def check_usage(usage: Mapping[str, float]) -> dict[str, float]:
+    """Return what a result took, if it is amounts by name.
+
+    Raises:
+        InvalidRequest: it is something else.
+    """
+    found: object = usage
+    if isinstance(found, Mapping) and len(found) <= MAX_WORDS and all(itertools.starmap(_is_amount, found.items())):
+        return dict(usage)
+    msg = f"{str(usage)[:80]!r} is not what a result took"
+    raise InvalidRequest(msg, hint='amounts by name, for example {"output_tokens": 512, "cost_usd": 0.02}')
+
+
+def _is_amount(name: object, value: object) -> bool:
+    is_number = isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value < MOST
+    return is_number and isinstance(name, str) and USAGE.match(name) is not None
 
 
 def check_token(token: object) -> str:
@@ -118,6 +140,7 @@ def check(options: dict[str, Any]) -> dict[str, Any]:
             made[name] = _CHECKS[name](value)
         else:
             made[name] = check_number(name, value)
+    contracts.check_both(made.get("result_schema"), claims=made.get("claims", False))
     return made
 
 

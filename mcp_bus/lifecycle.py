@@ -147,17 +147,20 @@ def backoff(attempt: int, body: Body, policy: Policy) -> int:
     return int(1000 * min(base * 2 ** min(attempt - 1, 30), policy.max_backoff_s))
 
 
-def fail(slot: Slot, body: Body, policy: Policy, *, now: int, retry_in_s: float | None = None) -> Slot:
+def fail(
+    slot: Slot, body: Body, policy: Policy, *, now: int, retry_in_s: float | None = None, final: bool = False
+) -> Slot:
     """Take a failed attempt back, into the queue or into the dead letter (rule L3).
 
     Serves both a worker's own word (`nack`) and a lease that lapsed: the attempt counts either way.
 
     Args:
         retry_in_s: the worker's own wish for the pause; None leaves it to the backoff.
+        final: whether another attempt would be in vain; what is left of the budget is not used.
     """
     check(Event.NACK, slot)
     back = slot._replace(lease=None)
-    if slot.attempt >= budget(slot, body, policy):
+    if final or slot.attempt >= budget(slot, body, policy):
         return back._replace(state=State.DEAD)
     pause = backoff(slot.attempt, body, policy) if retry_in_s is None else int(1000 * retry_in_s)
     if pause <= 0:

@@ -189,7 +189,8 @@ class Result(NamedTuple):
     """What a worker answered.  The first published result of a task is final.
 
     `token` is the one of the lease it was made under, so that a worker that repeats itself after a
-    lost answer is recognised; `place` is the path of the done task in its channel.
+    lost answer is recognised; `place` is the path of the done task in its channel; `usage` is what it took by the
+    worker's own word, such as `input_tokens`, `output_tokens` and `cost_usd`.
     """
 
     id: str
@@ -202,6 +203,7 @@ class Result(NamedTuple):
     token: str = ""
     place: str = ""
     artifacts: tuple[Artifact, ...] = ()
+    usage: Mapping[str, float] = NOTHING
 
 
 class Ticket(NamedTuple):
@@ -341,6 +343,7 @@ class Presence(NamedTuple):
     Attributes:
         host, boot, pid, started: which process it is: this machine since it was started, and the process's own
             start by the kernel's clock, for pids come back; `started` is 0 where it cannot be told.
+        serves: the channels it takes work from; empty for all that there are, or none.
         since: when it came.
         ended: when it went, by its own word; 0 while it is there.
         beat: the last sign of life.
@@ -359,6 +362,7 @@ class Presence(NamedTuple):
     since: int = 0
     ended: int = 0
     beat: int = 0
+    serves: tuple[str, ...] = ()
 
 
 POST_OPTIONS = frozenset(PostOptions.__annotations__)

@@ -12,7 +12,8 @@ G5  A step whose condition does not hold when it could be released is skipped by
     no plan, and what it does not let go on is skipped by choice too.
 G6  A plan is over when every step is settled.
 G7  That a plan is stopped is no fact about a step that could be released: another conductor, who did not know it, may
-    have done so.  Such a step is skipped as `stopped` only once its task was won.
+    have done so.  Such a step is skipped as `stopped` only once its task was won; one that comes after what was skipped
+    as `stopped` could be released by nobody.
 """
 
 from __future__ import annotations
@@ -222,9 +223,13 @@ def is_chosen(node: Node) -> bool:
     return node.stage is Stage.SKIPPED and node.why.startswith(Why.CONDITION)
 
 
+def _is_stopped(node: Node) -> bool:
+    return node.stage is Stage.SKIPPED and node.why.startswith(Why.STOPPED)
+
+
 def is_unsure(node: Node) -> bool:
     """Tell whether a step was skipped because its plan was stopped, with no task won for it (rule G7)."""
-    return node.stage is Stage.SKIPPED and node.why.startswith(Why.STOPPED) and not node.task
+    return _is_stopped(node) and not node.task
 
 
 def settle(plan: Plan, progress: Progress, now: int) -> tuple[Progress, list[Step]]:
@@ -236,13 +241,16 @@ def settle(plan: Plan, progress: Progress, now: int) -> tuple[Progress, list[Ste
     nodes, stopped, ready = dict(progress.nodes), progress.stopped, list[Step]()
     by_name, order = plan.by_name, ordered(plan.steps)
     stopped = stopped or next((_stop(step.name, nodes) for step in order if _stopped(step, nodes)), "")
+    # Who did not know it finds it in a task that was taken back.
+    stopped = stopped or next((node.why.partition(": ")[2] for node in nodes.values() if _is_stopped(node)), "")
     for step in order:
         before = nodes.get(step.name, NEW)
         if before.stage is not Stage.WAITING and not is_unsure(before):
             continue
         needs = [(by_name[name], nodes.get(name, NEW)) for name in step.after]
+        was_never_free = any(_is_stopped(node) for _, node in needs)
         bar = next((need.name for need, node in needs if node.stage in SETTLED and not _lets_on(need, node)), "")
-        if not bar and all(node.stage in SETTLED for _, node in needs):
+        if not bar and not was_never_free and all(node.stage in SETTLED for _, node in needs):
             ready.append(step)  # Also in a stopped plan: somebody may have released it (rule G7).
             continue
         if before.stage is not Stage.WAITING:
@@ -263,7 +271,7 @@ def settle(plan: Plan, progress: Progress, now: int) -> tuple[Progress, list[Ste
 def _barred(bar: str, node: Node) -> str:
     """Say why a step is skipped that comes after one that was not done: what hangs on a choice is chosen too."""
     if is_chosen(node):
-        return f"{Why.CONDITION}: {bar} was not wanted"
+        return f"{Why.CONDITION}: {bar} was not wanted (its on_failure is skip)"
     return f"{Why.UPSTREAM}: {bar} {_ended(node)}"
 
 

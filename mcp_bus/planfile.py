@@ -88,6 +88,7 @@ def _step(item: object, number: int, channel: str) -> Step:
                 made[field] = check(given[field])
         needs = [*_words(given.get("requires", [])), *_words(given.get("capability", []))]
         made["requires"] = draft.check_words("requires", needs)
+        contracts.check_both(made.get("result_schema"), claims=made.get("claims", False))
     except InvalidRequest as error:
         msg = f"{where}: {error}"
         raise InvalidRequest(msg, hint=error.hint) from None
@@ -203,7 +204,8 @@ def _check_graph(steps: Sequence[Step]) -> None:
             is_step = odd in names
             what = "and does not come after it" if is_step else "which is no step"
             msg = f"step {step.name!r} refers to {odd!r}, {what}"
-            raise InvalidRequest(msg, hint=f"add {odd!r} to its after" if is_step else "name a step of this plan")
+            hint = r"name a step of this plan, or write \{{ for braces that are meant as they are"
+            raise InvalidRequest(msg, hint=f"add {odd!r} to its after" if is_step else hint)
 
 
 # --- on disk ----------------------------------------------------------------------------------------

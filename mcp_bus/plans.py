@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from mcp_bus import planfile, wire
 from mcp_bus.errors import CorruptRecord, NotFound
+from mcp_bus.find import short
 from mcp_bus.plan import NEW, Node, Plan, Progress, Stage
 
 if TYPE_CHECKING:
@@ -27,7 +28,8 @@ def resolve(bus: Operator, text: object) -> str:
     word = str(text)
     found = [name for name in known if name == word]
     if not found and len(word) >= 3:
-        found = [name for name in known if name.startswith((word, f"plan_{word}")) or name.endswith(word)]
+        begins = (word, f"plan_{word}")
+        found = [n for n in known if n.startswith(begins) or n.endswith(word) or short(n).startswith(word)]
     if len(found) != 1:
         what = f"{len(found)} plans begin or end with" if found else "there is no plan"
         msg = f"{what} {word[:60]!r}"

@@ -61,8 +61,13 @@ class Roster:
         self._source = source
         self._here: Presence | None = None
 
-    def arrive(self, capabilities: Sequence[str] = ()) -> Presence:
-        """Say that this session is there; `beat` keeps that true, `leave` ends it."""
+    def arrive(self, capabilities: Sequence[str] = (), serves: Sequence[str] = ()) -> Presence:
+        """Say that this session is there; `beat` keeps that true, `leave` ends it.
+
+        Args:
+            capabilities: what it can do.
+            serves: the channels it takes work from.
+        """
         who, pid = self._identity, self._identity.pid
         self._here = Presence(
             who.agent,
@@ -76,6 +81,7 @@ class Roster:
             started=process.started(pid),
             pwd=who.pwd,
             since=self._source.now(),
+            serves=tuple(serves),
         )
         self._write(self._here)
         return self._here
@@ -141,7 +147,7 @@ def _why(presence: Presence, now: int, here: tuple[str, str]) -> str:
 def _fields(presence: Presence) -> dict[str, Any]:
     made = presence._asdict()
     del made["beat"]  # When the record was last touched.
-    return made | {"capabilities": list(presence.capabilities)}
+    return made | {"capabilities": list(presence.capabilities), "serves": list(presence.serves)}
 
 
 def _load(record: Record) -> Presence | None:

@@ -64,7 +64,7 @@ def references(text: str) -> list[Reference]:
     for odd in _ODD.finditer(text):
         if not _REFERENCE.match(text, odd.start()):
             msg = f"{odd['text'].strip()!r} in double braces is no reference to a step"
-            raise InvalidRequest(msg, hint=r"write {{step}} or {{step.field}}, or \{{ for two braces")
+            raise InvalidRequest(msg, hint=r"write {{step}} or {{step.field}}, or \{{ for braces as they are")
     return [_reference(match) for match in _REFERENCE.finditer(text) if not match["literal"]]
 
 
@@ -83,7 +83,7 @@ def fill(text: str, results: Mapping[str, str], instead: Mapping[str, str] = NOT
             return instead[match["step"]]
         found = look(_reference(match), results)
         if found is MISSING:
-            return f"(nothing: {match['step']} has no {match['path'][1:] or 'result'})"
+            return f"(nothing: {lacks(_reference(match), results)})"
         return found if isinstance(found, str) else json.dumps(found, ensure_ascii=False)
 
     return _REFERENCE.sub(put, text).replace(r"\{{", "{{")
@@ -124,8 +124,22 @@ def condition(text: str) -> Condition:
             match = None
     if match is None or (match["negated"] and match["sign"]):
         msg = f"{text[:80]!r} is not a condition"
-        raise InvalidRequest(msg, hint="for example: lint.passed == true, scan.count > 3, not lint.findings")
+        hint = 'for example: lint.passed == true, scan.count > 3, lint.severity == "HIGH", not lint.findings; one each'
+        raise InvalidRequest(msg, hint=hint)
     return Condition(_reference(match), bool(match["negated"]), match["sign"] or "", value)
+
+
+def lacks(reference: Reference, results: Mapping[str, str]) -> str:
+    """Say why there is nothing that a reference stands for; empty when there is."""
+    if look(reference, results) is not MISSING:
+        return ""
+    if reference.step not in results:
+        return f"{reference.step} has no result"
+    try:
+        json.loads(results[reference.step])
+    except (ValueError, RecursionError):
+        return f"the result of {reference.step} is no JSON"
+    return f"{reference.step} has no {'.'.join(reference.path)}"
 
 
 def holds(text: str, results: Mapping[str, str]) -> bool:

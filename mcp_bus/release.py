@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import hashlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from mcp_bus import draft, refs
 from mcp_bus.errors import Gone, InvalidRequest, NotFound
-from mcp_bus.model import Body, State
+from mcp_bus.model import DAY, Body, State
 from mcp_bus.plan import Node, Progress, Stage, Why
 
 if TYPE_CHECKING:
@@ -21,13 +21,18 @@ if TYPE_CHECKING:
 INLINE = 8 * 1024
 # Results put into one task in all.
 INLINE_ALL = 64 * 1024
+# A task that is posted to be won is due after this long, and taken back before.
+HELD = 365 * DAY
 
 
-def release(bus: Operator, plan: Plan, step: Step, before: Node, made: Progress) -> tuple[Node, bool]:
+def release(
+    bus: Operator, plan: Plan, step: Step, before: Node, made: Progress, *, is_held: bool = False
+) -> tuple[Node, bool]:
     """Post a step as a task (rule C2), unless its condition does not hold or it cannot be posted.
 
     Args:
         before: how it stood: the run that comes, and what was wrong with the last one.
+        is_held: whether the task is to be won, and not to be done (rule G7): posted so that nobody can claim it.
 
     Returns:
         How the step stands, and whether the task had been posted before, so that it may have ended already.
@@ -38,36 +43,47 @@ def release(bus: Operator, plan: Plan, step: Step, before: Node, made: Progress)
     results = {name: _result(bus, made.nodes[name]) for name in dict.fromkeys(asked)}
     texts = {name: result.content for name, result in results.items() if result is not None}
     if step.when and not refs.holds(step.when, texts):
-        return Node(Stage.SKIPPED, run, why=f"{Why.CONDITION}: not so: {step.when}", ended=now), False
+        lacks = refs.lacks(refs.condition(step.when).of, texts)
+        why = f"{Why.CONDITION}: not so: {step.when}{f' ({lacks})' if lacks else ''}"
+        return Node(Stage.SKIPPED, run, why=why, ended=now), False
     inputs, room = [], INLINE_ALL
     for name, result in results.items():
         inputs.append(_input(bus, name, made.nodes[name], result, room))
         room -= len(inputs[-1].get("result", ""))
     if before.why:
-        inputs.append({"step": step.name, "stage": str(Stage.FAILED), "why": f"the last result: {before.why}"})
+        inputs.append({"step": step.name, "stage": str(Stage.FAILED), "why": before.why})
     shown = {item["step"]: item.get("result") or _elsewhere(item) for item in inputs}
     body = refs.fill(step.body, texts, {name: shown[name] for name, text in texts.items() if len(text) > INLINE})
     try:
-        task, is_known = _post(bus, plan, step, run, draft.check_size(body, "body"), tuple(inputs))
+        text = draft.check_size(body, "body")
+        task, is_known = _post(bus, plan, step, run, _Made(text, tuple(inputs), HELD if is_held else 0))
     except InvalidRequest as error:
         return Node(Stage.FAILED, run, why=f"it could not be posted: {error}", ended=now), False
     return Node(Stage.RELEASED, run, task.id, released=task.created), is_known
 
 
-def _post(
-    bus: Operator, plan: Plan, step: Step, run: int, content: str, inputs: tuple[Mapping[str, Any], ...]
-) -> tuple[Body, bool]:
+class _Made(NamedTuple):
+    """What a task is given besides what its step says: `held` is for how long nobody can claim it, in milliseconds."""
+
+    content: str
+    inputs: tuple[Mapping[str, Any], ...]
+    held: int
+
+
+def _post(bus: Operator, plan: Plan, step: Step, run: int, filled: _Made) -> tuple[Body, bool]:
     bus.store.declare(step.channel)
     policy = bus.store.policy(step.channel)
     if policy.kind != "queue":
         msg = f"{step.channel!r} is a {policy.kind}"
         raise InvalidRequest(msg)
+    now = bus.source.now()
     made = Body(
         id=bus.ids.next(),
         channel=step.channel,
-        content=content,
+        content=filled.content,
         sender=bus.sender()._replace(agent=plan.owner),
-        created=bus.source.now(),
+        created=now,
+        not_before=now + filled.held if filled.held else 0,
         title=step.title or f"{step.name}: {plan.goal}"[: draft.MAX_TITLE],
         thread=plan.id,
         priority=step.priority,
@@ -78,7 +94,7 @@ def _post(
         plan=plan.id,
         node=step.name,
         depth=plan.depth,
-        inputs=inputs,
+        inputs=filled.inputs,
         result_schema=step.result_schema,
         claims=step.claims,
     )

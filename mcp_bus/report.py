@@ -9,7 +9,7 @@ from mcp_bus import plans, wire
 from mcp_bus.crew import Crew
 from mcp_bus.errors import BusError
 from mcp_bus.find import short
-from mcp_bus.model import State
+from mcp_bus.model import Outcome, State
 from mcp_bus.plain import clean, cut
 from mcp_bus.plan import (
     NEW,
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from mcp_bus.model import Task
     from mcp_bus.operate import Operator
 
-WHY = 200
+WHY = 600
 
 
 class Row(NamedTuple):
@@ -88,7 +88,10 @@ def _released(bus: Operator, node: Node) -> tuple[str, str, str, int]:
     if task.state is State.DONE:
         return "unverified", task.result.sender.agent if task.result else "", node.why, task.slot.attempt
     who = task.slot.lease.holder if task.slot.lease and task.state is State.LEASED else ""
-    return str(task.state), who, last.note if last is not None else "", task.slot.attempt
+    why = last.note if last is not None else ""
+    if why and last is not None and last.outcome is not Outcome.PROGRESS:  # What was, not what is.
+        why = f"attempt {last.attempt} {last.outcome}: {why}"
+    return str(task.state), who, why, task.slot.attempt
 
 
 def fields(bus: Operator, plan: Plan, progress: Progress) -> dict[str, Any]:

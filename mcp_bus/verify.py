@@ -19,7 +19,8 @@ if TYPE_CHECKING:
     from mcp_bus.plan import Step
 
 LIMIT_S = 600.0
-TAIL = 500
+# Of what it wrote, the end: that is where programs say what was wrong.
+TAIL = 400
 
 
 def run(step: Step, task: Task, folder: Path, environment: Mapping[str, str]) -> str:
@@ -36,7 +37,7 @@ def run(step: Step, task: Task, folder: Path, environment: Mapping[str, str]) ->
     told = {"MCP_BUS_TASK": task.id, "MCP_BUS_PLAN": task.body.plan, "MCP_BUS_STEP": step.name}
     limit = min(step.timeout_s or LIMIT_S, LIMIT_S)
     asked = command.Command(
-        step.verify, folder, {**environment, **told}, content.encode(), limit_s=limit, keep=TAIL, joins=True
+        step.verify, folder, {**environment, **told}, content.encode(), limit_s=limit, keep=2 * TAIL, joins=True
     )
     try:
         done = command.run(asked)
@@ -47,5 +48,6 @@ def run(step: Step, task: Task, folder: Path, environment: Mapping[str, str]) ->
         return f"the check was ended: {done.why}"
     if done.code == 0:
         return ""
-    said = clean(done.output.decode(errors="replace"), multiline=True).strip()
+    lines = clean(done.output.decode(errors="replace"), multiline=True).split("\n")
+    said = " / ".join(filter(None, (line.strip() for line in lines)))[-TAIL:]
     return f"the check ended with {done.code}{f': {said}' if said else ''}"

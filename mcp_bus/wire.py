@@ -312,7 +312,8 @@ def dump_result(result: Result) -> bytes:
             "timestamp": stamp(result.at),
             "bus": {"attempt": result.attempt}
             | {key: value for key in ("token", "place") if (value := getattr(result, key))}
-            | ({"artifacts": [item._asdict() for item in result.artifacts]} if result.artifacts else {}),
+            | ({"artifacts": [item._asdict() for item in result.artifacts]} if result.artifacts else {})
+            | ({"usage": dict(result.usage)} if result.usage else {}),
         }
     )
 
@@ -337,6 +338,7 @@ def load_result(data: bytes) -> Result:
         token=_take(ours, "token", str, ""),
         place=_take(ours, "place", str, ""),
         artifacts=_artifacts(ours),
+        usage=_usage(ours),
         status=str(outer.get("status", "success")),
         error=str(outer.get("error") or ""),
     )
@@ -350,6 +352,12 @@ def _artifacts(ours: dict[str, Any]) -> tuple[Artifact, ...]:
         if isinstance(path, str) and type(size) is int and isinstance(digest, str) and KEY.match(digest):
             made.append(Artifact(path, size, digest))
     return tuple(made)
+
+
+def _usage(ours: dict[str, Any]) -> dict[str, float]:
+    """Read what a result took, by its worker's word; what is no number is left out."""
+    found = _take(ours, "usage", dict, {})
+    return {str(name): value for name, value in found.items() if type(value) in (int, float)}
 
 
 def attempt_fields(entry: Attempt) -> dict[str, Any]:

@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING
 from mcp_bus import bidding, children, contracts, draft, find, lifecycle, names, routing, wire
 from mcp_bus.backlog import Backlog
 from mcp_bus.errors import BusError, Conflict, CorruptRecord, InvalidRequest, LeaseLost, NotFound, ResultRejected
-from mcp_bus.model import Attempt, Lease, Outcome, Result, State, Task, Ticket
+from mcp_bus.model import NOTHING, Attempt, Lease, Outcome, Result, State, Task, Ticket
 from mcp_bus.operate import TRIES, Operator
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from mcp_bus.clock import Source
-    from mcp_bus.model import Artifact, Identity, Policy, Slot
+    from mcp_bus.model import Artifact, Body, Identity, Policy, Slot
     from mcp_bus.stores.base import Store
 
 # Lost races after which a claimer lists again.
@@ -40,7 +40,12 @@ class Worker(Operator):
         """Sweep if the last sweep is long enough ago; waiters call it between looks."""
 
     def claim(
-        self, channels: Sequence[str] = (), *, capabilities: Sequence[str] | None = None, lease_s: float | None = None
+        self,
+        channels: Sequence[str] = (),
+        *,
+        capabilities: Sequence[str] | None = None,
+        lease_s: float | None = None,
+        only: Callable[[Body], bool] | None = None,
     ) -> Task | None:
         """Take the next task this worker is able to do, or None.  Does not wait; see `watch`.
 
@@ -51,6 +56,7 @@ class Worker(Operator):
             channels: where to look; all channels if empty.  One that does not exist is empty.
             capabilities: what this worker can do; None means what the bus was opened with.
             lease_s: how long the claim lasts unless renewed; None leaves it to the channel.
+            only: tells of a task whether it is wanted; what is not is left where it is.
 
         Returns:
             The task; `task.ticket` is what the worker's other verbs want.
@@ -67,7 +73,7 @@ class Worker(Operator):
         candidates, losses = self._backlog.candidates(looked), 0
         while (slot := candidates.next(self._skip(losses))) is not None:
             try:
-                task = self._take(slot, can, lease_s)
+                task = self._take(slot, can, lease_s, only)
             except Conflict:
                 losses += 1
                 if losses == RELIST:
@@ -83,7 +89,9 @@ class Worker(Operator):
     def _skip(self, losses: int) -> int:
         return routing.spread(losses, int(self.source.token(2), 16)) if losses > 1 else 0
 
-    def _take(self, slot: Slot, can: frozenset[str], lease_s: float | None) -> Task | None:
+    def _take(
+        self, slot: Slot, can: frozenset[str], lease_s: float | None, only: Callable[[Body], bool] | None
+    ) -> Task | None:
         known = self._requires.get(slot.id)
         if known is not None and routing.missing(known, can):
             return None
@@ -98,6 +106,8 @@ class Worker(Operator):
             if len(self._requires) >= REMEMBERED:
                 self._requires.clear()
             self._requires[slot.id] = task.body.requires
+            return None
+        if only is not None and not only(task.body):
             return None
         seconds = self.store.policy(slot.channel).lease_s if lease_s is None else lease_s
         lease = Lease(self.identity.holder, self.source.token(6), now + int(seconds * 1000))
@@ -143,12 +153,22 @@ class Worker(Operator):
             self._held[task.id] = task
         return task
 
-    def ack(self, claim: Task | Ticket, result: object = "", *, artifacts: Sequence[str] = ()) -> Result:
+    def ack(
+        self,
+        claim: Task | Ticket,
+        result: object = "",
+        *,
+        artifacts: Sequence[str] = (),
+        usage: Mapping[str, float] = NOTHING,
+        error: str = "",
+    ) -> Result:
         """Finish a task with a result, final and on disk for good when this returns.
 
         Args:
             result: text, or JSON data, which is stored as its JSON text; at most 256 KiB.
             artifacts: paths of files that belong to it; their sizes and hashes are kept.
+            usage: what it took, such as `input_tokens`, `output_tokens`, `cost_usd`.
+            error: for an answer that the work cannot be done, final as any; its contract is then not asked for.
 
         Raises:
             Conflict: what this task's worker posted as its children has not ended.
@@ -159,6 +179,8 @@ class Worker(Operator):
         """
         text = wire.text_of(result)
         draft.check_size(text, "result")
+        draft.check_note(error)
+        taken_up = draft.check_usage(usage)
         ticket = _ticket(claim)
         files: tuple[Artifact, ...] = ()
         if artifacts:
@@ -171,11 +193,11 @@ class Worker(Operator):
         def decide(task: Task) -> tuple[Slot, Attempt | Result]:
             now = self.source.now()
             try:
-                kept = contracts.of(task.body, text)
-            except ResultRejected as error:
-                wrong.append(error)
+                kept = text if error else contracts.of(task.body, text)
+            except ResultRejected as refused:
+                wrong.append(refused)
                 back = lifecycle.reject(task.slot, task.body, self.store.policy(task.channel))
-                return back, self._line(task.slot, Outcome.REJECTED, str(error))
+                return back, self._line(task.slot, Outcome.REJECTED, str(refused))
             done = lifecycle.ack(task.slot, now=now)
             place = "/".join(names.place(done))
             made.append(
@@ -188,6 +210,9 @@ class Worker(Operator):
                     token=ticket.token,
                     place=place,
                     artifacts=files,
+                    usage=taken_up,
+                    status="error" if error else "success",
+                    error=error,
                 )
             )
             return done, made[-1]
@@ -218,12 +243,13 @@ class Worker(Operator):
         error.hint = f"correct it and submit again with the same token; attempts left: {left}"
         return error
 
-    def nack(self, claim: Task | Ticket, reason: str, *, retry_in_s: float | None = None) -> Task:
+    def nack(self, claim: Task | Ticket, reason: str, *, retry_in_s: float | None = None, final: bool = False) -> Task:
         """Say that an attempt failed: the task is tried again after a pause, or is dead if it was the last.
 
         Args:
             reason: for the next worker and the dead letter.
             retry_in_s: the pause; None leaves it to the backoff.
+            final: whether another attempt would be in vain: it is dead at once, for a person to look at.
 
         Raises:
             LeaseLost: the task is not this worker's any more; nothing was changed.
@@ -233,7 +259,7 @@ class Worker(Operator):
 
         def decide(task: Task) -> tuple[Slot, Attempt]:
             policy, now = self.store.policy(task.channel), self.source.now()
-            back = lifecycle.fail(task.slot, task.body, policy, now=now, retry_in_s=retry_in_s)
+            back = lifecycle.fail(task.slot, task.body, policy, now=now, retry_in_s=retry_in_s, final=final)
             return back, self._line(task.slot, Outcome.FAILED, reason)
 
         return self._end(claim, decide)

@@ -88,6 +88,7 @@ def result(found: Result) -> dict[str, Any]:
         "content": found.content,
         "error": found.error or None,
         "artifacts": [item._asdict() for item in found.artifacts],
+        "usage": dict(found.usage),
         "from": sender(found.sender),
         "at": stamp(found.at),
         "attempt": found.attempt,

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import sys
 import time
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from mcp_bus.cli import planshow
 from mcp_bus.cli.arguments import Verb, seconds
 from mcp_bus.cli.codes import ERROR, NOTHING, OK, PERSON
-from mcp_bus.cli.output import ago, duration, one_line
-from mcp_bus.errors import BusError, InvalidRequest
+from mcp_bus.cli.output import duration, one_line
+from mcp_bus.errors import InvalidRequest
 from mcp_bus.find import short
 
 if TYPE_CHECKING:
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
     from mcp_bus.bus import Bus
     from mcp_bus.cli.arguments import Call, Parser
     from mcp_bus.model import Task
-    from mcp_bus.plan import Node, Plan, Progress, Step
+    from mcp_bus.plan import Plan, Progress, Step
     from mcp_bus.report import Row
 
 ACTIONS = ("run", "show", "list", "report", "cancel", "retry", "resume")
@@ -48,20 +49,22 @@ def declare(parser: Parser) -> None:
     )
     parser.add_argument("--key", default="", metavar="KEY", help="run: the same key again is the same plan")
     parser.add_argument("--reason", default="", metavar="TEXT", help="cancel: why")
+    parser.add_argument("--note", default="", metavar="TEXT", help="retry: for the next workers, such as an answer")
+    parser.add_argument("--parent", default="", metavar="TASK", help="run: a task that you hold, which it belongs to")
 
 
 def plan(call: Call) -> int:
     """Do what is asked with a plan."""
     action = call.args.action
     if action == "list":
-        return _list(call)
+        return planshow.listed(call)
     if not call.args.target:
         msg = f"plan {action} takes {'a file' if action == 'run' else 'a plan'}"
         raise InvalidRequest(msg, hint="mcp-bus plan list" if action != "run" else "mcp-bus plan run plan.yaml")
     if call.args.steps and action != "retry":
         msg = f"plan {action} takes no steps"
         raise InvalidRequest(msg, hint="mcp-bus plan --help")
-    return {"run": _run, "show": _show, "report": _report}.get(action, _look_after)(call)
+    return {"run": _run, "show": _show, "report": planshow.reported}.get(action, _look_after)(call)
 
 
 # --- run ------------------------------------------------------------------------------------------
@@ -72,8 +75,10 @@ def _run(call: Call) -> int:
 
     data = read(call.args.target)
     with call.bus(create=True) as bus:
-        made = conductor.post(bus, data, key=call.args.key)
-        call.out.note(f"plan {short(made.id)}: {len(made.steps)} steps; `{call.again()} plan show {short(made.id)}`")
+        start = bus.source.now()
+        made = conductor.post(bus, data, key=call.args.key, parent=call.args.parent)
+        known = "posted before under that key" if made.created < start else f"{len(made.steps)} steps"
+        call.out.note(f"plan {short(made.id)}: {known}; `{call.again()} plan show {short(made.id)}`")
         return _end(call, bus, made.id)
 
 
@@ -111,7 +116,7 @@ def _end(call: Call, bus: Bus, plan_id: str) -> int:
         made, progress = conductor.advance(bus, plan_id, verify=_verify(call, bus, plan_id))
     else:
         made, progress = _watched(call, bus, plan_id)
-    _shown(call, bus, made, progress)
+    planshow.shown(call, bus, made, progress)
     return _code(bus, made, progress, waits=not call.args.no_wait)
 
 
@@ -121,7 +126,7 @@ def _code(bus: Bus, made: Plan, progress: Progress, *, waits: bool) -> int:
 
     if progress.over:
         return OK if outcome(made, progress) == "done" else ERROR
-    if any(row.stage == "blocked" for row in rows(bus, made, progress)):
+    if any(row.stage in planshow.PERSONS for row in rows(bus, made, progress)):
         return PERSON
     return NOTHING if waits else OK
 
@@ -146,7 +151,14 @@ def _watched(call: Call, bus: Bus, plan_id: str) -> tuple[Plan, Progress]:
             bus.tend()
             return True if advance(bus, plan_id)[1] != known else None
 
-        wait_for(bus, look, channels=sorted({step.channel for step in made.steps}), timeout_s=min(LOOK_S, left))
+        try:
+            wait_for(bus, look, channels=sorted({step.channel for step in made.steps}), timeout_s=min(LOOK_S, left))
+        except KeyboardInterrupt:
+            told.done()
+            call.out.note(
+                f"the plan goes on without you; `{call.again()} plan resume {short(made.id)}` waits for it again"
+            )
+            raise
 
 
 def _verify(call: Call, bus: Bus, plan_id: str) -> Callable[[Step, Task], str] | None:
@@ -158,27 +170,36 @@ def _verify(call: Call, bus: Bus, plan_id: str) -> Callable[[Step, Task], str] |
     from pathlib import Path
 
     from mcp_bus import plans
+    from mcp_bus.plan import SETTLED
 
     made = plans.read(bus, plan_id)
-    checked = [step for step in made.steps if step.verify]
+    known = plans.progress(bus, plan_id)[1]
+    checked = [step for step in made.steps if step.verify and known.stage(step.name) not in SETTLED]
     if not call.args.allow_verify:
         if checked:
-            call.out.note(f"{len(checked)} steps have a check, which --allow-verify runs; they wait for it")
+            names = one_line(", ".join(step.name for step in checked), 200)
+            call.out.note(f"--allow-verify would run the check of {names}; without it, their results wait for it")
         return None
     if made.owner != bus.identity.agent:
         msg = f"the plan {made.id!r} was posted by {made.owner!r}, whose commands are not run here"
         raise InvalidRequest(msg, hint="leave --allow-verify out, or let its owner run it")
     for step in checked:
-        call.out.note(f"will check {step.name} by: {one_line(' '.join(step.verify))}")
+        call.out.note(f"will check {step.name} in {one_line(str(Path.cwd()))} by: {one_line(' '.join(step.verify))}")
     from mcp_bus.config import environment
     from mcp_bus.verify import run
 
-    verdicts: dict[str, str] = {}
+    verdicts: dict[str, str | InvalidRequest] = {}
 
     def check(step: Step, task: Task) -> str:
         if task.id not in verdicts:  # Another conductor may overtake this one, and it asks again.
-            verdicts[task.id] = run(step, task, Path.cwd(), environment())
-        return verdicts[task.id]
+            try:
+                verdicts[task.id] = run(step, task, Path.cwd(), environment())
+            except InvalidRequest as error:
+                verdicts[task.id] = error
+        verdict = verdicts[task.id]
+        if isinstance(verdict, InvalidRequest):
+            raise verdict
+        return verdict
 
     return check
 
@@ -199,9 +220,8 @@ class Told:
         from mcp_bus.report import is_settled, rows
 
         found = rows(bus, made, progress)
-        self.is_blocked = not any(row.stage in ("ready", "leased", "scheduled") for row in found) and any(
-            row.stage == "blocked" for row in found
-        )
+        stages = {row.stage for row in found}
+        self.is_blocked = not stages & {"ready", "leased", "scheduled"} and bool(stages.intersection(planshow.PERSONS))
         if self._is_bar:
             done = sum(is_settled(row) for row in found)
             self._bar(done, len(found), found)
@@ -233,7 +253,7 @@ def _moved(row: Row) -> str:
     return f"{row.step.name} {row.stage}{who}{attempt}{why}"
 
 
-# --- show, list, report ---------------------------------------------------------------------------
+# --- show ------------------------------------------------------------------------------------------
 
 
 def _show(call: Call) -> int:
@@ -246,112 +266,8 @@ def _show(call: Call) -> int:
             made, progress = _watched(call, bus, plan_id)
         else:
             made, progress = advance(bus, plan_id)
-        _shown(call, bus, made, progress)
+        planshow.shown(call, bus, made, progress)
         return _code(bus, made, progress, waits=True) if call.args.watch else OK
-
-
-def _shown(call: Call, bus: Bus, made: Plan, progress: Progress) -> None:
-    from mcp_bus import picture, report
-
-    out, form = call.out, call.args.format
-    if out.as_json or form == "json":
-        out.json(report.fields(bus, made, progress))
-        return
-    found = report.rows(bus, made, progress)
-    if form != "table":
-        out.line(picture.draw(form, made.goal, found))
-        return
-    out.line(f"{out.paint(short(made.id), 'bold')}  {report.line(made, progress)}  {one_line(made.goal, 100)}")
-    out.line()
-    cells = [
-        (
-            row.step.name, row.stage, one_line(row.who, 40), _tries(row.node),
-            duration(row.took) if row.node.released else "", ", ".join(row.step.after),
-        )
-        for row in found
-    ]  # fmt: skip
-    out.table(("STEP", "STATE", "WHO", "TRIES", "TOOK", "AFTER"), cells)
-    told = [f"{row.step.name} {row.stage}: {one_line(row.why, 200)}" for row in found if row.why]
-    for text in ["", *told] if told else []:
-        out.line(text)
-    critical = [row.step.name for row in found if row.is_critical]
-    if len(critical) > 1:
-        out.note(f"took longest: {' -> '.join(critical)}")
-    absent = report.missing(made, progress)
-    if absent:
-        out.note(f"no worker can do: {', '.join(absent)}")
-    blocked = [row for row in found if row.stage == "blocked"]
-    for row in blocked:
-        out.note(f"{row.step.name} waits for a person: {call.again()} retry {short(row.node.task)} --note ANSWER")
-    if blocked:
-        return
-    if progress.over and any(row.stage in ("failed", "skipped") for row in found):
-        out.note(f"{call.again()} plan retry {short(made.id)} tries again what failed")
-
-
-def _tries(node: Node) -> str:
-    """Return how often a step was tried, and in which run if it was not the first."""
-    tries = str(node.attempts or "")
-    return f"{tries} run {node.run}".strip() if node.run > 1 else tries
-
-
-def _list(call: Call) -> int:
-    from mcp_bus import plans
-    from mcp_bus.plan import counts
-
-    with call.bus() as bus:
-        found: list[tuple[Plan, Progress]] = []
-        for name in reversed(bus.store.records.names(plans.PLANS)):
-            try:
-                found.append(plans.progress(bus, name))
-            except BusError as error:
-                call.out.warn(f"mcp-bus: {name}: {one_line(str(error))}")
-        found.sort(key=lambda item: -item[0].created)
-        now = bus.source.now()
-        entries = [_entry(bus, *item) for item in found]
-    if call.out.as_json:
-        call.out.json({"plans": entries})
-    elif found:
-        rows = [
-            (
-                short(made.id), entry["state"], f"{counts(made, progress)['done']}/{len(made.steps)}",
-                str(entry["blocked"] or ""), ago(made.created, now), one_line(made.owner, 40), one_line(made.goal, 100),
-            )
-            for (made, progress), entry in zip(found, entries, strict=True)
-        ]  # fmt: skip
-        call.out.table(("PLAN", "STATE", "DONE", "BLOCKED", "POSTED", "BY", "GOAL"), rows)
-    else:
-        call.out.note("no plans yet; mcp-bus plan run plan.yaml")
-    return OK
-
-
-def _entry(bus: Bus, made: Plan, progress: Progress) -> dict[str, Any]:
-    from mcp_bus.cli.fields import stamp
-    from mcp_bus.plan import counts, outcome
-    from mcp_bus.report import rows
-
-    blocked = 0 if progress.over else sum(row.stage == "blocked" for row in rows(bus, made, progress))
-    return {
-        "id": made.id,
-        "short": short(made.id),
-        "goal": made.goal,
-        "owner": made.owner,
-        "created": stamp(made.created),
-        "state": outcome(made, progress),
-        "counts": counts(made, progress),
-        "blocked": blocked,
-    }
-
-
-def _report(call: Call) -> int:
-    from mcp_bus import plans, report
-    from mcp_bus.conductor import advance
-
-    with call.bus() as bus:
-        made, progress = advance(bus, plans.resolve(bus, call.args.target))
-        text = report.synthesis(bus, made, progress)
-    call.out.json({"id": made.id, "report": text}) if call.out.as_json else call.out.line(text.rstrip("\n"))
-    return OK
 
 
 # --- cancel, retry, resume --------------------------------------------------------------------------
@@ -365,10 +281,10 @@ def _look_after(call: Call) -> int:
         plan_id = plans.resolve(bus, args.target)
         if args.action == "cancel":
             made, progress = conductor.cancel(bus, plan_id, args.reason)
-            _shown(call, bus, made, progress)
+            planshow.shown(call, bus, made, progress)
             return OK
         if args.action == "retry":
-            conductor.retry(bus, plan_id, args.steps)
+            conductor.retry(bus, plan_id, args.steps, args.note)
         return _end(call, bus, plan_id)
 
 

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from mcp_bus.names import HUMAN, holder
-from mcp_bus.presence import Roster
+from mcp_bus.presence import KIND, Roster
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -33,6 +33,11 @@ def of(call: Call) -> Call:
     known = call.config
     settings = Config({**known.values, "agent": HUMAN}, {**known.origins, "agent": "terminal"}, known.cwd)
     return call._replace(config=settings)
+
+
+def seen(bus: Bus) -> None:
+    """Note a sign of life of an agent that claims by the command line: it is at work between two calls."""
+    bus.store.records.touch(KIND, holder(bus.identity.agent, SESSION))
 
 
 @contextmanager

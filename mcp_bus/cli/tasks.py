@@ -214,6 +214,7 @@ def heartbeat(call: Call) -> int:
     args = call.args
     with call.bus() as bus:
         task = bus.renew(Ticket(args.id, args.token), lease_s=args.lease, progress=args.progress)
+        speaker.seen(bus)
         left = task.lease.expires - bus.source.now()
     if call.out.as_json:
         call.out.json(fields.claimed(task))
@@ -241,11 +242,12 @@ def submit(call: Call) -> int:
     args, done = call.args, None if call.args.done is None else content(call.args.done)
     with call.bus() as bus:
         ticket = Ticket(resolve(bus.store, args.id), args.token)
+        speaker.seen(bus)
         if done is not None:
             start = bus.source.now()
             kept = bus.ack(ticket, done, artifacts=args.artifact)
             if kept.content != done and kept.at < start:
-                call.out.note("mcp-bus: an earlier result of this claim was final already, and stays")
+                call.out.warn("mcp-bus: an earlier result of this claim is final; this one was not taken")
         elif args.failed is not None:
             bus.nack(ticket, args.failed, retry_in_s=args.retry_in)
         elif args.release is not None:

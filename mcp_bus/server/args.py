@@ -80,6 +80,7 @@ class PostPlan(Args):
     channel: str = ""
     key: str = ""
     grace_s: float | None = None
+    parent: str = ""
 
 
 class ClaimNext(Args):

@@ -38,7 +38,7 @@ async def post_plan(call: Call, given: args.PostPlan) -> str:
         data["grace_s"] = given.grace_s
     if given.channel:
         data["channel"] = given.channel
-    made = conductor.post(call.bus, data, key=given.key)
+    made = conductor.post(call.bus, data, key=given.key, parent=given.parent)
     return _posted(call.bus, made, call.ways)
 
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -12,8 +14,6 @@ import pytest
 from mcp_bus import open_bus
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from tests.cli.conftest import Cli
 
 SCHEMA = {"type": "object", "required": ["passed"]}
@@ -173,7 +173,7 @@ def test_a_check_is_run_only_where_it_is_allowed_and_only_for_its_owner(cli: Cli
     assert not ran.exists()
     code, _, err = cli.main("plan", "resume", plan, "--allow-verify")
     assert (code, ran.read_text()) == (0, "ran"), err
-    assert "will check build by: " in err
+    assert f"will check build in {Path.cwd()} by: " in err
     assert stages(cli, plan) == {"build": "done"}
 
 
@@ -253,3 +253,55 @@ def test_a_task_is_posted_with_a_contract_and_for_a_parent(cli: Cli, tmp_path: P
 def test_a_schema_that_is_none_posts_nothing(cli: Cli, schema: str) -> None:
     assert cli.main("post", "work", "x", "--result-schema", schema)[0] == 2
     assert cli.main("claim", "work")[0] == 4
+
+
+def test_a_plan_that_waits_for_a_check_says_that_a_person_is_needed(cli: Cli, tmp_path: Path) -> None:
+    path = tmp_path / "plan.json"
+    path.write_text(json.dumps({"goal": "g", "steps": [{"name": "build", "body": "x", "verify": ["true"]}]}))
+    plan = posted(cli, path)
+    do(cli, "built")
+    code, _, err = cli.main("plan", "resume", plan)
+    assert (code, f"plan resume {plan} --allow-verify runs the checks" in err) == (6, True)
+    assert cli.json("plan", "list")["plans"][0]["blocked"] == 1
+
+
+def test_a_plan_belongs_to_the_task_that_is_held(cli: Cli, file: Path) -> None:
+    cli.post("boss", "the whole")
+    parent, token = cli.claim("boss")
+    made = cli.json("plan", "run", str(file), "--no-wait", "--parent", parent[-8:])
+    assert made["parent"] == parent
+    assert cli.main("submit", parent, "--token", token, "--done", "all")[0] == 5
+    cli.main("plan", "cancel", made["short"])
+    assert cli.main("submit", parent, "--token", token, "--done", "all")[0] == 0
+
+
+def test_a_worker_of_the_command_line_is_at_work_between_its_calls(cli: Cli, tmp_path: Path) -> None:
+    path = tmp_path / "plan.json"
+    steps = [{"name": name, "body": "x", "capability": "paint"} for name in ("a", "b")]
+    path.write_text(json.dumps({"goal": "g", "grace_s": 0, "steps": steps}))
+    cli.main("init", str(cli.bus))
+    assert cli.main("claim", "--capability", "paint")[0] == 4
+    (record,) = (cli.bus / "agents").glob("*.json")
+    path.write_text(path.read_text().replace('"grace_s": 0', '"grace_s": 60'))
+    posted(cli, path)
+    task_id, token = cli.claim("--capability", "paint")
+    for words in (("heartbeat", task_id, "--token", token), ("submit", task_id, "--token", token, "--done", "red")):
+        (record,) = (cli.bus / "agents").glob("*.json")
+        os.utime(record, (1, 1))
+        assert cli.main(*words)[0] == 0
+        assert record.stat().st_mtime > 1, words[0]
+
+
+def test_a_result_that_was_not_taken_is_told_also_to_who_wants_it_quiet(cli: Cli) -> None:
+    cli.post("work", "x")
+    task_id, token = cli.claim()
+    cli.json("submit", task_id, "--token", token, "--done", "first")
+    code, _, err = cli.main("-q", "submit", task_id, "--token", token, "--done", "second")
+    assert (code, "an earlier result of this claim is final" in err) == (0, True)
+    assert cli.json("show", task_id)["result"]["content"] == "first"
+
+
+def test_a_key_that_was_used_is_told(cli: Cli, file: Path) -> None:
+    for told in ("3 steps", "posted before under that key"):
+        _, _, err = cli.main("plan", "run", str(file), "--no-wait", "--key", "k")
+        assert told in err

@@ -90,6 +90,34 @@ def test_a_check_gets_the_result_by_stdin_and_runs_where_it_is_allowed(
     assert verify.run(*step(run), tmp_path, {}) == verdict
 
 
+def test_of_what_a_check_wrote_the_end_is_told_in_one_line(post: Poster, tmp_path: Path) -> None:
+    code = "for n in range(3000): print(n)\nprint('FAILED test_x - AssertionError: 1 != 2'); raise SystemExit(1)"
+    run = post("build", build={"verify": [sys.executable, "-c", code]})
+    run.do("build")
+    verdict = verify.run(*step(run), tmp_path, {})
+    assert verdict.startswith("the check ended with 1: ")
+    assert verdict.endswith("/ 2999 / FAILED test_x - AssertionError: 1 != 2")
+    assert len(verdict) < 500
+
+
+def test_a_check_that_cannot_be_started_holds_up_its_own_step_alone(post: Poster, bus: Bus) -> None:
+    run = post("a", "b", a={"verify": ["x"]}, b={"verify": ["y"]})
+    run.do("a")
+    run.do("b")
+
+    def check(step: Step, _task: Task) -> str:
+        if step.name == "a":
+            msg = "the check of step 'a' could not be started"
+            raise InvalidRequest(msg)
+        return ""
+
+    conductor.advance(bus, run.plan.id, verify=check)
+    assert run.stages == {"a": "released", "b": "done"}
+    assert run.why("a") == "the check of step 'a' could not be started"
+    conductor.advance(bus, run.plan.id, verify=lambda *_: "")
+    assert run.stages == {"a": "done", "b": "done"}
+
+
 def test_a_check_that_cannot_be_started_or_does_not_end_says_so(post: Poster, tmp_path: Path) -> None:
     run = post("build", build={"verify": ["no-such-program"]})
     run.do("build")

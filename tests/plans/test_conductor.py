@@ -261,7 +261,7 @@ def test_what_hangs_on_a_choice_is_chosen_too_and_stops_nothing(post: Poster) ->
     )  # fmt: skip
     run.do("lint", {"passed": True})
     assert run.stages == {"lint": "done", "fix": "skipped", "deploy": "skipped", "praise": "released"}
-    assert run.why("deploy") == "condition: fix was not wanted"
+    assert run.why("deploy") == "condition: fix was not wanted (its on_failure is skip)"
     run.do("praise")
     assert run.outcome == "done"
 

@@ -23,7 +23,7 @@ RESULTS = {
         ("{{scan.files}}", '[{"name": "a.py"}, {"name": "b.py"}]'),
         ("{{scan.ok}}", "true"),
         ("{{scan.files.9}}", "(nothing: scan has no files.9)"),
-        ("{{text.field}}", "(nothing: text has no field)"),
+        ("{{text.field}}", "(nothing: the result of text is no JSON)"),
         ("{{gone}}", "(nothing: gone has no result)"),
         (r"\{{text}} and \{{", "{{text}} and {{"),
         ("{ {text} } {text}", "{ {text} } {text}"),

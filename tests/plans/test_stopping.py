@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from mcp_bus import conductor, plans
-from mcp_bus.errors import Conflict, CorruptRecord
+from mcp_bus.errors import Conflict, CorruptRecord, LeaseLost
 from mcp_bus.model import State, Task
 from tests.fakes import swept
 
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from mcp_bus.bus import Bus
+    from mcp_bus.model import Body
     from tests.plans.conftest import Poster
 
 
@@ -114,3 +116,40 @@ def test_a_record_with_a_field_of_another_kind_stops_nobody(post: Poster, bus: B
         conductor.advance(bus, "plan_00evil")
     run.do("a")
     assert run.stages["b"] == "released"
+
+
+@pytest.mark.parametrize("how", ["cancelled", "stopped"])
+def test_nothing_of_a_stopped_plan_can_be_claimed_not_even_for_a_moment(
+    post: Poster, bus: Bus, monkeypatch: pytest.MonkeyPatch, how: str
+) -> None:
+    run = post(
+        "gate", "a", "b<a", "c<b", "d<e", "e",
+        gate={"on_failure": "stop", "max_attempts": 1}, a={"on_failure": "continue"}, b={"on_failure": "continue"},
+    )  # fmt: skip
+    gate, held = run.claim("gate"), run.claim("e")
+    states: list[State] = []
+    add = bus.store.add
+
+    def watched(body: Body) -> Body:
+        kept = add(body)
+        states.append(bus.get(kept.id).state)
+        return kept
+
+    monkeypatch.setattr(bus.store, "add", watched)
+    conductor.cancel(bus, run.plan.id) if how == "cancelled" else bus.nack(gate, "shut")
+    with suppress(LeaseLost):
+        bus.ack(held, "done")  # Once it is done, d could be released by a conductor that did not know better.
+    assert State.READY not in states
+    assert bus.claim() is None
+    assert (run.stages["b"], run.stages["c"], run.stages["d"]) == ("skipped", "skipped", "skipped")
+    assert plans.progress(bus, run.plan.id)[1].over
+
+
+def test_who_finds_a_step_taken_back_knows_that_the_plan_was_stopped(post: Poster, bus: Bus) -> None:
+    run = post("a", "b<a", "c", a={"on_failure": "continue"})
+    conductor.cancel(bus, run.plan.id, "not wanted")
+    bus.store.records.remove(plans.PROGRESS, run.plan.id)
+    conductor.advance(bus, run.plan.id)
+    assert run.stages == {"a": "skipped", "b": "skipped", "c": "skipped"}
+    assert run.outcome == "cancelled"
+    assert bus.claim() is None
