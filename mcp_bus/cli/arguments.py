@@ -58,11 +58,19 @@ class Call(NamedTuple):
 
 
 class Verb(NamedTuple):
-    """A verb: how its options are declared, what it does, and an example for its help."""
+    """A verb.
+
+    Attributes:
+        declare: declares its options.
+        run: does it, and returns the exit code.
+        example: for its help.
+        takes_command: whether what follows `--` is a command, for `args.command`.
+    """
 
     declare: Callable[[Parser], None]
     run: Callable[[Call], int]
     example: str
+    takes_command: bool = False
 
 
 class _Format(argparse.RawDescriptionHelpFormatter):

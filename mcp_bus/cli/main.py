@@ -25,6 +25,7 @@ GROUPS: dict[str, dict[str, tuple[str, str]]] = {
         "submit": ("tasks", "finish a task, or say why not"),
         "wait": ("tasks", "wait until tasks have ended, and show their results"),
         "plan": ("plan", "run a goal as steps that wait for one another"),
+        "worker": ("worker", "let commands, such as agent CLIs, do the tasks"),
     },
     "talk": {
         "send": ("letters", "queue a message for an agent, a topic, everyone or the human"),
@@ -167,12 +168,17 @@ def _dispatch(words: list[str], out: Out, calls: list[Call]) -> int:
     found = import_module(f"mcp_bus.cli.{module}").VERBS[verb]
     parser = Parser(verb, f"{about[0].upper()}{about[1:]}.", found.example)
     found.declare(parser)
+    command: list[str] | None = None
+    if found.takes_command:
+        at = rest.index("--") if "--" in rest else len(rest)
+        rest, command = rest[:at], rest[at + 1 :]
     try:
         # The first lets options stand between words, but loses what follows `--`.
         parse = parser.parse_args if "--" in rest else parser.parse_intermixed_args
         args = parse(leading + rest)
     except SystemExit:
         return OK  # --help was answered.
+    args.command = command
     settings = load(args)
     call = Call(args, settings, out)
     calls.append(call)

@@ -168,6 +168,11 @@ def end(expires: int, now: int) -> str:
     return f"ends {ago(expires, now)}" if expires > now else f"ran out {ago(expires, now)}"
 
 
+def amount(name: str, value: float) -> str:
+    """Return what something took: `512 output tokens`, `$0.0200`."""
+    return f"${value:.4f}" if name == "cost_usd" else f"{value:,.0f} {one_line(name.replace('_', ' '), 60)}"
+
+
 def result(out: Out, task: Task, now: int) -> None:
     """Show what a worker answered."""
     found = task.result
@@ -178,6 +183,8 @@ def result(out: Out, task: Task, now: int) -> None:
         out.line(f"error   {one_line(found.error, 1000)}")
     for line in quote(found.content):
         out.line(line)
+    if found.usage:
+        out.line(f"took    {', '.join(amount(name, value) for name, value in found.usage.items())}")
     for file in found.artifacts:
         out.line(f"file    {one_line(file.path, 300)}  {file.size} bytes  sha256 {file.sha256}")
 

@@ -86,6 +86,12 @@ class Fs:
         """Remove an empty folder."""
         os.rmdir(name, dir_fd=at)
 
+    def rmtree(self, name: str, at: int) -> None:
+        """Remove a folder and all that is in it; what a symlink in it points at stays."""
+        import shutil  # noqa: PLC0415  9 ms that no verb should pay
+
+        shutil.rmtree(name, dir_fd=at)
+
     def open_dir(self, name: str, at: int | None) -> int:
         """Open a folder itself, never what a symlink points at."""
         return os.open(name, _DIR, dir_fd=at)

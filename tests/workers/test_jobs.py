@@ -1,0 +1,335 @@
+"""A command does a task: what its end means, what it sees, and that nothing of a message is ever run."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from mcp_bus.errors import NotFound
+from mcp_bus.identity import process
+from mcp_bus.model import MAX_CONTENT, State
+from mcp_bus.workers import jobs, runs
+from mcp_bus.workers.jobs import Fate, Job, NotStarted
+
+if TYPE_CHECKING:
+    from tests.workers.conftest import Work
+
+SCHEMA = {"type": "object", "required": ["passed"], "properties": {"passed": {"type": "boolean"}}}
+HELLO = "print('hello')"
+
+
+# --- how it ends --------------------------------------------------------------------------------------
+
+
+def test_what_it_prints_is_the_result_and_its_log_goes_with_it(work: Work) -> None:
+    work.post()
+    task = work.do("import sys; print('hello'); print('a warning', file=sys.stderr)")
+    assert task.state is State.DONE
+    assert task.result is not None
+    assert (task.result.content, task.result.sender.agent) == ("hello", "worker")
+    (log,) = task.result.artifacts
+    assert sorted(Path(log.path).read_text().splitlines()) == ["a warning", "hello"]
+
+
+@pytest.mark.parametrize(
+    ("code", "state", "fate", "attempt", "why"),
+    [
+        ("import sys; print('no'); sys.exit(3)", State.SCHEDULED, Fate.FAILED, 1, "exit code 3: no"),
+        ("import sys; print('later'); sys.exit(75)", State.READY, Fate.RELEASED, 0, "not now (exit code 75): later"),
+        ("import sys; print('bad'); sys.exit(65)", State.DEAD, Fate.DEAD, 1, "never (exit code 65): bad"),
+        ("import os; os.kill(os.getpid(), 9)", State.SCHEDULED, Fate.FAILED, 1, "ended by signal 9"),
+        ("print('MCP_BUS_BLOCKED: which one?')", State.DEAD, Fate.BLOCKED, 1, "which one?"),
+        ("print('MCP_BUS_FAILED: no such file')", State.SCHEDULED, Fate.FAILED, 1, "no such file"),
+    ],
+)
+def test_each_end_of_a_command_has_its_meaning(
+    work: Work, code: str, state: State, fate: Fate, attempt: int, why: str
+) -> None:
+    work.post()
+    task = work.do(code)
+    assert (task.state, task.slot.attempt, task.result) == (state, attempt, None)
+    assert work.told is not None
+    assert (work.told.fate, work.told.why) == (fate, why)
+    assert task.history[-1].note == why
+    assert (task.question is not None) == (fate is Fate.BLOCKED)
+
+
+def test_the_last_attempt_that_fails_is_the_end_of_a_task(work: Work) -> None:
+    work.post(max_attempts=1)
+    task = work.do("import sys; sys.exit(1)")
+    assert (task.state, work.told and work.told.fate) == (State.DEAD, Fate.DEAD)
+
+
+def test_a_command_that_hangs_is_ended_and_costs_an_attempt(work: Work) -> None:
+    work.post()
+    task = work.do("import time; print('on', flush=True); time.sleep(600)", timeout_s=0.5)
+    assert (task.state, task.history[-1].note) == (State.SCHEDULED, "it did not end within 0.5 s: on")
+
+
+def test_a_worker_that_is_told_to_end_gives_its_task_back_unharmed(work: Work) -> None:
+    work.post()
+    task = work.do("import time; time.sleep(600)", stop="the worker was told to end")
+    assert (task.state, task.slot.attempt) == (State.READY, 0)
+    assert task.history[-1].note == "the worker was told to end"
+
+
+def test_a_command_that_cannot_be_started_costs_the_task_nothing(work: Work) -> None:
+    task_id = work.post()
+    task = work.bus.claim()
+    assert task is not None
+    recipe = work.recipe("")._replace(words=("./no-such-program",))
+    with pytest.raises(NotStarted, match="cannot be started: No such file"):
+        Job(work.bus, task, recipe, work.root).do(lambda: "")
+    kept = work.bus.get(task_id)
+    assert (kept.state, kept.slot.attempt) == (State.READY, 0)
+
+
+# --- the lease ----------------------------------------------------------------------------------------
+
+
+def test_the_lease_is_renewed_while_the_command_runs(work: Work, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(jobs, "PULSE_S", 0.05)
+    work.post()
+    task = work.bus.claim(lease_s=1)
+    assert task is not None
+    code = "import time, os\nend = time.monotonic() + 2.5\nwhile time.monotonic() < end: os.stat('.')\nprint('done')"
+    Job(work.bus, task, work.recipe(code, lease_s=1.0), work.root).do(lambda: "")
+    assert work.bus.get(task.id).state is State.DONE
+
+
+@pytest.mark.parametrize("how", ["cancelled", "taken"])
+def test_a_command_whose_task_was_taken_away_is_ended_and_nothing_is_submitted(
+    work: Work, monkeypatch: pytest.MonkeyPatch, how: str
+) -> None:
+    monkeypatch.setattr(jobs, "PULSE_S", 0.05)
+    work.post()
+    task = work.bus.claim(lease_s=60)
+    assert task is not None
+    pids: list[int] = []
+
+    def taken_away() -> str:
+        found = [line for path in work.root.glob("runs/*/output.log") for line in path.read_text().splitlines()]
+        if found and not pids:
+            pids.append(int(found[0]))
+            work.bus.cancel(task.id) if how == "cancelled" else work.bus.requeue(task.id)
+        return ""
+
+    code = "import os, time; print(os.getpid(), flush=True); time.sleep(600)"
+    told = Job(work.bus, task, work.recipe(code, lease_s=1.0), work.root).do(taken_away)
+    assert told.fate is Fate.LOST
+    assert not process.started(pids[0])
+    kept = work.bus.get(task.id)
+    assert kept.state is (State.CANCELLED if how == "cancelled" else State.READY)
+    assert kept.result is None
+    assert not list((work.root / "rejected").iterdir())
+
+
+# --- what it is asked ---------------------------------------------------------------------------------
+
+
+EVIL = '"; touch pwned; $(touch pwned) `touch pwned` \n--- \x1b[2J ${IFS}touch${IFS}pwned #'
+
+
+@pytest.mark.parametrize("is_handler", [False, True])
+def test_nothing_of_a_message_is_on_the_command_line_or_run(work: Work, *, is_handler: bool) -> None:
+    work.post(EVIL, title="$(touch pwned)", thread="`touch pwned`")
+    code = "import json, sys; json.dump({'argv': sys.argv, 'stdin': sys.stdin.read()}, sys.stdout)"
+    task = work.do(code, is_handler=is_handler)
+    assert task.result is not None
+    seen = json.loads(task.result.content)
+    assert not any("touch" in word for word in seen["argv"])
+    assert len(seen["argv"]) == 1 + is_handler
+    assert "touch pwned" in seen["stdin"]
+    assert not (work.root.parent / "pwned").exists()
+
+
+def test_a_handler_is_given_the_message_as_json_as_a_file_and_in_its_environment(work: Work) -> None:
+    task_id = work.post({"signal": "tests_passed"}, type="signal", title="t")
+    code = (
+        "import json, os, sys\n"
+        "whole = json.loads(sys.stdin.read())\n"
+        "assert whole == json.load(open(sys.argv[1]))\n"
+        "names = ('ABQ_MSG_ID', 'ABQ_MSG_TYPE', 'ABQ_MSG_FROM', 'ABQ_MSG_CONTENT', 'ABQ_CHANNEL', 'MCP_BUS_TASK',\n"
+        "         'MCP_BUS_TYPE', 'MCP_BUS_CHANNEL', 'MCP_BUS_TITLE', 'MCP_BUS_ATTEMPT', 'MINE')\n"
+        "print(json.dumps({'id': whole['id'], 'to': whole['to']} | {name: os.environ[name] for name in names}))"
+    )
+    task = work.do(code, is_handler=True, environment={"MINE": "kept"})
+    assert task.result is not None
+    assert json.loads(task.result.content) == {
+        "id": task_id, "to": "work", "ABQ_MSG_ID": task_id, "ABQ_MSG_TYPE": "signal", "ABQ_MSG_FROM": "worker",
+        "ABQ_MSG_CONTENT": '{"signal":"tests_passed"}', "ABQ_CHANNEL": "work", "MCP_BUS_TASK": task_id,
+        "MCP_BUS_TYPE": "signal", "MCP_BUS_CHANNEL": "work", "MCP_BUS_TITLE": "t", "MCP_BUS_ATTEMPT": "1",
+        "MINE": "kept",
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("content", ["a\0b", "x" * MAX_CONTENT], ids=["a NUL", "long"])
+def test_a_message_that_fits_into_no_variable_is_handled_all_the_same(work: Work, content: str) -> None:
+    work.post(content)
+    task = work.do("import json, sys; print(len(json.load(sys.stdin)['content']))", is_handler=True)
+    assert task.result is not None
+    assert task.result.content == str(len(content))
+
+
+def test_a_command_can_use_the_claim_it_works_under(work: Work) -> None:
+    work.post()
+    code = (
+        "import os\nfrom mcp_bus import Ticket, open_bus\n"
+        "with open_bus(os.environ['MCP_BUS_DIR'], create=False) as bus:\n"
+        "    ticket = Ticket(os.environ['MCP_BUS_TASK'], os.environ['MCP_BUS_TOKEN'])\n"
+        "    bus.renew(ticket, progress='half of it')\nprint('all of it')"
+    )
+    task = work.do(code, environment={"PATH": os.environ["PATH"], "PYTHONPATH": os.pathsep.join(sys.path), "HOME": "/"})
+    assert task.result is not None
+    assert task.result.content == "all of it"
+    assert [line.note for line in task.history if line.outcome == "progress"] == ["half of it"]
+
+
+# --- eval ---------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("sender", "allowed", "is_run"),
+    [("worker", [], False), ("worker", ["work*"], True), ("worker", ["*"], True), ("worker", ["boss"], False)],
+)
+def test_an_eval_message_is_run_only_if_the_operator_allows_its_sender(
+    work: Work, sender: str, allowed: list[str], *, is_run: bool
+) -> None:
+    work.post("print(1)", type="eval")
+    task = work.do("open('ran', 'w').close(); print('ran')", is_handler=True, evals=tuple(allowed))
+    assert (work.root.parent / "ran").exists() == is_run
+    if not is_run:
+        assert task.state is State.DEAD
+        assert task.history[-1].note.startswith(f"a message of type eval from '{sender}' is not run here")
+
+
+# --- results ------------------------------------------------------------------------------------------
+
+
+def test_a_result_that_breaks_its_contract_is_a_failed_attempt_that_says_how(work: Work) -> None:
+    work.post(result_schema=SCHEMA)
+    task = work.do("print('looks good')")
+    assert (task.state, task.slot.attempt) == (State.SCHEDULED, 1)
+    assert "the result is no JSON" in task.history[-1].note
+
+
+CORRECTS = """
+import os, sys
+asked = sys.stdin.read()
+with open('asked', 'a') as file:
+    file.write(asked)
+print('```json\\n{"passed": true}\\n```' if 'was refused' in asked else ANSWER)
+"""
+
+
+def test_an_agent_may_correct_its_result_once_and_is_told_what_was_wrong(work: Work) -> None:
+    work.post(result_schema=SCHEMA)
+    task = work.do(CORRECTS.replace("ANSWER", repr('{"passed": "yes"}')), corrects=True)
+    assert task.result is not None
+    assert (task.result.content, task.slot.attempt) == ('{"passed":true}', 1)
+    asked = (work.root.parent / "asked").read_text()
+    assert asked.count("# Your answer was refused") == 1
+    assert "passed" in asked.partition("What is wrong with it:")[2]
+
+
+def test_one_that_is_wrong_again_has_failed(work: Work) -> None:
+    work.post(result_schema=SCHEMA)
+    task = work.do("import sys; open('times', 'a').write('x'); print('no')", corrects=True)
+    assert (task.state, task.slot.attempt) == (State.SCHEDULED, 1)
+    assert (work.root.parent / "times").read_text() == "xx"
+
+
+def test_a_result_file_wins_over_the_output_and_other_files_go_with_it(work: Work) -> None:
+    work.post()
+    code = (
+        "import os\nopen(os.environ['MCP_BUS_RESULT'], 'w').write('from the file')\n"
+        "files = os.environ['MCP_BUS_FILES']\nos.mkdir(files + '/a')\n"
+        "open(files + '/a/report.txt', 'w').write('text')\nos.symlink('/etc/passwd', files + '/link')\nprint('chatter')"
+    )
+    task = work.do(code)
+    assert task.result is not None
+    assert task.result.content == "from the file"
+    assert [Path(item.path).name for item in task.result.artifacts] == ["report.txt", "output.log"]
+
+
+@pytest.mark.parametrize(
+    ("code", "why"),
+    [
+        ("import os; open(os.environ['MCP_BUS_RESULT'], 'wb').write(b'\\xff\\xfe')", "is not UTF-8"),
+        ("import os; open(os.environ['MCP_BUS_RESULT'], 'w').write('x' * 300000)", "the limit is"),
+        ("import os; os.mkfifo(os.environ['MCP_BUS_RESULT'])", "is not a regular file"),
+        ("import os; os.symlink('/etc/passwd', os.environ['MCP_BUS_RESULT'])", "is a symlink"),
+        ("print('x' * 300000)", "the limit is"),
+        ("print('x' * 3000000)", "write long results to the file"),
+    ],
+)
+def test_a_result_that_is_none_is_a_failed_attempt(work: Work, code: str, why: str) -> None:
+    work.post()
+    task = work.do(code)
+    assert (task.state, task.result) == (State.SCHEDULED, None)
+    assert why in task.history[-1].note
+
+
+def test_binary_output_is_kept_as_text_that_harms_nobody(work: Work) -> None:
+    work.post()
+    task = work.do("import sys; sys.stdout.buffer.write(bytes(range(256)))")
+    assert task.result is not None
+    assert "\ufffd" in task.result.content
+
+
+def test_a_log_is_bounded_and_says_so(work: Work, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(runs, "MAX_LOG", 1000)
+    work.post()
+    task = work.do("import sys; print('x' * 5000, file=sys.stderr); print('done')")
+    assert task.result is not None
+    assert (
+        Path(task.result.artifacts[-1].path).read_text()
+        == "x" * 1000 + "\n[more than 1000 bytes: the rest is not kept]\n"
+    )
+
+
+def test_what_is_long_over_is_removed_and_nothing_else(work: Work, tmp_path: Path) -> None:
+    work.post()
+    task = work.do(f"import os; os.symlink({str(tmp_path)!r}, os.environ['MCP_BUS_FILES'] + '/away')")
+    (tmp_path / "kept").touch()
+    (run,) = (work.root / "runs").iterdir()
+    with runs.Runs(work.root, work.bus.source) as kept:
+        assert kept.forget() == 0
+        os.utime(run, (1, 1))
+        assert kept.forget() == 1
+    assert not run.exists()
+    assert (tmp_path / "kept").exists()
+    assert work.bus.get(task.id).state is State.DONE
+
+
+def test_a_run_that_another_process_left_is_gone_on_with(work: Work) -> None:
+    work.post()
+    task = work.bus.claim()
+    assert task is not None
+    with runs.Runs(work.root, work.bus.source) as kept:
+        _, log = kept.begin(task.id, 1, b"an older prompt")
+        with log:
+            log.write(b"an older line\n")
+    told = Job(work.bus, task, work.recipe(HELLO), work.root).do(lambda: "")
+    assert told.fate is Fate.DONE
+    (log_file,) = (work.root / "runs").glob("*/output.log")
+    assert log_file.read_text() == "an older line\nhello\n"
+
+
+def test_a_task_that_was_pruned_meanwhile_is_lost(work: Work, monkeypatch: pytest.MonkeyPatch) -> None:
+    work.post()
+    task = work.bus.claim()
+    assert task is not None
+    job: Any = Job(work.bus, task, work.recipe(HELLO), work.root)
+
+    def gone(*_: object, **__: object) -> None:
+        msg = "there is no task"
+        raise NotFound(msg)
+
+    monkeypatch.setattr(work.bus, "nack", gone)
+    assert job._end(jobs.Told(Fate.FAILED, "x")).fate is Fate.LOST
