@@ -26,6 +26,10 @@ if TYPE_CHECKING:
     from mcp_bus.model import Body, PostOptions, Slot
 
 
+# What `read` takes for the inbox alone; a topic cannot be called so.
+INBOX_ONLY = "@inbox"
+
+
 class Delivery(NamedTuple):
     """A message as it was offered to this session.
 
@@ -94,7 +98,7 @@ class Mail:
         slots = (slot for box in self.inboxes for slot in self._bus.store.scan(box, State.READY, limit=MAX_UNREAD))
         return sorted((slot for slot in slots if not lifecycle.is_expired(slot, now=now)), key=routing.rank)
 
-    def read(self, *, limit: int = 20, room: int = 6000, path: str = "library") -> list[Delivery]:
+    def read(self, *, limit: int = 20, room: int = 6000, path: str = "library", only: str = "") -> list[Delivery]:
         """Offer what is unread to this session, the most urgent first.
 
         Offered is not read: each message comes back, to whichever session of the agent reads next, unless
@@ -104,16 +108,17 @@ class Mail:
             limit: at most so many.
             room: no more once their texts have so many characters; the first comes whatever its length.
             path: how they reach the agent, for the sender's trace.
+            only: a topic that it reads, or `INBOX_ONLY`; all of it if empty.
         """
         self._bus.tend()
         made: list[Delivery] = []
-        slots = self._unread()
+        slots = self._unread() if only in ("", INBOX_ONLY) else []
         urgent = [slot for slot in slots if slot.priority > 0]
         steps: tuple[Callable[[], list[Delivery]], ...] = (
             lambda: self._from_inbox(urgent, limit - len(made), left(), path),
-            lambda: self._from_topics(limit - len(made), left(), path, is_urgent=True),
+            lambda: self._from_topics(limit - len(made), left(), path, is_urgent=True, only=only),
             lambda: self._from_inbox(slots[len(urgent) :], limit - len(made), left(), path),
-            lambda: self._from_topics(limit - len(made), left(), path, is_urgent=False),
+            lambda: self._from_topics(limit - len(made), left(), path, is_urgent=False, only=only),
         )
 
         def left() -> int:
@@ -145,8 +150,10 @@ class Mail:
                 room -= len(task.body.content)
         return made
 
-    def _from_topics(self, limit: int, room: int, path: str, *, is_urgent: bool) -> list[Delivery]:
-        found = self.topics.offer(limit, room, path, is_urgent=is_urgent)
+    def _from_topics(self, limit: int, room: int, path: str, *, is_urgent: bool, only: str) -> list[Delivery]:
+        if only == INBOX_ONLY:
+            return []
+        found = self.topics.offer(limit, room, path, is_urgent=is_urgent, only=only)
         return [Delivery(item.body, item.offers, 0, item.expires) for item in found]
 
     def unacked(self) -> list[Delivery]:

@@ -202,16 +202,19 @@ class Topics:
             return None
         return task.body if task else None
 
-    def offer(self, limit: int, room: int, path: str, *, is_urgent: bool = False) -> list[Offer]:
+    def offer(self, limit: int, room: int, path: str, *, is_urgent: bool = False, only: str = "") -> list[Offer]:
         """Offer what is unread to this session, from all topics it reads, the urgent first in each, then the oldest.
 
         What the subscriber did not ask for is passed over for good.
 
         Args:
             is_urgent: only what has a priority above 0.
+            only: of this topic alone.
         """
         made: list[Offer] = []
         for topic, cursor in self.subscribed().items():
+            if only and topic != only:
+                continue
             if len(made) >= limit or room <= 0:
                 break
             shown, unwanted = self._gather(topic, cursor, (limit - len(made), room), is_urgent=is_urgent)

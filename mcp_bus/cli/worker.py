@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from mcp_bus.bus import Bus
     from mcp_bus.cli.arguments import Call, Parser
-    from mcp_bus.model import Task
+    from mcp_bus.model import Body
     from mcp_bus.workers.jobs import Recipe, Told
     from mcp_bus.workers.loop import Scope
 
@@ -144,15 +144,14 @@ class _Watcher(NamedTuple):
 
     call: Call
 
-    def task(self, task: Task, told: Told | None) -> None:
-        """Tell of a task that begins or has ended."""
-        from mcp_bus.cli.fields import heading
+    def begun(self, body: Body) -> None:
+        """Tell that a command runs for a task or message."""
+        self.call.out.note(f"{short(body.id)} begun: {one_line(body.title or body.content, 100)}")
 
-        if told is None:
-            self.call.out.note(f"{short(task.id)} begun: {one_line(heading(task), 100)}")
-            return
+    def ended(self, body: Body, told: Told) -> None:
+        """Tell what became of it."""
         took = ", ".join(pages.amount(name, value) for name, value in told.usage.items())
-        words = [f"{short(task.id)} {told.fate}", f"({took})" if took else ""]
+        words = [f"{short(body.id)} {told.fate}", f"({took})" if took else ""]
         why = f": {one_line(told.why, 300)}" if told.why else ""
         self.call.out.note(" ".join(filter(None, words)) + why)
 

@@ -15,7 +15,7 @@ from enum import StrEnum
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, NamedTuple
 
-from mcp_bus import command, contracts, wire
+from mcp_bus import checking, command, wire
 from mcp_bus.errors import BusError, Gone, InvalidRequest, LeaseLost, NotFound, ResultRejected, StoreUnavailable
 from mcp_bus.model import NOTHING
 from mcp_bus.plain import clean
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
     from mcp_bus.bus import Bus
     from mcp_bus.command import Ended
-    from mcp_bus.model import Task
+    from mcp_bus.model import Body, Task
     from mcp_bus.workers.runs import Log, Place
 
 NOT_NOW, NEVER = 75, 65
@@ -87,8 +87,12 @@ class Told(NamedTuple):
     usage: Mapping[str, float] = NOTHING
 
 
-class _Run(NamedTuple):
-    """What one attempt has beside its task: where it writes, and who may end it."""
+class Run(NamedTuple):
+    """What one attempt has beside what it is asked: where it writes, and who may end it.
+
+    Attributes:
+        stop: a text that it returns is why the command is ended.
+    """
 
     place: Place
     log: Log
@@ -123,128 +127,87 @@ class Job:
             NotStarted: the command cannot be started; the task was given back.
             StoreUnavailable: the medium failed; the task lapses unless it could be ended.
         """
-        refused = self._refused()
-        if refused:
-            return self._end(Told(Fate.DEAD, refused))
+        why = refused(self._task.body, self._recipe)
+        if why:
+            return self._end(Told(Fate.DEAD, why))
         mark = self._bus.source.token(4)
         asked = self._asked(mark)
         with runs.Runs(self._root, self._bus.source) as kept:
             place, log = kept.begin(self._task.id, self._task.slot.attempt, asked.encode())
             with log:
-                answer = self._accepted(asked, mark, _Run(place, log, kept, stop))
-        return self._submit(answer, place) if isinstance(answer, Answer) else self._end(answer)
-
-    def _refused(self) -> str:
-        """Return why a task is not run at all (rule J5)."""
-        body = self._task.body
-        if body.type != "eval" or any(fnmatchcase(body.sender.agent, pattern) for pattern in self._recipe.evals):
-            return ""
-        return f"a message of type eval from {body.sender.agent!r} is not run here; --allow-eval SENDER allows it"
+                found = self._accepted(asked, mark, Run(place, log, kept, stop))
+        return self._submit(found, place) if isinstance(found, Answer) else self._end(found)
 
     # --- asking -----------------------------------------------------------------------------------------
 
     def _asked(self, mark: str) -> str:
         """Return what the command reads on stdin."""
         if self._recipe.is_handler:
-            return wire.dump_body(self._task.body).decode()
+            return message(self._task.body)
         return prompts.render(self._bus.get(self._task.id), role=self._recipe.role, mark=mark)
 
-    def _environment(self, place: Place) -> dict[str, str]:
-        body, task = self._task.body, self._task
-        told = {
-            "MCP_BUS_DIR": str(self._root), "MCP_BUS_AGENT": self._bus.identity.agent, "MCP_BUS_TASK": task.id,
-            "MCP_BUS_TOKEN": task.ticket.token, "MCP_BUS_ATTEMPT": str(task.slot.attempt),
-            "MCP_BUS_CHANNEL": task.channel, "MCP_BUS_TYPE": body.type, "MCP_BUS_FROM": body.sender.agent,
-            "MCP_BUS_TITLE": body.title, "MCP_BUS_PLAN": body.plan, "MCP_BUS_STEP": body.node,
-            "MCP_BUS_RESULT": str(place.result), "MCP_BUS_FILES": str(place.files),
-            "ABQ_MSG_ID": task.id, "ABQ_MSG_TYPE": body.type, "ABQ_MSG_FROM": body.sender.agent,
-            "ABQ_MSG_CONTENT": body.content, "ABQ_CHANNEL": task.channel, "ABQ_HOME": str(self._root),
-        }  # fmt: skip
-        # No variable can hold a NUL, or as much as would keep the command from being started.
-        fit = {name: text.replace("\0", "\ufffd") for name, text in told.items() if len(text) <= MAX_VARIABLE}
-        return {**self._recipe.environment, **fit}
-
-    def _accepted(self, asked: str, mark: str, run: _Run) -> Answer | Told:
+    def _accepted(self, asked: str, mark: str, run: Run) -> Answer | Told:
         """Return an answer that meets the task's contract, or why there is none; it may be corrected once (rule J4)."""
-        answer = self._answer(asked, run)
-        wrong = self._wrong(answer)
-        if wrong and isinstance(answer, Answer) and self._recipe.corrects:
-            answer = self._answer(prompts.corrected(asked, answer.text, wrong, mark), run)
-            wrong = self._wrong(answer)
-        return Told(Fate.FAILED, wrong, answer.usage) if wrong else answer
+        found = self._answer(asked, run)
+        wrong = self._wrong(found)
+        if wrong and isinstance(found, Answer) and self._recipe.corrects:
+            found = self._answer(prompts.corrected(asked, found.text, wrong, mark), run)
+            wrong = self._wrong(found)
+        return Told(Fate.FAILED, wrong, found.usage) if wrong else found
 
-    def _wrong(self, answer: Answer | Told) -> str:
+    def _wrong(self, found: Answer | Told) -> str:
         """Return how an answer breaks the task's contract; empty if it does not, or is none."""
-        if isinstance(answer, Answer):
+        if isinstance(found, Answer):
             try:
-                contracts.of(self._task.body, answer.text)
+                checking.of(self._task.body, found.text)
             except (ResultRejected, InvalidRequest) as error:
                 return str(error)
         return ""
 
-    def _answer(self, asked: str, run: _Run) -> Answer | Told:
-        """Run the command once; return what it answered, or why there is no answer."""
-        recipe = self._recipe
-        words = recipe.words
-        if recipe.is_handler:
-            words = (*words, str(self._root / "tasks" / f"{self._task.id}.json"))
-        asked_for = command.Command(
-            words, recipe.folder, self._environment(run.place), asked.encode(), recipe.timeout_s, readers.MAX_OUTPUT
-        )
-        ended: list[Told] = []
+    def _answer(self, asked: str, run: Run) -> Answer | Told:
+        """Run the command once, under the task's lease."""
+        task = self._task
+        told = environment(self._root, self._bus.identity.agent, task.body, run.place)
+        told |= {"MCP_BUS_TOKEN": task.ticket.token, "MCP_BUS_ATTEMPT": str(task.slot.attempt)}
 
-        def pulse() -> str:
+        def renewed() -> Told | None:
             why = run.stop()
-            ended[:] = [Told(Fate.RELEASED, why)] if why else self._renewed()
-            return ended[0].why if ended else ""
+            return Told(Fate.RELEASED, why) if why else self._renewed()
 
         try:
-            done = command.run(asked_for, sink=run.log.write, pulse=pulse, pulse_s=PULSE_S)
-        except OSError as error:
-            msg = f"the command {clean(words[0])!r} cannot be started: {error.strerror}"
-            self._end(Told(Fate.RELEASED, msg))
-            raise NotStarted(msg, hint="mend the command, or the folder it runs in; the task was given back") from None
-        if ended:
-            return ended[0]
-        try:
-            written = run.kept.answer(run.place)
-        except BusError as error:
-            return Told(Fate.FAILED, str(error))
-        answer = readers.read(recipe.reader, done, written, run.log.tail)
-        if answer.is_unable:
-            msg = f"{clean(words[0])!r} cannot work here: {clean(answer.error or run.log.tail)[-REASON:]}"
-            self._end(Told(Fate.RELEASED, msg))
-            raise NotStarted(msg, hint="log it in, or do what it asks for; the task was given back")
-        return _judged(done, answer, run.log.tail)
+            return answer(self._recipe, asked, told, run, renewed)
+        except NotStarted as error:
+            self._end(Told(Fate.RELEASED, str(error)))
+            raise
 
-    def _renewed(self) -> list[Told]:
+    def _renewed(self) -> Told | None:
         """Renew the lease when a third of it has passed; return that it is lost, if it is (rule J2)."""
         now = self._bus.source.monotonic()
         if now < self._renew_at:
-            return []
+            return None
         self._renew_at = now + self._recipe.lease_s / 3
         try:
             self._bus.renew(self._task.ticket, lease_s=self._recipe.lease_s)
         except (LeaseLost, NotFound, Gone) as error:
-            return [Told(Fate.LOST, str(error))]
+            return Told(Fate.LOST, str(error))
         except BusError:
             self._renew_at = now + 1  # The medium may come back before the lease ends.
-        return []
+        return None
 
     # --- answering --------------------------------------------------------------------------------------
 
-    def _submit(self, answer: Answer, place: Place) -> Told:
+    def _submit(self, found: Answer, place: Place) -> Told:
         paths, left = runs.made(place)
         try:
-            self._bus.ack(self._task.ticket, answer.text, artifacts=[*paths, str(place.log)], usage=answer.usage)
+            self._bus.ack(self._task.ticket, found.text, artifacts=[*paths, str(place.log)], usage=found.usage)
         except LeaseLost as error:
-            return Told(Fate.LOST, str(error), answer.usage)
+            return Told(Fate.LOST, str(error), found.usage)
         except StoreUnavailable:
             raise
         except BusError as error:  # Also what its children, which have not ended, forbid.
-            return self._end(Told(Fate.FAILED, str(error), answer.usage))
+            return self._end(Told(Fate.FAILED, str(error), found.usage))
         more = f"{left} of its files are not named in the result" if left else ""
-        return Told(Fate.DONE, more, answer.usage)
+        return Told(Fate.DONE, more, found.usage)
 
     def _end(self, told: Told) -> Told:
         """End the claim as it was told; return what really became of the task."""
@@ -264,11 +227,81 @@ class Job:
         return told
 
 
-def _judged(done: Ended, answer: Answer, tail: str) -> Answer | Told:
+def refused(body: Body, recipe: Recipe) -> str:
+    """Return why a message is not given to a command at all (rule J5); empty if it is."""
+    if body.type != "eval" or any(fnmatchcase(body.sender.agent, pattern) for pattern in recipe.evals):
+        return ""
+    return f"a message of type eval from {body.sender.agent!r} is not run here; --allow-eval SENDER allows it"
+
+
+def message(body: Body) -> str:
+    """Return a message as a handler reads it: the JSON of its file."""
+    return wire.dump_body(body).decode()
+
+
+def environment(root: Path, agent: str, body: Body, place: Place) -> dict[str, str]:
+    """Return what a command is told of a message, by our names and by abq's."""
+    told = {
+        "MCP_BUS_DIR": str(root), "MCP_BUS_AGENT": agent, "MCP_BUS_TASK": body.id, "MCP_BUS_CHANNEL": body.channel,
+        "MCP_BUS_TYPE": body.type, "MCP_BUS_FROM": body.sender.agent, "MCP_BUS_TITLE": body.title,
+        "MCP_BUS_PLAN": body.plan, "MCP_BUS_STEP": body.node,
+        "MCP_BUS_RESULT": str(place.result), "MCP_BUS_FILES": str(place.files),
+        "ABQ_MSG_ID": body.id, "ABQ_MSG_TYPE": body.type, "ABQ_MSG_FROM": body.sender.agent,
+        "ABQ_MSG_CONTENT": body.content, "ABQ_CHANNEL": body.channel, "ABQ_HOME": str(root),
+    }  # fmt: skip
+    # No variable can hold a NUL, or as much as would keep the command from being started.
+    return {name: text.replace("\0", "\ufffd") for name, text in told.items() if len(text) <= MAX_VARIABLE}
+
+
+def answer(
+    recipe: Recipe, asked: str, told: Mapping[str, str], run: Run, look: Callable[[], Told | None] | None = None
+) -> Answer | Told:
+    """Run a command once; return what it answered, or why there is no answer.
+
+    Args:
+        asked: what it reads on stdin.
+        told: what its environment has beside the operator's.
+        look: called now and then; what it returns ends the command, and is returned.
+
+    Raises:
+        NotStarted: it cannot be started, or cannot work at all.
+    """
+    words = recipe.words
+    if recipe.is_handler:
+        words = (*words, str(run.place.folder.parent.parent / "tasks" / f"{told['MCP_BUS_TASK']}.json"))
+    seen = {**recipe.environment, **told}
+    asked_for = command.Command(words, recipe.folder, seen, asked.encode(), recipe.timeout_s, readers.MAX_OUTPUT)
+    ended: list[Told] = []
+
+    def pulse() -> str:
+        why = run.stop()
+        found = look() if look is not None else Told(Fate.RELEASED, why) if why else None
+        ended[:] = [found] if found is not None else []
+        return (found.why or found.fate) if found is not None else ""
+
+    try:
+        done = command.run(asked_for, sink=run.log.write, pulse=pulse, pulse_s=PULSE_S)
+    except OSError as error:
+        msg = f"the command {clean(words[0])!r} cannot be started: {error.strerror}"
+        raise NotStarted(msg, hint="mend the command, or the folder it runs in; the task was given back") from None
+    if ended:
+        return ended[0]
+    try:
+        written = run.kept.answer(run.place)
+    except BusError as error:
+        return Told(Fate.FAILED, str(error))
+    found = readers.read(recipe.reader, done, written, run.log.tail)
+    if found.is_unable:
+        msg = f"{clean(words[0])!r} cannot work here: {clean(found.error or run.log.tail)[-REASON:]}"
+        raise NotStarted(msg, hint="log it in, or do what it asks for; the task was given back")
+    return _judged(done, found, run.log.tail)
+
+
+def _judged(done: Ended, found: Answer, tail: str) -> Answer | Told:
     """Say what a command's end means: an answer, or why there is none (rule J3)."""
-    said = clean((answer.error or tail).strip()[-REASON:], multiline=True).strip()
+    said = clean((found.error or tail).strip()[-REASON:], multiline=True).strip()
     fate, why = Fate.FAILED, ""
-    if answer.is_limited:
+    if found.is_limited:
         fate, why = Fate.LIMITED, "it is out of its rate limit"
     elif done.why:
         why = done.why
@@ -276,11 +309,11 @@ def _judged(done: Ended, answer: Answer, tail: str) -> Answer | Told:
         fate, why = Fate.RELEASED, f"not now (exit code {NOT_NOW})"
     elif done.code == NEVER:
         fate, why = Fate.DEAD, f"never (exit code {NEVER})"
-    elif done.code or answer.error:
+    elif done.code or found.error:
         why = f"ended by signal {-done.code}" if done.code < 0 else f"exit code {done.code}"
     if why:
-        return Told(fate, f"{why}: {said}" if said else why, answer.usage)
+        return Told(fate, f"{why}: {said}" if said else why, found.usage)
     for word, meant in ((BLOCKED, Fate.BLOCKED), (FAILED, Fate.FAILED)):
-        if answer.text.startswith(word):
-            return Told(meant, answer.text.removeprefix(word).strip() or "without a reason", answer.usage)
-    return answer
+        if found.text.startswith(word):
+            return Told(meant, found.text.removeprefix(word).strip() or "without a reason", found.usage)
+    return found

@@ -61,8 +61,12 @@ class Scope(NamedTuple):
 class Watcher(Protocol):
     """Who is told what a worker does."""
 
-    def task(self, task: Task, told: Told | None) -> None:
-        """Tell of a task that begins (None) or has ended."""
+    def begun(self, body: Body) -> None:
+        """Tell that a command runs for a task or message."""
+        ...
+
+    def ended(self, body: Body, told: Told) -> None:
+        """Tell what became of it."""
         ...
 
     def say(self, text: str) -> None:
@@ -98,8 +102,7 @@ class Loop:
         self._root = root
         self._recipe = recipe
         self._scope = scope
-        self._tell = watcher.task
-        self._say = watcher.say
+        self._watcher = watcher
         self._lock = threading.Lock()
         self._draining = threading.Event()
         self._aborting = threading.Event()
@@ -172,10 +175,10 @@ class Loop:
     def _told_to_end(self) -> None:
         if not self._draining.is_set():
             self._draining.set()
-            self._say("ending: nothing more is claimed; told again, what is worked on is given back")
+            self._watcher.say("ending: nothing more is claimed; told again, what is worked on is given back")
         elif not self._aborting.is_set():
             self._aborting.set()
-            self._say("ending: what is worked on is given back")
+            self._watcher.say("ending: what is worked on is given back")
 
     def _why_to_stop(self) -> str:
         return "its worker was told to end" if self._aborting.is_set() else ""
@@ -189,7 +192,7 @@ class Loop:
                     self._work()
                     break
                 except StoreUnavailable as error:
-                    self._say(f"{error}; going on when that is over")
+                    self._watcher.say(f"{error}; going on when that is over")
                     self._draining.wait(TROUBLE_S)
         except BusError as error:
             with self._lock:
@@ -201,10 +204,10 @@ class Loop:
     def _work(self) -> None:
         with self._opened() as bus:
             while (task := self._next(bus)) is not None:
-                self._tell(task, None)
+                self._watcher.begun(task.body)
                 told = Job(bus, task, self._recipe, self._root).do(self._why_to_stop)
                 self._count(bus, told)
-                self._tell(task, told)
+                self._watcher.ended(task.body, told)
 
     def _next(self, bus: Bus) -> Task | None:
         """Return the next task; None when this thread is to end."""

@@ -72,7 +72,9 @@ def _inputs(inputs: Sequence[Mapping[str, Any]], mark: str) -> list[str]:
     told = ["# What came before"]
     for item in inputs:
         head = f"{_line(str(item.get('step')))}, {_line(str(item.get('stage')))}"
-        if isinstance(item.get("result"), str):
+        if item.get("in_body") is True:
+            told.append(f"{head}: in the text of the task")
+        elif isinstance(item.get("result"), str):
             told.append(f"{head}:\n{_quoted(item['result'], mark)}")
         elif isinstance(item.get("path"), str):
             told.append(f"{head}: {item.get('size')} bytes, the field `result` of {_line(item['path'])} in the bus")

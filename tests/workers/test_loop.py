@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from mcp_bus.bus import Bus
-    from mcp_bus.model import Body, Task
+    from mcp_bus.model import Body
     from mcp_bus.workers.jobs import Told
     from tests.workers.conftest import Work
 
@@ -32,14 +32,18 @@ class Watched:
     """What a worker said it did."""
 
     def __init__(self) -> None:
-        self.begun: list[str] = []
-        self.ended: list[str] = []
+        self.starts: list[str] = []
+        self.ends: list[str] = []
         self.troubles: list[str] = []
         self.most = 0
 
-    def task(self, task: Task, told: Told | None) -> None:
-        (self.begun if told is None else self.ended).append(task.id)
-        self.most = max(self.most, len(self.begun) - len(self.ended))
+    def begun(self, body: Body) -> None:
+        self.starts.append(body.id)
+        self.most = max(self.most, len(self.starts) - len(self.ends))
+
+    def ended(self, body: Body, told: Told) -> None:
+        del told
+        self.ends.append(body.id)
 
     def say(self, text: str) -> None:
         self.troubles.append(text)
@@ -130,7 +134,7 @@ def test_it_says_that_it_is_there_with_what_it_can_do_and_where(
     made = worker("import time; time.sleep(600)", capabilities=("python",), channels=("work",))
     thread = threading.Thread(target=made.run)
     thread.start()
-    until(lambda: bool(watched.begun))
+    until(lambda: bool(watched.starts))
     (seen,) = [item for item in work.bus.mail.roster.all() if item.presence.session == "2"]
     assert (seen.is_live, seen.presence.capabilities, seen.presence.serves) == (True, ("python",), ("work",))
     made.stop()
@@ -150,7 +154,7 @@ def test_told_to_end_it_lets_what_it_works_on_end_and_takes_nothing_more(
     )
     thread = threading.Thread(target=made.run)
     thread.start()
-    until(lambda: bool(watched.begun))
+    until(lambda: bool(watched.starts))
     made.stop()
     (place.parent / "go").touch()
     thread.join(SOON_S)
@@ -167,7 +171,7 @@ def test_told_again_or_out_of_time_it_ends_its_commands_and_gives_their_tasks_ba
     leash, holder = os.pipe()
     thread = threading.Thread(target=made.run, args=(leash,))
     thread.start()
-    until(lambda: bool(watched.begun))
+    until(lambda: bool(watched.starts))
     if how == "its starter is gone":
         os.close(holder)
     else:
@@ -219,7 +223,7 @@ def test_after_a_rate_limit_nothing_is_claimed_for_a_while_and_the_task_is_given
     made.run()
     assert time.monotonic() - start >= 0.5
     assert made.fates == {"limited": 1, "done": 2}
-    assert watched.begun[0] == watched.begun[1], "the same task once more"
+    assert watched.starts[0] == watched.starts[1], "the same task once more"
     assert [work.bus.get(task_id).slot.attempt for task_id in ids] == [1, 1]
 
 

@@ -1,0 +1,229 @@
+"""Running a command for each message of a topic or an inbox: acked once it was handled, and not before.
+
+Messages are not tasks: nobody claims them, and they have no attempts.  Here one is held, offered and not acked, until
+its command ended well, tried again after a pause, and given up after a few tries, which the human is told.
+"""
+
+from __future__ import annotations
+
+import os
+import select
+import threading
+from collections import Counter, deque
+from contextlib import suppress
+from typing import TYPE_CHECKING, NamedTuple
+
+from mcp_bus.errors import BusError, StoreUnavailable
+from mcp_bus.find import short
+from mcp_bus.names import HUMAN
+from mcp_bus.notify import Hint
+from mcp_bus.presence import BEAT_S
+from mcp_bus.watch import interval
+from mcp_bus.workers import jobs, runs
+from mcp_bus.workers.jobs import Fate, Told
+from mcp_bus.workers.readers import Answer
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from mcp_bus.bus import Bus
+    from mcp_bus.mail import Delivery
+    from mcp_bus.workers.jobs import Recipe
+    from mcp_bus.workers.loop import Watcher
+
+# How often a message is tried, and the pause after its first failure, which doubles.
+TRIES = 3
+PAUSE_S = 5.0
+PATH = "watch"
+
+
+class Source(NamedTuple):
+    """Which messages are handled.
+
+    Attributes:
+        only: what `Mail.read` takes: a topic, or the inbox.
+        channels: where they come from, to be told of changes.
+        replies: whether what a command prints is sent to whoever wrote.
+        concurrency, most, idle_s, drain_s: as of `loop.Scope`.
+    """
+
+    only: str
+    channels: tuple[str, ...]
+    replies: bool = False
+    concurrency: int = 1
+    most: int = 0
+    idle_s: float = 0.0
+    drain_s: float = 300.0
+
+
+class _Held(NamedTuple):
+    """A message that is to be handled: how often it was tried, and from when on it is tried again."""
+
+    item: Delivery
+    tries: int = 0
+    due: float = 0.0
+
+
+class Letters:
+    """Handles messages until it is told to end."""
+
+    def __init__(self, bus: Bus, root: Path, recipe: Recipe, source: Source, watcher: Watcher) -> None:
+        """Prepare to read as the agent that `bus` speaks for, which is subscribed if `source` is a topic."""
+        self._bus = bus
+        self._root = root
+        self._recipe = recipe
+        self._source = source
+        self._watcher = watcher
+        self._wake = os.pipe()
+        self._waiting: list[_Held] = []
+        self._running: dict[str, _Held] = {}
+        self._ended: deque[tuple[str, Told, str]] = deque()
+        self._ending_at = 0.0
+        self._is_aborting = False
+        self._begun = 0
+        self.fates: Counter[str] = Counter()
+        self.usage: Counter[str] = Counter()
+
+    def stop(self) -> None:
+        """Take nothing more; the second time, end what is handled too.  A signal handler may call it."""
+        os.write(self._wake[1], b"s")
+
+    def run(self, leash: int = -1) -> None:
+        """Handle messages until told to end, or until there is no more to do.
+
+        Args:
+            leash: as of `Loop.run`.
+
+        Raises:
+            BusError: the bus cannot be used, or the command cannot be started.
+        """
+        bus = self._bus
+        bus.mail.roster.arrive(bus.capabilities, self._source.channels)
+        try:
+            with Hint(()) as hint:
+                self._attend(hint, leash)
+        finally:
+            self._is_aborting = True
+            while self._running:
+                os.read(self._wake[0], 1)
+                self._settle()
+            with suppress(BusError):
+                bus.mail.give_back("its handler was told to end")
+                bus.mail.roster.leave()
+
+    def _attend(self, hint: Hint, leash: int) -> None:
+        now = self._bus.source.monotonic
+        idle_since, beaten = now(), now()
+        while True:
+            with suppress(StoreUnavailable):
+                hint.watch(self._bus.store.paths(self._source.channels))
+            self._settle()
+            if not self._ending_at and not self._is_done():
+                self._begin()
+            if self._running or self._waiting:
+                idle_since = now()
+            is_idle = bool(self._source.idle_s) and now() - idle_since >= self._source.idle_s
+            if not self._running and (self._ending_at or is_idle or (self._is_done() and not self._waiting)):
+                return
+            if self._ending_at and now() >= self._ending_at:
+                self._is_aborting = True
+            self._wait(hint, leash)
+            if now() - beaten >= BEAT_S:
+                beaten = now()
+                with suppress(BusError):
+                    self._bus.mail.roster.beat()
+
+    def _is_done(self) -> bool:
+        return bool(self._source.most) and self._begun >= self._source.most
+
+    def _wait(self, hint: Hint, leash: int) -> None:
+        """Wait until something may have changed: messages, a command's end, a word from outside."""
+        fds = [self._wake[0], *[fd for fd in (hint.fileno(), leash) if fd >= 0]]
+        dues = [held.due - self._bus.source.monotonic() for held in self._waiting]
+        told = select.select(fds, [], [], max(0.0, min([interval(hint), *dues])))[0]
+        if hint.fileno() in told:
+            hint.wait(0)
+        asked = os.read(self._wake[0], 64).count(b"s") if self._wake[0] in told else 0
+        asked += leash in told and not os.read(leash, 64)
+        for _ in range(asked):
+            self._is_aborting = bool(self._ending_at)
+            self._ending_at = self._ending_at or self._bus.source.monotonic() + self._source.drain_s
+            self._watcher.say("ending: nothing more is taken; told again, what is handled is given back")
+
+    # --- one message after another ------------------------------------------------------------------------
+
+    def _begin(self) -> None:
+        """Start commands for what is due, and for what is new, as far as there is room."""
+        now = self._bus.source.monotonic()
+        for held in [held for held in self._waiting if held.due <= now]:
+            if len(self._running) < self._source.concurrency:
+                self._waiting.remove(held)
+                self._start(held)
+        while len(self._running) + len(self._waiting) < self._source.concurrency and not self._is_done():
+            try:
+                found = self._bus.mail.read(limit=1, path=PATH, only=self._source.only)
+            except StoreUnavailable as error:
+                self._watcher.say(f"{error}; going on when that is over")
+                return
+            if not found:
+                return
+            self._begun += 1
+            self._start(_Held(found[0]))
+
+    def _start(self, held: _Held) -> None:
+        body = held.item.body
+        self._running[body.id] = held
+        self._watcher.begun(body)
+        threading.Thread(target=self._handle, args=(held,), name=f"letter-{short(body.id)}").start()
+
+    def _handle(self, held: _Held) -> None:
+        """Run the command for a message; by a thread of its own, which does not touch the bus."""
+        body, text = held.item.body, ""
+        try:
+            refused = jobs.refused(body, self._recipe)
+            with runs.Runs(self._root, self._bus.source) as kept:
+                asked = jobs.message(body)
+                place, log = kept.begin(body.id, held.tries + 1, asked.encode())
+                with log:
+                    run = jobs.Run(place, log, kept, self._why_to_stop)
+                    told = jobs.environment(self._root, self._bus.identity.agent, body, place)
+                    found = Told(Fate.DEAD, refused) if refused else jobs.answer(self._recipe, asked, told, run)
+            text = found.text if isinstance(found, Answer) else ""
+            told_so = found if isinstance(found, Told) else Told(Fate.DONE, "", found.usage)
+        except (BusError, OSError) as error:
+            told_so = Told(Fate.FAILED, str(error))
+        self._ended.append((body.id, told_so, text))
+        os.write(self._wake[1], b"e")
+
+    def _why_to_stop(self) -> str:
+        return "its handler was told to end" if self._is_aborting else ""
+
+    def _settle(self) -> None:
+        """Ack what was handled, hold what is to be tried again, give up what failed too often."""
+        while self._ended:
+            message, told, text = self._ended.popleft()
+            held = self._running.pop(message)
+            tries = held.tries + 1
+            is_over = told.fate in (Fate.DONE, Fate.DEAD, Fate.BLOCKED) or (told.fate is Fate.FAILED and tries >= TRIES)
+            if is_over:
+                told = self._over(held, told, text)
+            elif not self._is_aborting:
+                pause = PAUSE_S * 2.0 ** (tries - 1)
+                self._waiting.append(_Held(held.item, tries, self._bus.source.monotonic() + pause))
+            self.fates[told.fate] += 1
+            self.usage.update(told.usage)
+            self._watcher.ended(held.item.body, told)
+
+    def _over(self, held: _Held, told: Told, text: str) -> Told:
+        body, mail = held.item.body, self._bus.mail
+        try:
+            mail.ack([body.id])
+            if told.fate is Fate.DONE:
+                if self._source.replies and text:
+                    mail.send("", text, reply_to=body.id)
+                return told
+            program = self._recipe.words[0].rpartition("/")[2]
+            mail.send(HUMAN, f"{program} gave up on {body.id} of {body.sender.agent}: {told.why}"[:2000], type="status")
+        except BusError as error:
+            return Told(Fate.FAILED, f"{told.why}; {error}".strip("; "), told.usage)
+        return told._replace(fate=Fate.DEAD)
