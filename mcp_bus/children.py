@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from mcp_bus import plans
-from mcp_bus.errors import BusError, Conflict, InvalidRequest, NotFound
+from mcp_bus.errors import BusError, Conflict, CorruptRecord, InvalidRequest, NotFound
 from mcp_bus.find import short
 from mcp_bus.model import ENDED, State
 from mcp_bus.operate import TRIES
@@ -83,8 +83,8 @@ def _is_over(bus: Operator, name: str) -> bool:
         if name.startswith("plan_"):
             return bool(plans.progress(bus, name)[1].over)
         task = task_of(bus, name)
-    except NotFound:
-        return True  # Its posting was cut off before it began.
+    except (NotFound, CorruptRecord):
+        return True  # Its posting was cut off before it began; or it was edited, and is not moved on any more.
     except BusError:
         return False
     return task is None or (task.state in ENDED and task.question is None)

@@ -29,6 +29,8 @@ LOOK_S = 0.05
 # Output that is still in a pipe when a command has ended is read for at most this long: others may hold the pipe.
 DRAIN_S = 1.0
 CHUNK = 64 * 1024
+# One wait; not every system can be asked to wait for as long as a float can say.
+LONGEST_S = 3600.0
 
 
 class Command(NamedTuple):
@@ -103,6 +105,7 @@ class _Running:
         self.kept = bytearray()
         self.size = 0
         self._process = process
+        self._is_finished = False
         self._keep = keep
         self._sink = sink
         self._pipes = selectors.DefaultSelector()
@@ -119,8 +122,7 @@ class _Running:
 
     def __exit__(self, *exc: object) -> None:
         """End what is left, whatever went wrong."""
-        self._kill(signal.SIGKILL)
-        self._process.wait()
+        self._finish()
         self._pipes.close()
         for pipe in (self._process.stdout, self._process.stderr):
             if pipe is not None:
@@ -142,7 +144,7 @@ class _Running:
                     return why
                 next_pulse = now + pulse_s
             left = min(start + limit_s, next_pulse if pulse is not None else start + limit_s) - now
-            self._read(max(0.0, left))
+            self._read(min(LONGEST_S, max(0.0, left)))
         return ""
 
     def end(self, *, softly: bool) -> None:
@@ -152,11 +154,17 @@ class _Running:
             end = time.monotonic() + PATIENCE_S
             while not self._has_ended() and time.monotonic() < end:
                 self._read(end - time.monotonic())
-        self._kill(signal.SIGKILL)
-        self._process.wait()
+        self._finish()
         end = time.monotonic() + DRAIN_S
         while self._is_open() and time.monotonic() < end:
             self._read(end - time.monotonic())
+
+    def _finish(self) -> None:
+        """Kill the group and take the process's id from it: after that, both numbers may be another's."""
+        if not self._is_finished:
+            self._kill(signal.SIGKILL)
+            self._process.wait()
+            self._is_finished = True
 
     def _has_ended(self) -> bool:
         """Tell whether the process has ended, without taking its id from it where that can be: it names the group."""
@@ -196,7 +204,7 @@ class _Running:
         if pipe is self._process.stdout:
             self.size += len(data)
             self.kept += data
-            del self.kept[: -self._keep]
+            del self.kept[: max(0, len(self.kept) - self._keep)]
 
 
 def _exit_of(pid: int) -> int:

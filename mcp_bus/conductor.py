@@ -9,6 +9,8 @@ C4  A step whose task waits is skipped by winning the task: a rename from ready 
     prevents.  So it is never both skipped and run.
 C5  A step is skipped as `worker_absent` once it has waited for `grace_s`, and no worker able to do it gave a sign of
     life, or held a task, for as long.
+C6  A further run of a step is written down before its task is posted: of two conductors who judge a result differently
+    one prevails, and the other has posted nothing.
 """
 
 from __future__ import annotations
@@ -18,7 +20,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from mcp_bus import children, draft, lifecycle, planfile
 from mcp_bus.crew import Crew
-from mcp_bus.errors import BusError, Conflict, DuplicateTask, InvalidRequest
+from mcp_bus.errors import BusError, Conflict, CorruptRecord, DuplicateTask, InvalidRequest
 from mcp_bus.model import DAY, OPEN, WAITING, Attempt, Outcome, State
 from mcp_bus.operate import TRIES
 from mcp_bus.plan import CANCELLED, NEW, Node, Plan, Progress, Stage, Step, Why, is_chosen, is_missing, retried, settle
@@ -108,7 +110,8 @@ def advance(bus: Operator, plan_id: str, *, only: str = "", verify: Verify | Non
             save(bus, plan, made, digest, revision)
         except Conflict:
             continue  # Another conductor was faster: look again at what it did.
-        return plan, made
+        if not _is_anew(known, made, made.nodes):
+            return plan, made
     return plan, standing(bus, plan, digest)[0]  # Others move it on all the time.
 
 
@@ -121,8 +124,8 @@ def _moved(look: _Look, known: Progress, only: str) -> Progress:
         if nodes[name].stage is Stage.RELEASED:
             nodes[name] = _settled(look, by_name[name], nodes[name], known.stopped)
     made, ready = settle(plan, known._replace(nodes=nodes), now)
-    while ready:
-        for step in ready:
+    while free := [step for step in ready if not _is_anew(known, made, [step.name])]:
+        for step in free:
             before = made.nodes.get(step.name, NEW)
             node, is_known = release(look.bus, plan, step, before, made, is_held=bool(made.stopped))
             if node.stage is Stage.RELEASED and (is_known or made.stopped):
@@ -134,6 +137,11 @@ def _moved(look: _Look, known: Progress, only: str) -> Progress:
     return made
 
 
+def _is_anew(known: Progress, made: Progress, names: Iterable[str]) -> bool:
+    """Tell whether one of some steps begins another run: that is written down before its task is posted (rule C6)."""
+    return any(made.nodes.get(name, NEW).run != known.nodes.get(name, NEW).run for name in names)
+
+
 def _settled(look: _Look, step: Step, node: Node, stopped: str) -> Node:
     """Return how a released step stands, by its task and its check."""
     return _verified(look, step, _absorbed(look, step, node, stopped), stopped)
@@ -142,7 +150,10 @@ def _settled(look: _Look, step: Step, node: Node, stopped: str) -> Node:
 def _absorbed(look: _Look, step: Step, node: Node, stopped: str) -> Node:
     """Return how a released step stands by its task; a task that waits in vain is taken back."""
     bus = look.bus
-    task = task_of(bus, node.task)
+    try:
+        task = task_of(bus, node.task)
+    except CorruptRecord as error:
+        return node._replace(stage=Stage.FAILED, why=f"its task cannot be read: {error}"[:500], ended=bus.source.now())
     if task is None:
         return node._replace(stage=Stage.FAILED, why="its task is gone", ended=bus.source.now())
     if task.state in (State.READY, State.SCHEDULED, State.LEASED):
@@ -208,7 +219,7 @@ def _in_vain(look: _Look, step: Step, node: Node, task: Task, stopped: str) -> s
     if step.timeout_s and now >= node.released + int(step.timeout_s * 1000):
         who = f", by {task.slot.lease.holder} who had it" if task.slot.lease else ""
         return f"{TIMED_OUT} {step.timeout_s:g} s{who}"
-    if task.state is not State.READY or not step.requires or now < node.released + grace:
+    if task.state is not State.READY or not step.requires or look.crew.at < node.released + grace:
         return ""
     if look.crew.is_able(step.requires, grace):
         return ""
@@ -339,7 +350,8 @@ def _alive(bus: Operator, known: Progress, again: Iterable[str]) -> dict[str, No
     for name in again:
         node = known.nodes[name]
         task = task_of(bus, node.task) if node.task else None
-        if task is not None and task.state in (*OPEN, State.DONE):
+        is_later = task is not None and task.result is not None and task.result.at > node.ended
+        if task is not None and (task.state in OPEN or (task.state is State.DONE and is_later)):
             made[name] = node._replace(stage=Stage.RELEASED, task=task.id, why="", released=bus.source.now(), ended=0)
     return made
 

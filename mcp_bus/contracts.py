@@ -5,7 +5,7 @@ K2  Before the check, words of an enumeration and names of properties that diffe
     underscores only become those of the schema: models and languages disagree on these and mean the same.
 K3  With `claims`, a result has a list `claims`, and wherever one stands in a result that has a contract, each claim
     has a `label` of `LABELS`; a FACT names its `evidence`.
-K4  A schema refers to nothing outside itself: a check fetches nothing.  What takes long is bounded (`bounds`).
+K4  A schema refers to nothing outside itself: a check fetches nothing.  That it ends is seen to by `checking`.
 """
 
 from __future__ import annotations
@@ -15,7 +15,6 @@ import re
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote
 
-from mcp_bus import bounds
 from mcp_bus.errors import InvalidRequest, ResultRejected
 from mcp_bus.model import MAX_CONTENT
 from mcp_bus.plain import clean, cut
@@ -23,7 +22,6 @@ from mcp_bus.plain import clean, cut
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-    from mcp_bus.model import Body
 
 LABELS = ("FACT", "INFERENCE", "ASSUMPTION", "UNKNOWN")
 MAX_SCHEMA = 32 * 1024
@@ -45,18 +43,23 @@ def check_schema(schema: object) -> Mapping[str, Any]:
         msg = f"{cut(clean(json.dumps(schema, default=str)), 60)} is not a JSON Schema"
         raise InvalidRequest(msg, hint='an object, for example {"type": "object", "required": ["passed"]}')
     try:
-        size = len(json.dumps(schema, allow_nan=False))
+        _check_size(len(json.dumps(schema, allow_nan=False)))
         _validator({}).check_schema(schema)
         _check_within(schema, schema)
+    except InvalidRequest:
+        raise
     except (SchemaError, ValueError, TypeError, RecursionError) as error:
         words = error.message if isinstance(error, SchemaError) else str(error)
         at = f" at {_path(error.absolute_path)}" if isinstance(error, SchemaError) else ""
         msg = f"the result schema is no JSON Schema{at}: {cut(clean(words), 160)}"
         raise InvalidRequest(msg, hint="see json-schema.org, draft 2020-12") from None
+    return schema
+
+
+def _check_size(size: int) -> None:
     if size > MAX_SCHEMA:
         msg = f"the result schema has {size} bytes, the limit is {MAX_SCHEMA}"
         raise InvalidRequest(msg, hint="check what matters, and leave the rest open")
-    return schema
 
 
 def check_both(schema: Mapping[str, Any] | None, *, claims: bool) -> None:
@@ -84,10 +87,6 @@ def _check_within(node: object, root: object) -> None:
         if name in ("$ref", "$dynamicRef") and not isinstance(_resolved({"$ref": value}, root), dict | bool):
             msg = f"it refers to {str(value)[:80]!r}, which is no schema in it, or only leads on and on"
             raise ValueError(msg)
-        patterns = [value] if name == "pattern" else value if name == "patternProperties" else ()
-        for pattern in patterns:
-            if isinstance(pattern, str):
-                bounds.check_pattern(pattern)
         _check_within(value, root)
 
 
@@ -100,29 +99,9 @@ def _members(node: object) -> Iterator[tuple[str, Any]]:
 
 def _validator(schema: Mapping[str, Any]) -> Any:  # noqa: ANN401  the library gives its validators no type
     from jsonschema import Draft202012Validator  # noqa: PLC0415  as above
-    from jsonschema.validators import extend  # noqa: PLC0415  as above
     from referencing import Registry  # noqa: PLC0415  as above
 
-    keywords = Draft202012Validator.VALIDATORS
-    bounded = {name: bounds.bounded(name, keywords[name]) for name in bounds.KEYWORDS}
-    return extend(Draft202012Validator, bounds.counted(bounded, keywords))(schema, registry=Registry())
-
-
-def of(body: Body, text: str) -> str:
-    """Return a result as it is kept, if it meets the contract of its task; a step of a plan always has one.
-
-    Raises:
-        ResultRejected: it does not; says where, and how.
-    """
-    if body.result_schema is None and not body.claims and not body.plan:
-        return text
-    if body.result_schema is not None:
-        try:
-            check_schema(body.result_schema)  # Another program may have written it.
-        except InvalidRequest as error:
-            msg = f"the contract of {body.id!r} cannot be met: {error}"
-            raise InvalidRequest(msg, hint="fail it, with this as the reason") from None
-    return accept(text, body.result_schema, claims=body.claims)
+    return Draft202012Validator(schema, registry=Registry())
 
 
 def accept(text: str, schema: Mapping[str, Any] | None, *, claims: bool) -> str:
@@ -147,7 +126,7 @@ def accept(text: str, schema: Mapping[str, Any] | None, *, claims: bool) -> str:
     except RecursionError:
         msg = "the result is nested too deeply"
         raise ResultRejected(msg, hint="give a flatter one") from None
-    except (ArithmeticError, LookupError, ValueError) as error:
+    except (ArithmeticError, LookupError, ValueError, MemoryError) as error:
         msg = f"the result cannot be checked: {cut(clean(str(error)), 120)}"
         raise ResultRejected(msg, hint="give plain JSON with numbers of usual size") from None
     if complaints:
@@ -172,7 +151,7 @@ def _written(value: Any) -> str:  # noqa: ANN401  JSON
 def _check_free(text: str) -> None:
     """Refuse claims without evidence in a result that nothing else is asked of; the text stays as it is (rule K3)."""
     try:
-        value = json.loads(text) if text.lstrip()[:1] == "{" else None
+        value = _parsed(text)
     except (ValueError, RecursionError):
         return
     complaints = list(_claimed(value, is_needed=False))
@@ -234,6 +213,9 @@ def _normal(value: Any, schema: Any, root: Any) -> Any:  # noqa: ANN401  JSON
     schema = _resolved(schema, root)
     if not isinstance(schema, dict):
         return value
+    for word in ("allOf", "anyOf", "oneOf"):
+        for inner in schema.get(word, ()):
+            value = _normal(value, inner, root)
     if isinstance(value, str):
         return _member(value, schema)
     if isinstance(value, list):
@@ -288,15 +270,22 @@ def _plain(text: str) -> str:
 # --- what is claimed --------------------------------------------------------------------------------
 
 
-def _claimed(value: Any, *, is_needed: bool) -> Iterator[str]:  # noqa: ANN401  JSON
+def _claimed(value: Any, *, is_needed: bool, at: str = "$") -> Iterator[str]:  # noqa: ANN401  JSON
     """Complain of claims without a label, and of facts without evidence (rule K3); spell their labels alike."""
     claims = value.get("claims") if isinstance(value, dict) else None
-    if not isinstance(claims, list):
-        if is_needed or claims is not None:
-            yield "$.claims: a list of claims is wanted here"
-        return
+    if isinstance(claims, list):
+        yield from _labelled(claims, at)
+    elif is_needed or claims is not None:
+        yield f"{at}.claims: a list of claims is wanted here"
+    inner = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    for name, item in inner:
+        if isinstance(item, dict | list) and item is not claims:
+            yield from _claimed(item, is_needed=False, at=at + _path([name])[1:])
+
+
+def _labelled(claims: list[Any], where: str) -> Iterator[str]:
     for number, claim in enumerate(claims):
-        at, label = f"$.claims[{number}]", claim.get("label") if isinstance(claim, dict) else None
+        at, label = f"{where}.claims[{number}]", claim.get("label") if isinstance(claim, dict) else None
         if not isinstance(label, str) or label.strip().upper() not in LABELS:
             yield f"{at}.label: one of {', '.join(LABELS)} is wanted here"
             continue

@@ -23,12 +23,14 @@ class Crew:
         self._bus = bus
 
     @cached_property
+    def at(self) -> int:
+        """When it was read, in milliseconds: what came later it does not know of."""
+        return self._bus.source.now()
+
+    @cached_property
     def _seen(self) -> list[Seen]:
-        seen = Roster(self._bus.store, self._bus.identity, self._bus.source).all()
-        silent = {item.presence.holder for item in seen if item.is_here}
-        for holder in self._bus.silences.keys() - silent:
-            del self._bus.silences[holder]
-        return seen
+        assert self.at
+        return Roster(self._bus.store, self._bus.identity, self._bus.source).all()
 
     @cached_property
     def _holders(self) -> set[str]:
@@ -48,7 +50,7 @@ class Crew:
             for seen in self._seen
             if not routing.missing(requires, {*seen.presence.capabilities, bidding.capability(seen.presence.agent)})
         ]
-        now = self._bus.source.now()
+        now = self.at
         if any(seen.is_live or abs(now - seen.presence.beat) < grace or self._may_wake(seen) for seen in able):
             return True
         agents = {seen.presence.agent for seen in able}
@@ -64,5 +66,10 @@ class Crew:
         The wall clock cannot tell that from silence.  So a process that runs here counts until this observer has
         seen it silent for long enough by a clock that stands still while the machine sleeps.
         """
-        now = self._bus.source.monotonic()
-        return seen.is_here and now - self._bus.silences.setdefault(seen.presence.holder, now) < SILENT / 1000
+        if not seen.is_here:
+            return False
+        now, holder, beat = self._bus.source.monotonic(), seen.presence.holder, seen.presence.beat
+        known = self._bus.silences.get(holder)
+        if known is None or known[0] != beat:  # It has spoken since, or was never seen silent.
+            known = self._bus.silences[holder] = (beat, now)
+        return now - known[1] < SILENT / 1000

@@ -34,8 +34,8 @@ class Operator:
         self.identity = identity
         self.source = source
         self.ids = Ids(source)
-        # Since when sessions have been silent, as far as this one saw it; by the monotonic clock.
-        self.silences: dict[str, float] = {}
+        # Sessions seen silent: their last sign of life, and since when that was seen, by the monotonic clock.
+        self.silences: dict[str, tuple[int, float]] = {}
 
     # --- looking ------------------------------------------------------------------------------
 

@@ -95,8 +95,8 @@ def svg(goal: str, rows: Sequence[Row]) -> str:
         column[row.step.name] = at
         place[row.step.name] = (EDGE + at * (WIDE + ACROSS), 40 + heights.get(at, 0) * (HIGH + DOWN))
         heights[at] = heights.get(at, 0) + 1
-    wide = 2 * EDGE + (max(heights) + 1) * (WIDE + ACROSS) - ACROSS
-    high = 40 + EDGE + max(heights.values()) * (HIGH + DOWN) - DOWN
+    wide = 2 * EDGE + (max(heights, default=0) + 1) * (WIDE + ACROSS) - ACROSS
+    high = 40 + EDGE + max(heights.values(), default=1) * (HIGH + DOWN) - DOWN
     size = f'width="{wide}" height="{high}"'
     lines = [
         f'<svg xmlns="http://www.w3.org/2000/svg" {size} viewBox="0 0 {wide} {high}" {FONT}>',

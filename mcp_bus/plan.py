@@ -139,7 +139,7 @@ class Progress(NamedTuple):
     Attributes:
         nodes: the steps that are not `waiting` any more, or are so again.
         stopped: why nothing more is released; empty while something is.
-        over: when the last step was settled, in milliseconds; 0 before.
+        over: when it was found that every step is settled, in milliseconds; 0 before.
     """
 
     nodes: Mapping[str, Node] = MappingProxyType({})
@@ -264,7 +264,7 @@ def settle(plan: Plan, progress: Progress, now: int) -> tuple[Progress, list[Ste
                 return settle(plan, progress._replace(nodes=nodes), now)
     over = progress.over
     if not over and len(nodes) == len(plan.steps) and all(node.stage in SETTLED for node in nodes.values()):
-        over = max((node.ended for node in nodes.values()), default=now) or now
+        over = max(now, plan.created)  # The clock of whoever finds it so may be behind.
     return Progress(nodes, stopped, 0 if ready else over), ready
 
 

@@ -237,6 +237,9 @@ def load(data: Mapping[str, Any]) -> Plan:
     """
     try:
         steps = tuple(_loaded(item) for item in data["steps"])
+        if not 0 < len(steps) <= MAX_STEPS:
+            msg = f"it has {len(steps)} steps"
+            raise ValueError(msg)  # noqa: TRY301  one place says what is no plan
         made = Plan(**{**data, "steps": steps})
         _check_types(made, ("id", "goal", "owner", "parent"), ("created", "depth"), ("grace_s",))
     except (KeyError, TypeError, ValueError, AttributeError) as error:
@@ -266,7 +269,8 @@ def _loaded(item: dict[str, Any]) -> Step:
     )
     words = (*step.after, *step.requires, *step.verify)
     is_schema = step.result_schema is None or isinstance(step.result_schema, dict)
-    if not STEP.match(step.name) or not is_schema or not all(isinstance(word, str) for word in words):
+    is_plain = all(isinstance(word, str) for word in words) and all(map(draft.CAPABILITY.match, step.requires))
+    if not STEP.match(step.name) or not is_schema or not is_plain:
         msg = f"{step.name[:60]!r} is no step"
         raise ValueError(msg)
     return step

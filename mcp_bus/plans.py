@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from mcp_bus import planfile, wire
 from mcp_bus.errors import CorruptRecord, NotFound
 from mcp_bus.find import short
-from mcp_bus.plan import NEW, Node, Plan, Progress, Stage
+from mcp_bus.plan import NEW, SETTLED, Node, Plan, Progress, Stage
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -87,6 +87,9 @@ def standing(bus: Operator, plan: Plan, digest: str) -> tuple[Progress, int]:
     try:
         nodes = {name: _node(record.data["nodes"][name]) for name in plan.by_name if name in record.data["nodes"]}
         made = Progress(nodes, str(record.data["stopped"]), int(record.data["over"]))
+        if made.over and any(made.stage(step.name) not in SETTLED for step in plan.steps):
+            msg = "it is over, and not all of its steps are"
+            raise ValueError(msg)  # noqa: TRY301  one place says what is no progress
     except (KeyError, TypeError, ValueError, OverflowError) as error:
         msg = f"the progress of {plan.id!r} is none: {error}"
         raise CorruptRecord(msg, hint="remove it, and it is found again from the tasks") from None

@@ -12,10 +12,11 @@ from __future__ import annotations
 import json
 import operator
 import re
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from mcp_bus.errors import InvalidRequest
-from mcp_bus.model import NOTHING
+from mcp_bus.model import MAX_CONTENT, NOTHING
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -33,6 +34,8 @@ _SIGNS: dict[str, Callable[[Any, Any], bool]] = {
     ">=": operator.ge,
 }
 MISSING = object()
+# A result up to this size, in bytes, is put into the task that needs it; of larger ones its place and hash.
+INLINE = 8 * 1024
 
 
 class Reference(NamedTuple):
@@ -73,20 +76,39 @@ def fill(text: str, results: Mapping[str, str], instead: Mapping[str, str] = NOT
 
     Args:
         results: of every step it names that has one.
-        instead: what stands for whole results that are too large to be put in.
+        instead: what stands for results that are too large to be put in, and for large parts of them.
+
+    Raises:
+        InvalidRequest: it becomes too long.
     """
+    known: dict[str, str] = {}
+    size = 0
 
     def put(match: re.Match[str]) -> str:
+        nonlocal size
         if match["literal"]:
             return match[0][1:]
-        if not match["path"] and match["step"] in instead:
-            return instead[match["step"]]
-        found = look(_reference(match), results)
-        if found is MISSING:
-            return f"(nothing: {lacks(_reference(match), results)})"
-        return found if isinstance(found, str) else json.dumps(found, ensure_ascii=False)
+        if match[0] not in known:
+            known[match[0]] = _filled(match, results, instead)
+        size += len(known[match[0]])
+        if size > MAX_CONTENT:
+            msg = f"with its references filled in it has more than {MAX_CONTENT} characters"
+            raise InvalidRequest(msg, hint="refer to less, or to parts")
+        return known[match[0]]
 
     return _REFERENCE.sub(put, text).replace(r"\{{", "{{")
+
+
+def _filled(match: re.Match[str], results: Mapping[str, str], instead: Mapping[str, str]) -> str:
+    if not match["path"] and match["step"] in instead:
+        return instead[match["step"]]
+    found = look(_reference(match), results)
+    if found is MISSING:
+        return f"(nothing: {lacks(_reference(match), results)})"
+    text = found if isinstance(found, str) else json.dumps(found, ensure_ascii=False)
+    if len(text.encode(errors="replace")) > INLINE and match["step"] in instead:
+        return f"({match['path'][1:]} of {instead[match['step']].strip('()')})"
+    return text
 
 
 def look(reference: Reference, results: Mapping[str, str]) -> Any:  # noqa: ANN401  a JSON value
@@ -143,9 +165,15 @@ def lacks(reference: Reference, results: Mapping[str, str]) -> str:
 
 
 def holds(text: str, results: Mapping[str, str]) -> bool:
-    """Tell whether a condition holds.  Of what is missing, and between things that have no order, nothing holds."""
+    """Tell whether a condition holds.  Of what is missing, and between things that have no order, nothing holds.
+
+    A whole result is compared as the JSON that it is, and as a text where it is none, or is compared with one.
+    """
     asked = condition(text)
     found = look(asked.of, results)
+    if isinstance(found, str) and not asked.of.path and not (asked.sign and isinstance(asked.value, str)):
+        with suppress(ValueError, RecursionError):
+            found = json.loads(found)
     if not asked.sign:
         return (found is MISSING or not found) if asked.is_negated else (found is not MISSING and bool(found))
     if found is MISSING:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from mcp_bus import draft, refs
+from mcp_bus import draft, refs, wire
 from mcp_bus.errors import Gone, InvalidRequest, NotFound
 from mcp_bus.model import DAY, Body, State
 from mcp_bus.plan import Node, Progress, Stage, Why
@@ -17,10 +17,12 @@ if TYPE_CHECKING:
     from mcp_bus.operate import Operator
     from mcp_bus.plan import Plan, Step
 
-# A result up to this size is put into the task that needs it; of larger ones its place and hash.
-INLINE = 8 * 1024
 # Results put into one task in all.
 INLINE_ALL = 64 * 1024
+# What was written and cannot be read again would be in the way for ever.
+MAX_TASK = wire.MAX_FILE
+# Files named in one task in all; the results have the rest.
+MAX_FILES = 100
 # A task that is posted to be won is due after this long, and taken back before.
 HELD = 365 * DAY
 
@@ -46,16 +48,19 @@ def release(
         lacks = refs.lacks(refs.condition(step.when).of, texts)
         why = f"{Why.CONDITION}: not so: {step.when}{f' ({lacks})' if lacks else ''}"
         return Node(Stage.SKIPPED, run, why=why, ended=now), False
-    inputs, room = [], INLINE_ALL
+    inputs, room, files = list[dict[str, Any]](), INLINE_ALL, MAX_FILES
+    whole = {item.step for item in refs.references(step.body) if not item.path}
     for name, result in results.items():
-        inputs.append(_input(bus, name, made.nodes[name], result, room))
+        inputs.append(_input(bus, name, made.nodes[name], result, (room, files)))
         room -= len(inputs[-1].get("result", ""))
+        files -= len(inputs[-1].get("artifacts", ()))
+        inputs[-1] |= {"in_body": True} if name in whole and "result" in inputs[-1] else {}
     if before.why:
         inputs.append({"step": step.name, "stage": str(Stage.FAILED), "why": before.why})
     shown = {item["step"]: item.get("result") or _elsewhere(item) for item in inputs}
-    body = refs.fill(step.body, texts, {name: shown[name] for name, text in texts.items() if len(text) > INLINE})
+    large = {name: shown[name] for name, text in texts.items() if len(text.encode(errors="replace")) > refs.INLINE}
     try:
-        text = draft.check_size(body, "body")
+        text = draft.check_size(refs.fill(step.body, texts, large), "body")
         task, is_known = _post(bus, plan, step, run, _Made(text, tuple(inputs), HELD if is_held else 0))
     except InvalidRequest as error:
         return Node(Stage.FAILED, run, why=f"it could not be posted: {error}", ended=now), False
@@ -98,6 +103,9 @@ def _post(bus: Operator, plan: Plan, step: Step, run: int, filled: _Made) -> tup
         result_schema=step.result_schema,
         claims=step.claims,
     )
+    if len(wire.dump_body(made)) > MAX_TASK:
+        msg = "what came before it is more than a task can hold"
+        raise InvalidRequest(msg)
     kept = bus.store.add(made)
     return kept, kept.id != made.id
 
@@ -109,8 +117,13 @@ def _result(bus: Operator, node: Node) -> Result | None:
     return task.result if task is not None else None
 
 
-def _input(bus: Operator, name: str, node: Node, result: Result | None, room: int) -> dict[str, Any]:
-    """Return what a step brought: its result, or where that is with size and hash, or why there is none."""
+def _input(bus: Operator, name: str, node: Node, result: Result | None, left: tuple[int, int]) -> dict[str, Any]:
+    """Return what a step brought: its result, or where that is with size and hash, or why there is none.
+
+    Args:
+        left: how many characters, and how many files, its task can still take.
+    """
+    room, files = left
     made: dict[str, Any] = {"step": name, "stage": str(node.stage)}
     if result is None:
         return made | {"why": node.why or "its result is gone"}
@@ -118,8 +131,8 @@ def _input(bus: Operator, name: str, node: Node, result: Result | None, room: in
     made |= {"task": result.id, "by": result.sender.agent, "size": len(data)}
     made |= {"sha256": hashlib.sha256(data).hexdigest()}
     if result.artifacts:
-        made["artifacts"] = [item._asdict() for item in result.artifacts]
-    if len(result.content) <= min(INLINE, room):
+        made["artifacts"] = [item._asdict() for item in result.artifacts[: max(0, files)]]
+    if len(data) <= refs.INLINE and len(data) <= room:
         return made | {"result": result.content}
     task = bus.get(result.id)
     return made | {"path": f"channels/{task.channel}/responses/{result.id}.json"}

@@ -60,7 +60,7 @@ def rows(bus: Operator, plan: Plan, progress: Progress) -> list[Row]:
     critical = set(critical_path(plan, progress, now))
     made = [_row(bus, step, progress.nodes.get(step.name, NEW), now, critical) for step in ordered(plan.steps)]
     return [
-        row._replace(why=f"no live worker can do {', '.join(row.step.requires)}")
+        row._replace(why=cut(clean(f"no live worker can do {', '.join(row.step.requires)}"), WHY))
         if row.stage == "ready" and row.step.requires and not row.why and not crew.is_able(row.step.requires)
         else row
         for row in made
@@ -135,7 +135,7 @@ def _fields(row: Row) -> dict[str, Any]:
 def missing(plan: Plan, progress: Progress) -> list[str]:
     """Return the capabilities that no worker had: what to build next."""
     skipped = (step for step in plan.steps if is_absent(progress.nodes.get(step.name, NEW)))
-    return sorted({word for step in skipped for word in step.requires})
+    return sorted({clean(word) for step in skipped for word in step.requires})
 
 
 def synthesis(bus: Operator, plan: Plan, progress: Progress) -> str:
@@ -147,24 +147,30 @@ def synthesis(bus: Operator, plan: Plan, progress: Progress) -> str:
     done = [row for row in made if row.node.stage is Stage.DONE]
     chosen = [row for row in made if is_chosen(row.node)]
     gaps = [row for row in made if row.node.stage is not Stage.DONE and row not in chosen]
-    lines = [f"# {_plain(plan.goal)}", "", f"{outcome(plan, progress)}: {len(done)} of {len(made)} steps done."]
+    lines = [f"# {_heading(plan.goal)}", "", f"{outcome(plan, progress)}: {len(done)} of {len(made)} steps done."]
     if gaps:
         lines += ["", "## Gaps", ""]
         lines += [f"- **{row.step.name}** {row.stage}{f': {_plain(row.why)}' if row.why else ''}" for row in gaps]
     absent = missing(plan, progress)
     if absent:
-        lines += ["", f"No worker could do: {', '.join(absent)}."]
+        lines += ["", f"No worker could do: {', '.join(map(_plain, absent))}."]
     if chosen:
         lines += ["", f"Left out by choice: {', '.join(row.step.name for row in chosen)}."]
     for row in done:
-        who = f"By {_plain(row.who)}, task {short(row.node.task)}."
+        who = f"By {_plain(row.who)}, task {_plain(short(row.node.task))}."
         lines += ["", f"## {row.step.name}", "", who, "", *_block(bus, row)]
     return "\n".join(lines) + "\n"
 
 
+def _heading(text: str) -> str:
+    """Return the goal, which whoever posted the plan wrote, without what Markdown would make something of."""
+    return re.sub(r"([\\`*_\[\]<>!#|&()~@$:])", r"\\\1", clean(text)).replace("www.", "www\\.")
+
+
 def _plain(text: str) -> str:
-    """Return words of others that Markdown shows as they are."""
-    return re.sub(r"([\\`*_\[\]<>!#|&()])", r"\\\1", clean(text))
+    """Return words of others as Markdown that shows them as they are: nothing in a span of code is a link, or acts."""
+    inner = clean(text).replace("`", "'")
+    return f"`{inner}`"
 
 
 def _block(bus: Operator, row: Row) -> list[str]:

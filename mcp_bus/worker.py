@@ -5,7 +5,7 @@ from __future__ import annotations
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from mcp_bus import bidding, children, contracts, draft, find, lifecycle, names, routing, wire
+from mcp_bus import bidding, checking, children, draft, find, lifecycle, names, routing, wire
 from mcp_bus.backlog import Backlog
 from mcp_bus.errors import BusError, Conflict, CorruptRecord, InvalidRequest, LeaseLost, NotFound, ResultRejected
 from mcp_bus.model import NOTHING, Attempt, Lease, Outcome, Result, State, Task, Ticket
@@ -193,7 +193,7 @@ class Worker(Operator):
         def decide(task: Task) -> tuple[Slot, Attempt | Result]:
             now = self.source.now()
             try:
-                kept = text if error else contracts.of(task.body, text)
+                kept = text if error else checking.of(task.body, text)
             except ResultRejected as refused:
                 wrong.append(refused)
                 back = lifecycle.reject(task.slot, task.body, self.store.policy(task.channel))

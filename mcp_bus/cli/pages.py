@@ -101,7 +101,7 @@ def _contract(task: Task) -> Iterator[str]:
         words += [one_line(str(where), 200)] if where else []
         yield "  ".join(words)
         text = item.get("result")
-        if isinstance(text, str) and text not in body.content:
+        if isinstance(text, str) and item.get("in_body") is not True:
             yield from quote(text)
         files = item.get("artifacts")
         for file in files if isinstance(files, list) else ():

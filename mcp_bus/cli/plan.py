@@ -6,7 +6,7 @@ import sys
 import time
 from typing import TYPE_CHECKING
 
-from mcp_bus.cli import planshow
+from mcp_bus.cli import plancheck, planshow
 from mcp_bus.cli.arguments import Verb, seconds
 from mcp_bus.cli.codes import ERROR, NOTHING, OK, PERSON
 from mcp_bus.cli.output import duration, one_line
@@ -15,12 +15,10 @@ from mcp_bus.find import short
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from pathlib import Path
 
     from mcp_bus.bus import Bus
     from mcp_bus.cli.arguments import Call, Parser
-    from mcp_bus.model import Task
-    from mcp_bus.plan import Plan, Progress, Step
+    from mcp_bus.plan import Plan, Progress
     from mcp_bus.report import Row
 
 ACTIONS = ("run", "show", "list", "report", "cancel", "retry", "resume")
@@ -92,30 +90,28 @@ def read(name: str) -> object:
 
     from mcp_bus.cli import planyaml
 
-    text = sys.stdin.read(planyaml.MAX_FILE + 1) if name == "-" else _text(Path(name))
-    return planyaml.load(text, name)
-
-
-def _text(path: Path) -> str:
-    from mcp_bus.cli import planyaml
-
-    try:
-        with path.open("rb") as file:
-            return file.read(planyaml.MAX_FILE + 1).decode()
-    except (OSError, UnicodeDecodeError) as error:
-        why = error.strerror if isinstance(error, OSError) else "it is not UTF-8"
-        msg = f"cannot read {str(path)[:200]!r}: {why}"
-        raise InvalidRequest(msg, hint="name a file with a plan, or - for stdin") from None
+    if name == "-":
+        data = sys.stdin.buffer.read(planyaml.MAX_FILE + 1)
+    else:
+        try:
+            with Path(name).open("rb") as file:
+                data = file.read(planyaml.MAX_FILE + 1)
+        except OSError as error:
+            msg = f"cannot read {name[:200]!r}: {error.strerror}"
+            raise InvalidRequest(msg, hint="name a file with a plan, or - for stdin") from None
+    return planyaml.load(data, name)
 
 
 def _end(call: Call, bus: Bus, plan_id: str) -> int:
     """Wait until a plan is over, if that is wanted; show how it stands; return the exit code."""
     from mcp_bus import conductor
+    from mcp_bus.cli.interrupts import Interrupts
 
-    if call.args.no_wait:
-        made, progress = conductor.advance(bus, plan_id, verify=_verify(call, bus, plan_id))
-    else:
-        made, progress = _watched(call, bus, plan_id)
+    with Interrupts():  # Or SIGTERM would leave a check running.
+        if call.args.no_wait:
+            made, progress = conductor.advance(bus, plan_id, verify=plancheck.allowed(call, bus, plan_id, FOR_EVER))
+        else:
+            made, progress = _watched(call, bus, plan_id)
     planshow.shown(call, bus, made, progress)
     return _code(bus, made, progress, waits=not call.args.no_wait)
 
@@ -136,9 +132,8 @@ def _watched(call: Call, bus: Bus, plan_id: str) -> tuple[Plan, Progress]:
     from mcp_bus.conductor import advance
     from mcp_bus.watch import wait_for
 
-    told, verify = Told(call), _verify(call, bus, plan_id)
-    limit = FOR_EVER if call.args.timeout is None else call.args.timeout
-    end = time.monotonic() + limit
+    end = time.monotonic() + (FOR_EVER if call.args.timeout is None else call.args.timeout)
+    told, verify = Told(call), plancheck.allowed(call, bus, plan_id, end)
     while True:
         made, progress = advance(bus, plan_id, verify=verify)
         told.look(bus, made, progress)
@@ -159,49 +154,6 @@ def _watched(call: Call, bus: Bus, plan_id: str) -> tuple[Plan, Progress]:
                 f"the plan goes on without you; `{call.again()} plan resume {short(made.id)}` waits for it again"
             )
             raise
-
-
-def _verify(call: Call, bus: Bus, plan_id: str) -> Callable[[Step, Task], str] | None:
-    """Return what runs the checks of a plan's steps, if its owner allows that; say what will be run.
-
-    Raises:
-        InvalidRequest: it is somebody else's plan, whose commands are not to be run here.
-    """
-    from pathlib import Path
-
-    from mcp_bus import plans
-    from mcp_bus.plan import SETTLED
-
-    made = plans.read(bus, plan_id)
-    known = plans.progress(bus, plan_id)[1]
-    checked = [step for step in made.steps if step.verify and known.stage(step.name) not in SETTLED]
-    if not call.args.allow_verify:
-        if checked:
-            names = one_line(", ".join(step.name for step in checked), 200)
-            call.out.note(f"--allow-verify would run the check of {names}; without it, their results wait for it")
-        return None
-    if made.owner != bus.identity.agent:
-        msg = f"the plan {made.id!r} was posted by {made.owner!r}, whose commands are not run here"
-        raise InvalidRequest(msg, hint="leave --allow-verify out, or let its owner run it")
-    for step in checked:
-        call.out.note(f"will check {step.name} in {one_line(str(Path.cwd()))} by: {one_line(' '.join(step.verify))}")
-    from mcp_bus.config import environment
-    from mcp_bus.verify import run
-
-    verdicts: dict[str, str | InvalidRequest] = {}
-
-    def check(step: Step, task: Task) -> str:
-        if task.id not in verdicts:  # Another conductor may overtake this one, and it asks again.
-            try:
-                verdicts[task.id] = run(step, task, Path.cwd(), environment())
-            except InvalidRequest as error:
-                verdicts[task.id] = error
-        verdict = verdicts[task.id]
-        if isinstance(verdict, InvalidRequest):
-            raise verdict
-        return verdict
-
-    return check
 
 
 class Told:

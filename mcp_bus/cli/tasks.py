@@ -9,7 +9,7 @@ from mcp_bus.cli import fields, meant, pages, speaker
 from mcp_bus.cli.arguments import BODY_HELP, Verb, content, given, seconds, shell, word, words
 from mcp_bus.cli.codes import ERROR, NOT_FOUND, NOTHING, OK, PERSON, code_of, problem
 from mcp_bus.cli.output import clean, duration, one_line
-from mcp_bus.errors import BusError, Conflict, InvalidRequest, LeaseLost, NotFound
+from mcp_bus.errors import BusError, Conflict, CorruptRecord, InvalidRequest, LeaseLost, NotFound
 from mcp_bus.find import Ending, public, resolve, safe_ending, short, why_empty
 from mcp_bus.model import ENDED, State, Ticket
 from mcp_bus.plain import near
@@ -71,18 +71,18 @@ def post(call: Call) -> int:
     return OK
 
 
-def _schema(text: str) -> object:
-    """Return the JSON of an option.
+def _schema(text: str) -> dict[str, object]:
+    """Return the JSON object that an option is.
 
     Raises:
         InvalidRequest: it is none.
     """
-    import json
+    from mcp_bus.wire import loads
 
     try:
-        return json.loads(content(text))
-    except (ValueError, RecursionError) as error:
-        msg = f"--result-schema is no JSON: {error}"
+        return loads(content(text).encode(errors="surrogatepass"))
+    except CorruptRecord as error:
+        msg = f"--result-schema is no JSON Schema: {error}"
         raise InvalidRequest(msg, hint='for example \'{"type": "object", "required": ["passed"]}\', or @FILE') from None
 
 

@@ -180,7 +180,7 @@ def inputs(task: Task, mark: str, ways: Ways, lines: list[str]) -> list[str]:
         head = f"input {said(str(name), 60)}, {said(str(item.get('stage')), 20)}"
         if isinstance(item.get("by"), str):
             head += f" by {said(item['by'], 60)}"
-        if isinstance(text, str) and text in task.body.content:
+        if isinstance(text, str) and item.get("in_body") is True:
             made.append(f"{head}: in the text below")
         elif isinstance(text, str):
             more = ways.rest(str(source)) if isinstance(source, str) else ""

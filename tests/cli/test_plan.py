@@ -6,12 +6,16 @@ import json
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from mcp_bus import open_bus
+from mcp_bus import open_bus, plans
+from mcp_bus.cli import plancheck
+from mcp_bus.errors import InvalidRequest
+from mcp_bus.identity import process
 
 if TYPE_CHECKING:
     from tests.cli.conftest import Cli
@@ -62,7 +66,7 @@ def test_a_plan_is_run_shown_and_told_of(cli: Cli, file: Path) -> None:
     (listed,) = cli.json("plan", "list")["plans"]
     assert (listed["short"], listed["state"]) == (plan, "partial")
     code, out, _ = cli.main("plan", "report", plan)
-    assert (code, "No worker could do: paint." in out) == (0, True)
+    assert (code, "No worker could do: `paint`." in out) == (0, True)
 
 
 @pytest.mark.parametrize("form", ["table", "tree", "mermaid", "dot", "svg", "json"])
@@ -230,7 +234,7 @@ def test_a_report_says_what_was_left_out_by_choice_and_names_files(cli: Cli, tmp
     report = cli.json("plan", "report", plan)["report"]
     assert "Left out by choice: fix." in report
     assert "## Gaps" not in report
-    assert "a.txt, 4 bytes, sha256 982d9e3eb996f559e633f4d194def3761d909f5a3b647d1a851fead67c32c9d1" in report
+    assert "a.txt`, 4 bytes, sha256 `982d9e3eb996f559e633f4d194def3761d909f5a3b647d1a851fead67c32c9d1`" in report
 
 
 def test_a_task_is_posted_with_a_contract_and_for_a_parent(cli: Cli, tmp_path: Path) -> None:
@@ -249,7 +253,7 @@ def test_a_task_is_posted_with_a_contract_and_for_a_parent(cli: Cli, tmp_path: P
     cli.json("submit", parent, "--token", token, "--done", "all")
 
 
-@pytest.mark.parametrize("schema", ["{", "[]", "7", '{"type": 7}'])
+@pytest.mark.parametrize("schema", ["{", "[]", "7", "null", '{"type": 7}', '{"type": "object", "type": "string"}'])
 def test_a_schema_that_is_none_posts_nothing(cli: Cli, schema: str) -> None:
     assert cli.main("post", "work", "x", "--result-schema", schema)[0] == 2
     assert cli.main("claim", "work")[0] == 4
@@ -305,3 +309,66 @@ def test_a_key_that_was_used_is_told(cli: Cli, file: Path) -> None:
     for told in ("3 steps", "posted before under that key"):
         _, _, err = cli.main("plan", "run", str(file), "--no-wait", "--key", "k")
         assert told in err
+
+
+def test_what_will_be_run_is_announced_in_full_and_nothing_else_is_run(cli: Cli, tmp_path: Path) -> None:
+    path, ran = tmp_path / "plan.json", tmp_path / "ran"
+    long = "true" + " " * 300 + "; exit 0"
+    path.write_text(json.dumps({"goal": "g", "steps": [{"name": "a", "body": "x", "verify": ["sh", "-c", long]}]}))
+    plan = posted(cli, path)
+    do(cli, "built")
+    _, _, err = cli.main("plan", "show", plan, "--watch", "--allow-verify")
+    assert f"by: sh -c '{long}'" in err, "what is not seen was not allowed"
+    with open_bus(cli.bus, agent="tester") as bus:
+        made = plans.read(bus, plans.resolve(bus, plan))
+        checks = plancheck.Checks(bus, made.id, {"a": made.steps[0].verify}, time.monotonic() + 30)
+        (task,) = (bus.get(name) for name in bus.store.ids())
+        assert checks(made.steps[0], task) == ""
+        for step in (made.steps[0]._replace(verify=("touch", str(ran))), made.steps[0]._replace(name="b")):
+            with pytest.raises(InvalidRequest, match="is not the one that was announced"):
+                checks(step, task)
+    assert not ran.exists()
+
+
+def test_a_check_ends_with_whoever_runs_it(cli: Cli, tmp_path: Path) -> None:
+    path, started = tmp_path / "plan.json", tmp_path / "started"
+    code = f"import os, time; open({str(started)!r}, 'w').write(str(os.getpid())); time.sleep(600)"
+    step = {"name": "a", "body": "x", "verify": [sys.executable, "-c", code]}
+    path.write_text(json.dumps({"goal": "g", "steps": [step]}))
+    plan = posted(cli, path)
+    do(cli, "built")
+    running = cli.start("plan", "resume", plan, "--allow-verify")
+    end = time.monotonic() + 30
+    while not (started.exists() and started.read_text()):
+        assert time.monotonic() < end
+    pid = int(started.read_text())
+    running.terminate()
+    running.communicate(timeout=30)
+    assert not process.started(pid)
+    assert stages(cli, plan) == {"a": "unverified"}
+
+
+def test_while_a_check_runs_time_goes_on_for_the_rest_of_the_plan(cli: Cli, tmp_path: Path) -> None:
+    path = tmp_path / "plan.json"
+    check = [sys.executable, "-c", "import time; time.sleep(600)"]
+    steps = [{"name": "a", "body": "x", "verify": check}, {"name": "b", "body": "x", "timeout_s": 1}]
+    path.write_text(json.dumps({"goal": "g", "steps": steps}))
+    plan = posted(cli, path)
+    do(cli, "built")
+    start = time.monotonic()
+    assert cli.main("plan", "resume", plan, "--allow-verify", "--timeout", "4s")[0] == 6
+    assert time.monotonic() - start < 20
+    assert stages(cli, plan) == {"a": "unverified", "b": "failed"}
+
+
+def test_a_plan_that_is_cut_off_is_not_run(cli: Cli, tmp_path: Path) -> None:
+    path = tmp_path / "plan.yaml"
+    steps = "".join(f"- {{name: s{number}, body: {'ж' * 20_000}}}\n" for number in range(30))
+    path.write_text(f"goal: g\nsteps:\n{steps}")
+    code, _, err = cli.main("plan", "run", str(path), "--no-wait")
+    assert (code, "is larger than" in err) == (2, True)
+    path.write_bytes(b"goal: \xff")
+    with path.open("rb") as file, cli.start("plan", "run", "-", "--no-wait", stdin=file) as running:
+        _, err = running.communicate(timeout=30)
+    assert (running.returncode, "is not UTF-8" in err) == (2, True)
+    assert cli.json("plan", "list")["plans"] == []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import signal
 import sys
@@ -149,3 +150,49 @@ def test_it_works_where_the_system_lacks_what_linux_has(
     monkeypatch.delattr(os, lacks)
     assert run(tmp_path, "print('done')").output == b"done\n"
     assert run(tmp_path, "import time; time.sleep(600)", more={"limit_s": 0.3}).code == -signal.SIGTERM
+
+
+def test_nothing_is_kept_where_nothing_is_to_be(tmp_path: Path) -> None:
+    assert run(tmp_path, "print('x' * 5000)", more={"keep": 0}) == Ended(0, b"", 5001, "")
+
+
+@pytest.mark.parametrize("limit", [1e8, float("inf")])
+def test_a_limit_may_be_as_long_as_one_likes(tmp_path: Path, limit: float) -> None:
+    assert run(tmp_path, "print('x')", more={"limit_s": limit}).code == 0
+
+
+def test_no_group_is_signalled_once_its_number_may_be_another_s(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    killed: list[int] = []
+    alive: list[bool] = []
+    kill = os.killpg
+
+    def watched(group: int, number: int) -> None:
+        killed.append(group)
+        alive.append(os.waitid(os.P_PID, group, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None)
+        kill(group, number)
+
+    monkeypatch.setattr(os, "killpg", watched)
+    run(tmp_path, "print('x')")
+    assert len(killed) == 1
+    assert alive == [True], "it was not waited for yet, so that its number was its own"
+
+
+def test_nothing_stays_open(tmp_path: Path) -> None:
+    run(tmp_path, "print('x')")
+    before = sorted(os.listdir("/proc/self/fd")) if os.path.isdir("/proc/self/fd") else []  # noqa: PTH112, PTH208  a listing of a moment
+    for _ in range(5):
+        run(tmp_path, "print('x')")
+    assert sorted(os.listdir("/proc/self/fd") if before else []) == before  # noqa: PTH208  as above
+
+
+def test_the_pulse_comes_as_often_as_it_was_asked_for(tmp_path: Path) -> None:
+    times: list[float] = []
+
+    def pulse() -> str:
+        times.append(time.monotonic())
+        return "enough" if len(times) == 4 else ""
+
+    run(tmp_path, "import time; time.sleep(600)", pulse=pulse, pulse_s=0.1)
+    assert all(later - earlier > 0.09 for earlier, later in itertools.pairwise(times))

@@ -224,7 +224,7 @@ def _plan(text: str) -> None:
         ValueError: it is none.
     """
     try:
-        planfile.parse(planyaml.load(text, "page"), plan_id="plan_00", owner="page", created=0)
+        planfile.parse(planyaml.load(text.encode(), "page"), plan_id="plan_00", owner="page", created=0)
     except InvalidRequest as error:
         raise ValueError(str(error)) from None
 

@@ -116,3 +116,62 @@ def test_a_worker_that_slept_with_its_machine_is_given_time_to_speak_up(
     source.advance(SILENT / 1000 + 1)
     swept(bus)
     assert run.stages == {"paint": "skipped"}, "one that hangs does not hold a plan up for ever"
+
+
+@pytest.mark.skipif(not process.started(os.getpid()), reason="this machine does not tell when a process started")
+def test_each_night_a_worker_is_given_its_time_anew(post: Poster, bus: Bus, source: VirtualSource) -> None:
+    painter = Roster(bus.store, Identity("cat", "3", "cat~3", "", "here", os.getpid()), source)
+    painter.arrive(["paint"])
+    for _ in range(2):
+        run = post("paint", grace_s=30, paint={"requires": ["paint"]})
+        source.time += 8 * 3600 * 1000
+        swept(bus)
+        assert run.stages == {"paint": "released"}
+        painter.beat()  # And nobody looks at it for a while.
+        run.do("paint", "red", "paint")
+        source.advance(300)
+        painter.beat()
+
+
+def test_who_came_while_somebody_looked_is_not_absent(post: Poster, bus: Bus, source: VirtualSource) -> None:
+    run = post(
+        "first", "build", "paint", grace_s=30,
+        first={"requires": ["x"]}, build={"verify": ["x"]}, paint={"requires": ["paint"]},
+    )  # fmt: skip
+    run.do("build", "built", "x")
+    source.advance(29)
+
+    def long_check(*_: object) -> str:
+        source.advance(600)
+        return ""
+
+    conductor.advance(bus, run.plan.id, verify=long_check)
+    assert run.stages == {"first": "released", "build": "done", "paint": "released"}, (
+        "it looked before that time was over"
+    )
+
+
+@pytest.mark.parametrize("whose", ["another's", "lapsed"])
+def test_a_lease_that_is_no_able_worker_s_or_has_run_out_says_nothing(
+    post: Poster, bus: Bus, source: VirtualSource, open_bus_as: Callable[..., Bus], whose: str
+) -> None:
+    run = post("paint", "other", grace_s=30, paint={"requires": ["paint"]}, other={"channel": "else"})
+    painter, busy = open_bus_as("cat", "00000003"), open_bus_as("dog", "00000004")
+    painter.mail.roster.arrive(["paint"])
+    painter.mail.roster.leave()
+    held = (busy if whose == "another's" else painter).claim(["else"], lease_s=600 if whose == "another's" else 5)
+    assert held is not None
+    source.advance(31)
+    conductor.advance(bus, run.plan.id)
+    assert run.stages["paint"] == "skipped"
+
+
+def test_a_silent_session_of_another_machine_is_not_here(bus: Bus, source: VirtualSource) -> None:
+    roster = Roster(bus.store, Identity("cat", "3", "cat~3", "", "here", os.getpid()), source)
+    roster.arrive(["paint"])
+    found = bus.store.records.read("agents", "cat~3")
+    assert found is not None
+    bus.store.records.write("agents", "cat~3", {**found.data, "host": "elsewhere"}, after=1, durable=False)
+    source.advance(SILENT / 1000 + 1)
+    (seen,) = roster.all()
+    assert (seen.why, seen.is_here) == ("it gave no sign of life for too long", False)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from mcp_bus import artifacts, children, conductor, plans, verify
-from mcp_bus.errors import Conflict, InvalidRequest
+from mcp_bus.errors import Conflict, InvalidRequest, StoreUnavailable
 from mcp_bus.model import State
 
 if TYPE_CHECKING:
@@ -125,6 +125,55 @@ def test_a_check_that_cannot_be_started_or_does_not_end_says_so(post: Poster, tm
         verify.run(*step(run), tmp_path, {})
     slow = run.plan.steps[0]._replace(verify=(sys.executable, "-c", "import time; time.sleep(60)"), timeout_s=0.5)
     assert verify.run(slow, step(run)[1], tmp_path, {}) == "the check was ended: it did not end within 0.5 s"
+
+
+def test_of_two_conductors_who_judge_a_result_differently_one_prevails_and_nothing_is_done_twice(
+    post: Poster, bus: Bus, open_bus_as: Callable[..., Bus]
+) -> None:
+    run = post("a", "b<a", a={"verify": ["x"], "max_attempts": 3})
+    other = open_bus_as("bob", "00000002")
+    run.do("a")
+
+    def bad(_step: Step, _task: Task) -> str:
+        conductor.advance(other, run.plan.id, verify=lambda *_: "")  # It passes there, and that is written down first.
+        return "bad"
+
+    conductor.advance(bus, run.plan.id, verify=bad)
+    assert run.stages == {"a": "done", "b": "released"}
+    assert [len(tasks) for tasks in run.tasks().values()] == [1, 1]
+    run.do("b")
+    assert run.outcome == "done"
+    assert bus.claim() is None
+
+
+def test_a_step_that_failed_its_check_is_done_anew_by_a_retry(post: Poster, bus: Bus) -> None:
+    run = post("a", a={"verify": ["x"], "max_attempts": 1})
+    run.do("a", "bad")
+    conductor.advance(bus, run.plan.id, verify=lambda *_: "bad")
+    assert run.stages == {"a": "failed"}
+    conductor.retry(bus, run.plan.id)
+    run.do("a", "good")
+    conductor.advance(bus, run.plan.id, verify=lambda *_: "")
+    assert run.outcome == "done"
+    assert len(run.tasks()["a"]) == 2
+
+
+def test_a_check_is_ended_when_whoever_waits_goes_away_and_says_nothing_of_the_result(
+    post: Poster, tmp_path: Path
+) -> None:
+    run = post("build", build={"verify": [sys.executable, "-c", "import time; time.sleep(60)"]})
+    run.do("build")
+    with pytest.raises(InvalidRequest, match="was ended: time is up"):
+        verify.run(*step(run), tmp_path, {}, pulse=lambda: "time is up")
+
+
+def test_no_check_may_take_longer_than_the_limit_whatever_its_step_says(
+    post: Poster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(verify, "LIMIT_S", 0.3)
+    run = post("build", build={"verify": [sys.executable, "-c", "import time; time.sleep(60)"], "timeout_s": 50})
+    run.do("build")
+    assert "did not end within 0.3 s" in verify.run(*step(run), tmp_path, {})
 
 
 # --- files ----------------------------------------------------------------------------------------
@@ -279,6 +328,36 @@ def test_a_blocked_child_is_waited_for(bus: Bus) -> None:
     bus.block(part, "which one?")
     with pytest.raises(Conflict, match=child.id[-8:]):
         bus.ack(parent, "done")
+
+
+def test_a_child_plan_that_was_edited_holds_nobody_up(bus: Bus) -> None:
+    bus.post("work", "x")
+    parent = bus.claim()
+    assert parent is not None
+    plan = conductor.post(bus, {"goal": "g", "steps": [{"name": "a", "body": "x"}]}, parent=parent.id)
+    record = bus.store.records.read(plans.PLANS, plan.id)
+    assert record is not None
+    with pytest.raises(Conflict):
+        bus.ack(parent, "done")
+    bus.store.records.write(plans.PLANS, plan.id, {**record.data, "goal": "another"}, after=1, durable=False)
+    bus.ack(bus.claim() or parent, "done")
+    bus.ack(parent, "done")
+    assert bus.get(parent.id).state is State.DONE
+
+
+def test_a_child_that_cannot_be_read_now_is_waited_for(bus: Bus, monkeypatch: pytest.MonkeyPatch) -> None:
+    bus.post("work", "x")
+    parent = bus.claim()
+    assert parent is not None
+    child = bus.post("parts", "y", parent=parent.id)
+
+    def away(*_: object) -> None:
+        msg = "the disk is away"
+        raise StoreUnavailable(msg)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(bus.store, "get", away)
+        assert children.still_open(bus, parent.id) == [child.id]
 
 
 @pytest.mark.parametrize("ids", [5, None, [7, {}], "x"])

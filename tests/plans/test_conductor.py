@@ -7,15 +7,20 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from mcp_bus import conductor, plans
-from mcp_bus.errors import Conflict, DuplicateTask
+from mcp_bus import conductor, plans, release
+from mcp_bus.errors import Conflict, CorruptRecord, DuplicateTask
 from mcp_bus.model import Outcome, State
 from mcp_bus.plan import Node, Stage
-from mcp_bus.release import INLINE, INLINE_ALL
+from mcp_bus.refs import INLINE
+from mcp_bus.release import INLINE_ALL
 from tests.fakes import swept
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
     from mcp_bus.bus import Bus
+    from mcp_bus.model import Task
     from tests.fakes import VirtualSource
     from tests.plans.conftest import Poster
 
@@ -92,6 +97,70 @@ def test_results_are_put_into_one_task_until_it_is_full_and_the_rest_are_places(
     assert [item["step"] for item in got] == names
     assert sum(len(item.get("result", "")) for item in got) == INLINE_ALL
     assert ["path" in item for item in got] == [False] * (INLINE_ALL // INLINE) + [True, True]
+
+
+def test_files_are_handed_on_until_a_task_is_full(post: Poster, tmp_path: Path) -> None:
+    files = [tmp_path / f"file-{number}" for number in range(50)]
+    for file in files:
+        file.touch()
+    run = post("a", "b", "c", "sum<a,b,c")
+    for name in ("a", "b", "c"):
+        run.bus.ack(run.claim(name), "done", artifacts=[str(file) for file in files])
+    assert [len(item.get("artifacts", ())) for item in run.claim("sum").body.inputs] == [50, 50, 0]
+
+
+def test_a_step_that_would_be_larger_than_a_task_can_be_fails_and_the_plan_ends(
+    post: Poster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = post("a", "b<a", "c")
+    monkeypatch.setattr(release, "MAX_TASK", 1000)
+    run.do("a", "x" * 2000)
+    assert run.stages == {"a": "done", "b": "failed", "c": "released"}
+    assert "more than a task can hold" in run.why("b")
+    run.do("c")
+    assert run.outcome == "partial"
+
+
+def test_a_task_that_cannot_be_read_is_a_failed_step_and_its_plan_can_be_cancelled(
+    post: Poster, bus: Bus, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = post("a", "b")
+    (task,) = run.tasks()["a"]
+    get = bus.store.get
+
+    def broken(task_id: str, at: object = None) -> Task | None:
+        if task_id == task.id:
+            msg = "it is too large"
+            raise CorruptRecord(msg)
+        return get(task_id, at)  # type: ignore[arg-type]  # as it was called
+
+    monkeypatch.setattr(bus.store, "get", broken)
+    conductor.advance(bus, run.plan.id)
+    assert run.why("a") == "its task cannot be read: it is too large"
+    conductor.cancel(bus, run.plan.id)
+    assert run.outcome == "cancelled"
+
+
+def test_a_step_speaks_for_the_plan_s_owner_whoever_releases_it(post: Poster, open_bus_as: Callable[..., Bus]) -> None:
+    run = post("a", "b<a")
+    other = open_bus_as("bob", "00000002")
+    task = other.claim()
+    assert task is not None
+    other.ack(task, "done")
+    assert run.claim("b").body.sender.agent == "ann"
+
+
+def test_when_a_plan_is_over_is_told_by_who_finds_it_so_not_by_a_worker_s_clock(
+    post: Poster, bus: Bus, source: VirtualSource
+) -> None:
+    run = post("a")
+    task = run.claim("a")
+    source.advance(-40 * 86_400)
+    bus.ack(task, "done")
+    source.advance(40 * 86_400)
+    swept(bus)
+    assert plans.progress(bus, run.plan.id)[1].over >= 0
+    assert run.outcome == "done"
 
 
 def test_a_step_is_claimed_by_its_priority(post: Poster, bus: Bus) -> None:

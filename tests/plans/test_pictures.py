@@ -69,7 +69,7 @@ def test_a_tree_names_each_step_once_with_how_it_stands(run: Run) -> None:
 def test_a_report_has_results_in_blocks_and_gaps_by_name(run: Run, bus: Bus) -> None:
     text = report.synthesis(bus, *plans.progress(bus, run.plan.id))
     assert "running: 1 of 4 steps done." in text
-    assert "- **count** failed: failed: " in text
+    assert "- **count** failed: `failed: " in text
     assert "## gather" in text
     assert "```\nthree files\n```" in text
     run.do("lint", "```\n## Done\n````", "lint")

@@ -95,7 +95,7 @@ WRONG: dict[str, tuple[object, str, str]] = {
     "a schema that is none": (one(result_schema={"type": "objekt"}), "no JSON Schema at $.type: 'objekt'", ""),
     "a schema that is a text": (one(result_schema="object"), "is not a JSON Schema", ""),
     "a schema that looks elsewhere": (one(result_schema={"$ref": "https://example.org/x"}), "outside itself", ""),
-    "a schema that never ends": (one(result_schema={"pattern": "(a+)+$"}), "repeats what repeats", ""),
+    "a pattern": (one(result_schema={"pattern": "("}), "'(' is not a 'regex'", ""),
     "a large schema": (one(result_schema={"description": "x" * 33_000}), "the limit is 32768", ""),
     "attempts": (one(max_attempts=0), "step 'a': max_attempts is 0", ""),
     "time": (one(timeout_s=-1), "step 'a': timeout_s is -1", ""),
@@ -146,19 +146,22 @@ def test_a_record_that_is_no_plan_says_so(change: dict[str, Any]) -> None:
 
 def test_yaml_and_json_say_the_same() -> None:
     yaml = "goal: g\nsteps:\n  - name: a\n    body: do a\n"
-    assert planyaml.load(yaml, "f") == planyaml.load('{"goal": "g", "steps": [{"name": "a", "body": "do a"}]}', "f")
+    assert planyaml.load(yaml.encode(), "f") == planyaml.load(
+        b'{"goal": "g", "steps": [{"name": "a", "body": "do a"}]}', "f"
+    )
 
 
 @pytest.mark.parametrize(
     ("word", "value"),
     [
         ("no", "no"), ("on", "on"), ("true", True), ("False", False), ("1:30", "1:30"), ("1e3", 1000.0), ("-2.5", -2.5),
-        (".5", 0.5), ("7", 7), ("-7", -7), ("010", "010"), ("2026-11-24", "2026-11-24"), ("~", None), ("null", None),
-        ("", None), ("=", "="), ("v1.2.3", "v1.2.3"), ("0x1F", "0x1F"), (".nan", ".nan"), ("1_000", "1_000"),
+        (".5", 0.5), ("7", 7), ("-7", -7), ("010", 10), ("0o17", 15), ("2026-11-24", "2026-11-24"),
+        ("~", None), ("null", None),
+        ("", None), ("=", "="), ("v1.2.3", "v1.2.3"), ("0x1F", 31), ("1_000", "1_000"),
     ],
 )  # fmt: skip
 def test_a_plain_word_is_what_yaml_1_2_says(word: str, value: object) -> None:
-    found = planyaml.load(f"a: {word}\n", "f")
+    found = planyaml.load(f"a: {word}\n".encode(), "f")
     assert found == {"a": value}
     assert isinstance(found, dict)
     assert type(found["a"]) is type(value)
@@ -166,12 +169,19 @@ def test_a_plain_word_is_what_yaml_1_2_says(word: str, value: object) -> None:
 
 def test_what_was_said_once_can_be_merged_into_steps() -> None:
     text = "x: &x {max_attempts: 2}\na:\n  <<: *x\n  name: a\n"
-    assert planyaml.load(text, "f") == {"x": {"max_attempts": 2}, "a": {"max_attempts": 2, "name": "a"}}
+    assert planyaml.load(text.encode(), "f") == {"x": {"max_attempts": 2}, "a": {"max_attempts": 2, "name": "a"}}
+
+
+def test_what_is_merged_may_be_said_otherwise() -> None:
+    text = "x: &x {title: a, deep: &y {title: b}}\nz: {<<: *x, title: c}\nw: {<<: [*y, *x], title: d}\n"
+    found = planyaml.load(text.encode(), "f")
+    assert isinstance(found, dict)
+    assert (found["z"], found["w"]) == ({"title": "c", "deep": {"title": "b"}}, {"title": "d", "deep": {"title": "b"}})
 
 
 @pytest.mark.parametrize("text", ['{\n\t"a":\t[1]\n}', '{"a": [1]}', "a:\n- 1\n"])
 def test_json_may_be_indented_with_tabs(text: str) -> None:
-    assert planyaml.load(text, "f") == {"a": [1]}
+    assert planyaml.load(text.encode(), "f") == {"a": [1]}
 
 
 # Nine times nine times nine …
@@ -183,15 +193,20 @@ BOMB = "a0: &a0 [1]\n" + "".join(f"a{i}: &a{i} [{', '.join([f'*a{i - 1}'] * 9)}]
     [
         ("goal: [", "neither YAML nor JSON at line 1"),
         ("goal: a\ngoal: b\n", "found the name 'goal' twice"),
-        ("goal: !!timestamp 2026-11-24\n", "no plain data"),
+        ("goal: !!timestamp 2026-11-24\n", "no plain data"), ("a: .nan\n", "no plain data"),
+        ("a: !!int ''\n", "'' is no int"), ("a: !!bool yes\n", "'yes' is no bool"),
+        ("a: !!float 1:30\n", "is no float"),
+        ("{true: a, True: b}\n", "'true' is no text; quote it"), ("1: a\n", "'1' is no text"),
+        ("{~: a}\n", "is no text"),
+        ("{{x}}: a\n", "found a name that is no text"), (b"goal: \xff\n", "is not UTF-8: invalid start byte at byte 6"),
+        ("goal: " + "\u0436" * 600_000, "is larger than"),
         ("goal: !!python/object/apply:os.system [id]\n", "neither YAML nor JSON"),
         (BOMB, "unfolds to more than"),
         ("a: &a [*a]\n", "unfolds to more than"),
         ("x" * (1024 * 1024 + 1), "is larger than"),
-        ("a: !!float .nan\n", "no plain data"),
-        (f"a: &a {'x' * 500_000}\nb: [{', '.join(['*a'] * 20)}]\n", "unfolds to more than"),
+                (f"a: &a {'x' * 500_000}\nb: [{', '.join(['*a'] * 20)}]\n", "unfolds to more than"),
     ],
 )  # fmt: skip
-def test_a_file_that_is_no_plan_is_refused_with_the_place(text: str, complaint: str) -> None:
+def test_a_file_that_is_no_plan_is_refused_with_the_place(text: str | bytes, complaint: str) -> None:
     with pytest.raises(InvalidRequest, match=complaint):
-        planyaml.load(text, "plan.yaml")
+        planyaml.load(text if isinstance(text, bytes) else text.encode(), "plan.yaml")

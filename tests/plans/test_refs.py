@@ -76,3 +76,31 @@ def test_a_condition_never_fails_whatever_a_result_is(value: object) -> None:
 
     for sign in ("==", "!=", "<", ">", "<=", ">="):
         assert refs.holds(f"a.b {sign} {json.dumps(value)}", {"a": json.dumps({"b": value})}) in (True, False)
+
+
+def test_what_references_unfold_to_has_an_end() -> None:
+    with pytest.raises(InvalidRequest, match="more than 262144 characters"):
+        refs.fill("{{a.x}}" * 9000, {"a": '{"x": "' + "y" * 200_000 + '"}'})
+
+
+def test_a_large_part_is_a_place_like_a_large_whole() -> None:
+    results = {"a": '{"x": "' + "y" * refs.INLINE + 'z", "n": 1}'}
+    assert refs.fill("{{a.n}} {{a.x}}", results, {"a": "(the result of a: elsewhere)"}) == (
+        "1 (x of the result of a: elsewhere)"
+    )
+
+
+def test_braces_that_are_meant_as_they_are_refer_to_nothing() -> None:
+    assert refs.references(r"\{{text}} {{scan.n}}") == [refs.Reference("scan", ("n",))]
+
+
+@pytest.mark.parametrize(
+    ("condition", "result", "holds"),
+    [
+        ("a == true", "true", True), ("a == 3", "3", True), ('a == "3"', "3", True), ('a == "done"', "done", True),
+        ("a == 3", "three", False), ("not a", "false", True), ("a", "[]", False), ("a", "some words", True),
+        ("a", "", False), ("a > 2", "3", True), ("a > 2", "words", False), ('a == "true"', "true", True),
+    ],
+)  # fmt: skip
+def test_a_whole_result_is_compared_as_what_it_is(condition: str, result: str, *, holds: bool) -> None:
+    assert refs.holds(condition, {"a": result}) == holds

@@ -153,3 +153,36 @@ def test_who_finds_a_step_taken_back_knows_that_the_plan_was_stopped(post: Poste
     assert run.stages == {"a": "skipped", "b": "skipped", "c": "skipped"}
     assert run.outcome == "cancelled"
     assert bus.claim() is None
+
+
+def test_a_plan_whose_words_act_on_a_terminal_or_that_has_no_steps_is_none(post: Poster, bus: Bus) -> None:
+    run = post("a", a={"requires": ["x"]})
+    record = bus.store.records.read(plans.PLANS, run.plan.id)
+    assert record is not None
+    evil = {**record.data["steps"][0], "requires": ["\x1b]0;pwn\x07"]}
+    for steps in ([evil], list[Any]()):
+        data = {**record.data, "id": "plan_00evil", "steps": steps}
+        bus.store.records.write(plans.PLANS, "plan_00evil", data, after=0, durable=False)
+        with pytest.raises(CorruptRecord):
+            plans.read(bus, "plan_00evil")
+        bus.store.records.remove(plans.PLANS, "plan_00evil")
+
+
+def test_a_plan_under_another_s_name_is_none(post: Poster, bus: Bus) -> None:
+    run = post("a")
+    record = bus.store.records.read(plans.PLANS, run.plan.id)
+    assert record is not None
+    bus.store.records.write(plans.PLANS, "plan_00evil", record.data, after=0, durable=False)
+    with pytest.raises(CorruptRecord, match="says that it is"):
+        plans.read(bus, "plan_00evil")
+
+
+def test_progress_that_says_it_is_over_and_is_not_is_none(post: Poster, bus: Bus) -> None:
+    run = post("a", "b")
+    record = bus.store.records.read(plans.PROGRESS, run.plan.id)
+    assert record is not None
+    bus.store.records.write(
+        plans.PROGRESS, run.plan.id, {**record.data, "over": 5}, after=record.revision, durable=False
+    )
+    with pytest.raises(CorruptRecord, match="it is over, and not all of its steps are"):
+        plans.progress(bus, run.plan.id)
