@@ -8,7 +8,6 @@ any other in a process of its own, which is ended when its time is up.
 from __future__ import annotations
 
 import json
-import subprocess
 import sys
 from typing import TYPE_CHECKING, Any
 
@@ -60,6 +59,8 @@ def accept(text: str, schema: Mapping[str, Any] | None, *, claims: bool) -> str:
     """
     if schema is None or (is_short(schema) and len(json.dumps(schema)) * len(text) <= MAX_PRODUCT):
         return contracts.accept(text, schema, claims=claims)
+    import subprocess  # noqa: PLC0415  7 ms that no verb should pay
+
     asked = json.dumps({"text": text, "schema": schema, "claims": claims})
     try:
         done = subprocess.run(  # noqa: S603  our own program

@@ -5,11 +5,11 @@ from __future__ import annotations
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from mcp_bus.cli import speaker
+from mcp_bus.cli import running, speaker
 from mcp_bus.cli.arguments import Verb
 from mcp_bus.cli.codes import OK
 from mcp_bus.cli.output import one_line
-from mcp_bus.errors import BusError, InvalidRequest
+from mcp_bus.errors import BusError
 
 if TYPE_CHECKING:
     from mcp_bus.cli.arguments import Call, Parser
@@ -26,7 +26,7 @@ def declare_subscribe(parser: Parser) -> None:
 def subscribe(call: Call) -> int:
     """Read a topic, or list what is read."""
     call = speaker.of(call)
-    match = dict(_pair(text) for text in call.args.match)
+    match = dict(running.pair(text) for text in call.args.match)
     with call.bus(create=True) as bus:
         if call.args.topic:
             with suppress(BusError), speaker.present(bus):  # Who reads it is known by name from then on.
@@ -50,14 +50,6 @@ def subscribe(call: Call) -> int:
             f"not read: {', '.join(others)}" if others else "no topics yet; `mcp-bus subscribe TOPIC` makes one"
         )
     return OK
-
-
-def _pair(text: str) -> tuple[str, str]:
-    name, equals, value = text.partition("=")
-    if name and equals:
-        return name, value
-    msg = f"{text[:60]!r} is not a field and its value"
-    raise InvalidRequest(msg, hint="for example signal=build_complete")
 
 
 def declare_unsubscribe(parser: Parser) -> None:

@@ -35,6 +35,8 @@ if TYPE_CHECKING:
 TRIES = 3
 PAUSE_S = 5.0
 PATH = "watch"
+# Messages that wait to be tried again at once; more are not taken meanwhile.
+HELD = 20
 
 
 class Source(NamedTuple):
@@ -159,7 +161,7 @@ class Letters:
             if len(self._running) < self._source.concurrency:
                 self._waiting.remove(held)
                 self._start(held)
-        while len(self._running) + len(self._waiting) < self._source.concurrency and not self._is_done():
+        while len(self._running) < self._source.concurrency and len(self._waiting) < HELD and not self._is_done():
             try:
                 found = self._bus.mail.read(limit=1, path=PATH, only=self._source.only)
             except StoreUnavailable as error:

@@ -50,6 +50,8 @@ CALLS: dict[str, tuple[list[str], set[str]]] = {
     "heartbeat": (["deadbeef", "--token", "abcdef"], set()),
     "submit": (["deadbeef", "--token", "abcdef", "--done", "x"], set()),
     "plan": (["list"], set()),
+    "worker": (["run", "--help"], set()),
+    "watch": (["--help"], set()),
     "wait": (["TASK", "--timeout", "0"], {"ctypes"}),
     "show": (["TASK"], set()),
     "find": (["words"], set()),
