@@ -9,6 +9,22 @@ import os
 import time
 from typing import Protocol
 
+UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
+
+
+def span(text: str) -> float:
+    """Return a time span in seconds: 90, 90s, 5m, 2h, 3d.
+
+    Raises:
+        ValueError: it is none.
+    """
+    number, unit = (text[:-1], text[-1]) if text[-1:] in UNITS else (text, "s")
+    # float() alone would take 1e3, nan and 1_0 too.
+    if number.replace(".", "", 1).isdecimal() and number.isascii():
+        return float(number) * UNITS[unit]
+    msg = f"{text[:40]!r} is not a time span, such as 90, 90s, 5m, 2h or 3d"
+    raise ValueError(msg)
+
 
 class Source(Protocol):
     """Where a bus takes time and chance from."""

@@ -85,8 +85,9 @@ def _released(bus: Operator, node: Node) -> tuple[str, str, str, int]:
     last = task.history[-1] if task.history else None
     if task.question is not None:
         return "blocked", task.question.by, task.question.note, task.slot.attempt
-    if task.state is State.DONE:
-        return "unverified", task.result.sender.agent if task.result else "", node.why, task.slot.attempt
+    if task.state is State.DONE:  # Just now; or it waits for its check, which is then said.
+        stage = "unverified" if node.why else "released"
+        return stage, task.result.sender.agent if task.result else "", node.why, task.slot.attempt
     who = task.slot.lease.holder if task.slot.lease and task.state is State.LEASED else ""
     why = last.note if last is not None else ""
     if why and last is not None and last.outcome is not Outcome.PROGRESS:  # What was, not what is.

@@ -6,6 +6,7 @@ import argparse
 import sys
 from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
 
+from mcp_bus.clock import span
 from mcp_bus.errors import InvalidRequest
 from mcp_bus.model import MAX_CONTENT
 
@@ -16,7 +17,6 @@ if TYPE_CHECKING:
     from mcp_bus.cli.output import Out
     from mcp_bus.config import Config
 
-UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
 HELP_COLUMNS = 100
 BODY_HELP = "text, - for stdin, or @FILE (@@ for text that starts with @)"
 
@@ -130,12 +130,10 @@ def words(text: str) -> list[str]:
 
 def seconds(text: str) -> float:
     """Return a time span in seconds: 90, 90s, 5m, 2h, 3d."""
-    number, unit = (text[:-1], text[-1]) if text[-1:] in UNITS else (text, "s")
-    # float() alone would take 1e3, nan and 1_0 too.
-    if number.replace(".", "", 1).isdecimal() and number.isascii():
-        return float(number) * UNITS[unit]
-    msg = f"{text[:40]!r} is not a time span, such as 90, 90s, 5m, 2h or 3d"
-    raise argparse.ArgumentTypeError(msg)
+    try:
+        return span(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
 
 
 def positive(text: str) -> int:

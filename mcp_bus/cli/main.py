@@ -170,8 +170,8 @@ def _dispatch(words: list[str], out: Out, calls: list[Call]) -> int:
     parser = Parser(verb, f"{about[0].upper()}{about[1:]}.", found.example)
     found.declare(parser)
     command: list[str] | None = None
-    if found.takes_command:
-        at = rest.index("--") if "--" in rest else len(rest)
+    if found.takes_command and "--" in rest:
+        at = rest.index("--")
         rest, command = rest[:at], rest[at + 1 :]
     try:
         # The first lets options stand between words, but loses what follows `--`.

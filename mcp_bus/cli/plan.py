@@ -27,6 +27,8 @@ FORMATS = ("table", "tree", "mermaid", "dot", "svg", "json")
 LOOK_S = 1.0
 FOR_EVER = 10.0**9
 BAR = 24
+# Stages of steps that go on without a person.
+MOVING = {"ready", "leased", "scheduled", "released"}
 
 
 def declare(parser: Parser) -> None:
@@ -173,7 +175,9 @@ class Told:
 
         found = rows(bus, made, progress)
         stages = {row.stage for row in found}
-        self.is_blocked = not stages & {"ready", "leased", "scheduled"} and bool(stages.intersection(planshow.PERSONS))
+        self.is_blocked = not stages & {"ready", "leased", "scheduled", "released"} and bool(
+            stages.intersection(planshow.PERSONS)
+        )
         if self._is_bar:
             done = sum(is_settled(row) for row in found)
             self._bar(done, len(found), found)

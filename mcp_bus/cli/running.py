@@ -56,6 +56,7 @@ def recipe(call: Call, asked: tuple[str, ...], timeout_s: float) -> Recipe:
 
     args = call.args
     folder, seen = Path(args.cwd or Path.cwd()).absolute(), environment()
+    seen.pop("MCP_BUS_SESSION", None)  # What a command starts is a session of its own.
     if not folder.is_dir():
         msg = f"{str(folder)[:200]!r} is no folder"
         raise InvalidRequest(msg, hint="--cwd names where commands run")
@@ -126,7 +127,15 @@ class Watcher(NamedTuple):
         self.call.out.warn(f"mcp-bus: {clean(text)}")
 
 
-class Runner(Protocol):
+class Stoppable(Protocol):
+    """Something that can be told to end, by a signal handler too."""
+
+    def stop(self) -> None:
+        """Begin to end."""
+        ...
+
+
+class Runner(Stoppable, Protocol):
     """Something that works until it is told to end."""
 
     fates: Counter[str]
@@ -136,13 +145,10 @@ class Runner(Protocol):
         """Work."""
         ...
 
-    def stop(self) -> None:
-        """Begin to end."""
-        ...
-
 
 @contextmanager
-def _signals(runner: Runner) -> Iterator[None]:
+def signals(runner: Stoppable) -> Iterator[None]:
+    """Let signals that end a process stop a runner instead, while entered."""
     before: dict[int, Any] = {}
 
     def stop(number: int, _frame: FrameType | None) -> None:
@@ -164,7 +170,7 @@ def _signals(runner: Runner) -> Iterator[None]:
 def work(call: Call, runner: Runner, what: str) -> int:
     """Run until it ends; tell what it did."""
     call.out.note(f"{what}; Ctrl-C ends it after what it works on")
-    with _signals(runner):
+    with signals(runner):
         runner.run(call.args.leash)
     if call.out.as_json:
         call.out.json({"tasks": dict(runner.fates), "usage": dict(runner.usage)})

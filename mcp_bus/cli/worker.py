@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from mcp_bus.cli import running
-from mcp_bus.cli.arguments import Verb, words
+from mcp_bus.cli.arguments import Verb, positive, words
 from mcp_bus.cli.output import duration, one_line
 from mcp_bus.errors import InvalidRequest, NotFound
 
@@ -14,25 +14,34 @@ if TYPE_CHECKING:
     from mcp_bus.cli.arguments import Call, Parser
     from mcp_bus.workers.jobs import Recipe
 
-ACTIONS = ("run",)
+ACTIONS = ("run", "up", "ps", "logs", "stop")
 TIMEOUT_S = 1800.0
 
 
 def declare(parser: Parser) -> None:
     """Declare the options of `worker`."""
     parser.add_argument("action", choices=ACTIONS, metavar="ACTION", help=", ".join(ACTIONS))
-    parser.add_argument("names", nargs="*", metavar="CHANNEL", help="run: where to look; everywhere if none is named")
+    parser.add_argument("names", nargs="*", metavar="NAME", help="run: channels; up: a file; logs, stop: workers")
     parser.add_argument("--capability", type=words, metavar="X,Y", help="what it is able to do")
     parser.add_argument(
         "--preset", default="", metavar="NAME", help="an agent CLI: claude, codex, gemini, opencode, qwen"
     )
     parser.add_argument("--role", default="", metavar="NAME", help="agents/NAME.md in the bus says what it is to be")
+    parser.add_argument("--lines", "-n", type=positive, default=40, metavar="N", help="logs: the last so many (40)")
+    parser.add_argument("--follow", "-f", action="store_true", help="logs: go on")
     running.declare(parser, timeout=f"{duration(int(TIMEOUT_S * 1000))}")
 
 
 def worker(call: Call) -> int:
     """Do what is asked with workers."""
-    return {"run": _run}[call.args.action](call)
+    if call.args.action == "run":
+        return _run(call)
+    from mcp_bus.cli import fleets
+
+    if call.args.command is not None:
+        msg = f"worker {call.args.action} takes no command"
+        raise InvalidRequest(msg, hint="mcp-bus worker --help")
+    return {"up": fleets.up, "ps": fleets.ps, "logs": fleets.logs, "stop": fleets.stop}[call.args.action](call)
 
 
 def _run(call: Call) -> int:

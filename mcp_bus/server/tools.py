@@ -208,7 +208,7 @@ TOOLS = (
     ),
     Tool(
         "post_plan",
-        "Post steps that wait for one another; each is a task once those in after are done.",
+        "Post steps, each a task once those in after are done.",
         args.PostPlan,
         planning.post_plan,
         ("lead", "full"),

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from mcp_bus import State, Task, open_bus, wait_for
+from mcp_bus.workers import fleet
 from tests.docs.executed import ROOT
 
 if TYPE_CHECKING:
@@ -207,3 +208,8 @@ def test_a_worker_drops_a_task_that_was_cancelled(bus: Bus, tmp_path: Path, caps
     looped.run(once=True)
     assert bus.get(posted.id).state is State.CANCELLED
     assert "lost: " in capsys.readouterr().out
+
+
+def test_the_example_of_a_fleet_is_one() -> None:
+    made = fleet.parse((ROOT / "examples" / "workers.toml").read_text(encoding="utf-8"), "workers.toml")
+    assert [spec.name for spec in made.workers] == ["count", "shout", "on-build"]

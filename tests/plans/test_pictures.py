@@ -8,7 +8,7 @@ from xml.etree import ElementTree as ET
 
 import pytest
 
-from mcp_bus import picture, plans, report
+from mcp_bus import conductor, picture, plans, report
 from mcp_bus.plan import Stage
 
 if TYPE_CHECKING:
@@ -82,3 +82,15 @@ def test_what_no_worker_could_do_is_the_list_of_what_to_build(run: Run, bus: Bus
     assert report.missing(plan, progress) == []
     skipped = progress.nodes["lint"]._replace(stage=Stage.SKIPPED, why="worker_absent: nobody")
     assert report.missing(plan, progress._replace(nodes={**progress.nodes, "lint": skipped})) == ["lint"]
+
+
+def test_a_step_that_was_just_done_waits_for_nobody(post: Poster, bus: Bus, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = post("a", "b", b={"verify": ["x"]})
+    with monkeypatch.context() as patch:
+        patch.setattr(bus, "_followed", lambda task: task)  # Nobody has moved the plan on yet.
+        run.do("a")
+        run.do("b")
+    shown = {row.step.name: row.stage for row in report.rows(bus, *plans.progress(bus, run.plan.id))}
+    assert shown == {"a": "released", "b": "released"}
+    shown = {row.step.name: row.stage for row in report.rows(bus, *conductor.advance(bus, run.plan.id))}
+    assert shown == {"a": "done", "b": "unverified"}

@@ -1,0 +1,122 @@
+"""worker up, ps, logs, stop: what the command line runs, shows and refuses."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from typing import TYPE_CHECKING
+
+import pytest
+
+from mcp_bus.identity import process
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from tests.cli.conftest import Cli
+
+FLEET = '[workers.count]\ncommand = ["wc", "-w"]\nchannels = ["text"]\n'
+
+
+@pytest.fixture
+def file(cli: Cli, tmp_path: Path) -> Path:
+    cli.main("init", str(cli.bus))
+    path = tmp_path / "workers.toml"
+    path.write_text(FLEET)
+    return path
+
+
+def running(cli: Cli) -> dict[str, int]:
+    end = time.monotonic() + 30
+    while not (found := [item for item in cli.json("worker", "ps")["workers"] if item["state"] == "running"]):
+        assert time.monotonic() < end
+    return {item["name"]: item["pid"] for item in found}
+
+
+def test_a_fleet_is_run_looked_at_and_ended(cli: Cli, file: Path) -> None:
+    up = cli.start("worker", "up", str(file))
+    pid = running(cli)["count"]
+    task_id = cli.post("text", "one two three")
+    assert cli.main("wait", task_id, "--timeout", "30s")[0] == 0
+    assert int(cli.json("show", task_id)["result"]["content"]) > 3, "of its prompt"
+    code, out, _ = cli.main("worker", "ps")
+    assert (code, f"count   running  {pid}" in out) == (0, True), out
+    assert f"{task_id[-8:]} done" in cli.main("worker", "logs", "count")[1]
+    assert len(cli.main("worker", "logs", "count", "-n", "1")[1].splitlines()) == 1
+    assert cli.main("worker", "stop")[0] == 0
+    out, err = up.communicate(timeout=30)
+    assert (up.returncode, "count ended" in err) == (0, True), err
+    assert not process.started(pid)
+    assert cli.json("worker", "ps") == {"workers": [], "fleets": []}
+    assert cli.main("worker", "stop")[0] == 3
+
+
+def test_a_worker_that_is_stopped_by_name_stays_so(cli: Cli, file: Path) -> None:
+    file.write_text(FLEET + FLEET.replace("count", "other").replace("text", "else"))
+    up = cli.start("worker", "up", str(file))
+    while len(running(cli)) < 2:
+        continue
+    assert cli.main("worker", "stop", "count")[0] == 0
+    end = time.monotonic() + 30
+    while "count" in running(cli):
+        assert time.monotonic() < end
+    assert list(running(cli)) == ["other"]
+    assert cli.main("worker", "stop", "nobody")[0] == 3
+    up.send_signal(signal.SIGTERM)
+    up.communicate(timeout=30)
+
+
+def test_a_fleet_that_gives_up_says_so_and_has_a_code_of_its_own(cli: Cli, file: Path) -> None:
+    file.write_text("max_restarts = 0\n" + FLEET.replace('"wc", "-w"', '"./missing.sh"'))
+    run = cli.run("worker", "up", str(file))
+    assert run.returncode == 6
+    assert "gave up: count ended with exit code 2" in run.stderr
+    assert "there is no command './missing.sh'" in cli.main("worker", "logs", "count")[1]
+
+
+def test_a_worker_without_a_fleet_is_listed_too(cli: Cli, file: Path) -> None:
+    assert file.exists()
+    alone = cli.start("worker", "run", "text", "--", "cat")
+    assert running(cli) == {"tester": alone.pid}
+    alone.send_signal(signal.SIGTERM)
+    alone.communicate(timeout=30)
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "why"),
+    [
+        (["up"], 2, "takes a workers file"),
+        (["up", "missing.toml"], 2, "cannot read"),
+        (["up", "/"], 2, "cannot read"),
+        (["up", "a", "b"], 2, "takes a workers file"),
+        (["logs"], 2, "takes the name of a worker"),
+        (["logs", "nobody"], 3, "there is no log of 'nobody'"),
+        (["logs", "../../x"], 3, "there is no log of"),
+        (["ps", "--", "true"], 2, "takes no command"),
+        (["stop", "nobody"], 3, "no worker 'nobody' runs"),
+    ],
+)
+def test_what_cannot_be_is_refused(cli: Cli, file: Path, words: list[str], code: int, why: str) -> None:
+    assert file.exists()
+    got, _, err = cli.main("worker", *words)
+    assert (got, why in err) == (code, True), err
+
+
+def test_a_file_with_an_error_names_line_and_key_and_starts_nothing(cli: Cli, file: Path) -> None:
+    file.write_text(FLEET + "instances = 0\n")
+    code, _, err = cli.main("worker", "up", str(file))
+    assert (code, "line 4: [workers.count] instances: it is not a whole number" in err) == (2, True)
+    assert not (cli.bus / "logs").exists()
+
+
+def test_a_log_that_grew_large_is_put_aside_when_its_worker_starts(cli: Cli, file: Path) -> None:
+    folder = cli.bus / "logs" / "workers"
+    folder.mkdir(parents=True)
+    (folder / "count.log").write_bytes(b"old\n")
+    os.truncate(folder / "count.log", 11 * 1024 * 1024)
+    up = cli.start("worker", "up", str(file))
+    running(cli)
+    assert (folder / "count.1.log").stat().st_size == 11 * 1024 * 1024
+    up.terminate()
+    up.communicate(timeout=30)
