@@ -302,6 +302,12 @@ def open_from(config: Config, *, client: str = "", create: bool = False, tell: C
     return bus
 
 
+def as_abq(flags: Mapping[str, Any]) -> Config:
+    """Gather the settings as abq's users expect them: the bus is `ABQ_HOME`, else `MCP_BUS_DIR`, else `~/.abq`."""
+    home = os.environ.get("ABQ_HOME") or os.environ.get("MCP_BUS_DIR") or str(_home(os.environ) / ".abq")
+    return load({"bus": home, **flags})
+
+
 def environment() -> dict[str, str]:
     """Return the environment as it is, for programs that are started."""
     return dict(os.environ)

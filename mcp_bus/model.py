@@ -92,6 +92,7 @@ class Body(NamedTuple):
         parent: the task whose worker posted it; empty for none.
         depth: how many tasks and plans it is nested in.
         result_schema, claims: the contract its result must meet, see `contracts`.
+        ttl: seconds after which abq's `gc` may put it aside while it waits; 0 for never.  It ends nothing by itself.
         extra: fields under `bus` that this version does not know, kept as they were.
     """
 
@@ -121,6 +122,7 @@ class Body(NamedTuple):
     inputs: tuple[Mapping[str, Any], ...] = ()
     result_schema: Mapping[str, Any] | None = None
     claims: bool = False
+    ttl: int = 0
     extra: Mapping[str, Any] = NOTHING
 
 

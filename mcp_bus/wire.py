@@ -28,7 +28,7 @@ from mcp_bus.model import (
 from mcp_bus.names import KEY, TASK_ID, check_place
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
 VERSION = "1.0.0"
 FORMAT = 1
@@ -41,6 +41,8 @@ TYPES = frozenset({"task", "signal", "command", "eval", "status", "note", "ack",
 # Room for the content, escaped (a control character takes six bytes), and everything around it.
 MAX_FILE = 8 * MAX_CONTENT
 MAX_DEPTH = 64
+# Seconds after which abq's `gc` puts a message aside, where ours has no end: ten years.
+NO_END = 315_360_000
 LAST = 253_402_300_799_999  # The end of the year 9999; later times are shown as that.
 _KNOWN = frozenset({"id", "version", "type", "from", "to", "content", "timestamp", "ttl", "reply_to", "bus"})
 _compact: Callable[[Any], str] = json.JSONEncoder(
@@ -192,7 +194,7 @@ def dump_body(body: Body) -> bytes:
         "to": body.channel,
         "content": body.content,
         "timestamp": stamp(body.created),
-        "ttl": -(-(body.deadline - body.created) // 1000) if body.deadline else 0,
+        "ttl": body.ttl or (-(-(body.deadline - body.created) // 1000) if body.deadline else NO_END),
     }
     if body.reply_to:
         outer["reply_to"] = body.reply_to
@@ -276,6 +278,7 @@ def load_body(data: bytes) -> Body:
         created=unstamp(outer.get("timestamp")),
         type=kind,
         reply_to=reply_to,
+        ttl=_ttl(outer.get("ttl"), ours),
         title=_take(ours, "title", str, ""),
         thread=_take(ours, "thread", str, ""),
         priority=priority,
@@ -297,6 +300,12 @@ def load_body(data: bytes) -> Body:
         claims=ours.pop("claims", False) is True,
         extra=ours or NOTHING,
     )
+
+
+def _ttl(value: object, ours: Mapping[str, Any]) -> int:
+    """Return abq's ttl, if it says something of its own."""
+    is_own = type(value) is int and 0 < value < NO_END and not ours.get("deadline")
+    return value if is_own and isinstance(value, int) else 0
 
 
 def dump_result(result: Result) -> bytes:

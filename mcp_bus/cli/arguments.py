@@ -73,7 +73,7 @@ class Verb(NamedTuple):
     takes_command: bool = False
 
 
-class _Format(argparse.RawDescriptionHelpFormatter):
+class Format(argparse.RawDescriptionHelpFormatter):
     """Never asks how wide the terminal is: that costs every verb an import."""
 
     def __init__(self, prog: str) -> None:
@@ -89,7 +89,7 @@ class Parser(argparse.ArgumentParser):
             f"mcp-bus {verb}",
             description=about,
             epilog="example:\n  " + example.replace("\n", "\n  "),
-            formatter_class=_Format,
+            formatter_class=Format,
             allow_abbrev=False,
         )
         common = self.add_argument_group("for every verb")

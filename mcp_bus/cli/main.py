@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from io import TextIOWrapper
 from typing import TYPE_CHECKING, NoReturn
@@ -61,6 +62,7 @@ GROUPS: dict[str, dict[str, tuple[str, str]]] = {
         "hook": ("hook", "tell an agent what waits for it, through its client's hooks"),
         "config": ("setup", "settings, and where each was set"),
         "channel": ("setup", "make channels and set their rules"),
+        "abq": ("abq", "abq's verbs, with its arguments and output"),
         "version": ("setup", "what is installed"),
     },
 }
@@ -94,7 +96,9 @@ def run() -> NoReturn:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
-    sys.exit(main(sys.argv[1:]))
+    words = sys.argv[1:]
+    # Under that name it is that program, for scripts that call it.
+    sys.exit(main(["abq", *words] if os.path.basename(sys.argv[0]) == "abq" else words))  # noqa: PTH119  as elsewhere
 
 
 def main(argv: Sequence[str]) -> int:
@@ -159,6 +163,10 @@ def _dispatch(words: list[str], out: Out, calls: list[Call]) -> int:
         from mcp_bus.cli import hook
 
         return hook.main(leading + rest, out)  # An agent waits for it at each step: not even a parser is loaded.
+    if verb == "abq":
+        from mcp_bus.cli import abq
+
+        return abq.main(leading, rest, out)
     # stdout is the protocol's there, and no answer may get into it.
     out.as_json = out.as_json and verb != "serve"
     from importlib import import_module

@@ -14,6 +14,7 @@ from mcp_bus.errors import InvalidRequest
 from mcp_bus.find import short
 
 if TYPE_CHECKING:
+    from argparse import Namespace
     from collections import Counter
     from collections.abc import Iterator
     from types import FrameType
@@ -48,13 +49,16 @@ def recipe(call: Call, asked: tuple[str, ...], timeout_s: float) -> Recipe:
     Raises:
         InvalidRequest: there is no such folder or command.
     """
+    return _recipe(call.args, asked, timeout_s)
+
+
+def _recipe(args: Namespace, asked: tuple[str, ...], timeout_s: float) -> Recipe:
     import shutil
     from pathlib import Path
 
     from mcp_bus.config import environment
     from mcp_bus.workers.jobs import Recipe
 
-    args = call.args
     folder, seen = Path(args.cwd or Path.cwd()).absolute(), environment()
     seen.pop("MCP_BUS_SESSION", None)  # What a command starts is a session of its own.
     if not folder.is_dir():
@@ -66,6 +70,18 @@ def recipe(call: Call, asked: tuple[str, ...], timeout_s: float) -> Recipe:
         raise InvalidRequest(msg, hint="name one that is on PATH, or its path; chmod +x makes a script a command")
     timeout = timeout_s if args.timeout is None else args.timeout
     return Recipe(asked, folder, seen, timeout_s=timeout, lease_s=args.lease, evals=tuple(args.allow_eval))
+
+
+def command(handler: str, timeout_s: float, evals: tuple[str, ...]) -> Recipe:
+    """Return how a handler is run here.
+
+    Raises:
+        InvalidRequest: there is no such command.
+    """
+    import argparse
+
+    args = argparse.Namespace(cwd=None, timeout=timeout_s, lease=120.0, allow_eval=list(evals))
+    return _recipe(args, (handler,), timeout_s)._replace(is_handler=True)
 
 
 def pair(text: str) -> tuple[str, str]:

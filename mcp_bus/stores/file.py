@@ -267,8 +267,9 @@ class FileStore:
             for folder, state in names.STATES.items():
                 listed = self.tree.names(base + folder)
                 made[state] = sum(n.endswith(".json") and not n.endswith(names.REASON) for n in listed)
-            for day in self.tree.names(base + "archive"):
-                ends = [names.end_of(name) for name in self.tree.names(f"{base}archive/{day}")]
+            days = self.tree.names(base + "archive")
+            for folder in ("archive", *(f"archive/{day}" for day in days if "." not in day)):  # abq's are in none.
+                ends = [names.end_of(name) for name in self.tree.names(base + folder)]
                 made |= {state: made[state] + ends.count(state) for state in ARCHIVED}
         return made
 

@@ -175,8 +175,16 @@ class Reader:
             except FileNotFoundError:
                 # Done, and not published yet: its worker is about to do it, or died.
                 if not publish.carry(self._tree, slot):
-                    return None
+                    return self._fetched(slot)
         return None
+
+    def _fetched(self, slot: Slot) -> Result | None:
+        """Return a result that abq, which had waited for it, has moved into the archive."""
+        try:
+            at = self._tree.fd(f"channels/{slot.channel}/archive")
+            return wire.load_result(self._tree.fs.read(f"{slot.id}_response.json", at, wire.MAX_FILE).data)
+        except FileNotFoundError:
+            return None
 
     def history(self, slot: Slot) -> tuple[Attempt, ...]:
         """Return a task's history, oldest line first, as far as it can be read."""

@@ -51,6 +51,7 @@ class Recipe(NamedTuple):
         role: what it is to be; empty for none.
         is_handler: whether it is given the message as JSON and as a file, rather than a prompt.
         corrects: whether it is asked once more when its result was refused.
+        answers: whether a failure is an answer too, with the status `error`, rather than a failed attempt (abq).
         lease_s: how long a claim lasts unless it is renewed, which it is.
         evals: patterns of senders whose messages of type `eval` it may be given.
     """
@@ -62,6 +63,7 @@ class Recipe(NamedTuple):
     role: str = ""
     is_handler: bool = False
     corrects: bool = False
+    answers: bool = False
     timeout_s: float = 1800.0
     lease_s: float = 120.0
     evals: tuple[str, ...] = ()
@@ -80,11 +82,12 @@ class Fate(StrEnum):
 
 
 class Told(NamedTuple):
-    """What became of a task, and why."""
+    """What became of a task, and why; `output` is the beginning of its result."""
 
     fate: Fate
     why: str = ""
     usage: Mapping[str, float] = NOTHING
+    output: str = ""
 
 
 class Run(NamedTuple):
@@ -207,12 +210,15 @@ class Job:
         except BusError as error:  # Also what its children, which have not ended, forbid.
             return self._end(Told(Fate.FAILED, str(error), found.usage))
         more = f"{left} of its files are not named in the result" if left else ""
-        return Told(Fate.DONE, more, found.usage)
+        return Told(Fate.DONE, more, found.usage, found.text[:200])
 
     def _end(self, told: Told) -> Told:
         """End the claim as it was told; return what really became of the task."""
         ticket, why = self._task.ticket, clean(told.why, multiline=True)[:REASON]
         try:
+            if self._recipe.answers and told.fate in (Fate.FAILED, Fate.DEAD, Fate.BLOCKED):
+                self._bus.ack(ticket, why, error=why or told.fate)
+                return told
             if told.fate is Fate.FAILED:
                 task = self._bus.nack(ticket, why)
                 return told._replace(fate=Fate.DEAD) if task.state == "dead" else told

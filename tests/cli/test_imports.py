@@ -76,6 +76,7 @@ CALLS: dict[str, tuple[list[str], set[str]]] = {
     "init": ([], set()),
     "config": ([], set()),
     "channel": (["list"], set()),
+    "abq": (["status"], set()),
     "version": ([], {"email", "importlib.metadata", "shutil", "tempfile", "zipfile"}),
     "serve": (["--help"], set()),
     "hook": (["claude-code", "SessionStart"], set()),

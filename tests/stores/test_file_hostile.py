@@ -122,7 +122,7 @@ THINGS: dict[str, Callable[[Path], None]] = {
     "no bytes": content(b""),
     "half a message": content(DATA[: len(DATA) // 2]),
     "no JSON": content(b"\x7fELF\0\0"),
-    "NaN": content(DATA.replace(b'"ttl":0', b'"ttl":NaN')),
+    "NaN": content(DATA.replace(b'"ttl":315360000', b'"ttl":NaN')),
     "another channel": content(wire.dump_body(GOOD._replace(channel="play"))),
     "no channel at all": content(DATA.replace(b'"to":"work"', b'"to":"../../etc"')),
 }
