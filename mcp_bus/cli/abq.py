@@ -263,4 +263,4 @@ def _run(_call: Call) -> int:
     raise AssertionError
 
 
-VERBS = {"abq": Verb(_declare, _run, 'mcp-bus abq send app-agent signal \'{"signal": "tests_passed"}\'')}
+VERBS = {"abq": Verb(_declare, _run, abqparser.EXAMPLE)}

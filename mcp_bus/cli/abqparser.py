@@ -13,6 +13,7 @@ TYPES = ("eval", "command", "signal", "status")
 STATUSES = ("success", "error", "pending")
 _JSON: dict[str, Any] = {"action": "store_true", "help": "answer with JSON"}
 _FLAG: dict[str, Any] = {"action": "store_true"}
+EXAMPLE = 'mcp-bus abq send app-agent signal \'{"signal": "tests_passed"}\''
 # Verb: what it does, and its arguments with their options.
 VERBS: dict[str, tuple[str, dict[str, dict[str, Any]]]] = {
     "init": ("make a bus", {}),
@@ -102,7 +103,8 @@ class Parser(argparse.ArgumentParser):
 def parser() -> Parser:
     """Return the parser of abq's verbs."""
     # The formatter is one that never asks how wide the terminal is.
-    top = Parser("abq", description="abq's verbs on an mcp-bus; `mcp-bus --help` has more", formatter_class=Format)
+    about = "Abq's verbs, with its arguments and output, on an mcp-bus."
+    top = Parser("abq", description=about, epilog=f"example:\n  {EXAMPLE}", formatter_class=Format)
     verbs = top.add_subparsers(dest="verb", required=True, metavar="VERB", parser_class=Parser)
     for name, (about, arguments) in VERBS.items():
         one = verbs.add_parser(name, help=about, description=about, formatter_class=Format)

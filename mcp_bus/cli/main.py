@@ -27,6 +27,7 @@ GROUPS: dict[str, dict[str, tuple[str, str]]] = {
         "wait": ("tasks", "wait until tasks have ended, and show their results"),
         "plan": ("plan", "run a goal as steps that wait for one another"),
         "worker": ("worker", "let commands, such as agent CLIs, do the tasks"),
+        "pipe": ("pipe", "stream bytes to an agent that is there now"),
         "watch": ("watch", "run a command for each message of a channel, a topic or the inbox"),
     },
     "talk": {

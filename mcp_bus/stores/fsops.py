@@ -82,6 +82,10 @@ class Fs:
         """Make a folder that only its owner can enter."""
         os.mkdir(name, DIR_MODE, dir_fd=at)
 
+    def mkfifo(self, name: str, at: int) -> None:
+        """Make a named pipe that only its owner can open."""
+        os.mkfifo(name, FILE_MODE, dir_fd=at)
+
     def rmdir(self, name: str, at: int) -> None:
         """Remove an empty folder."""
         os.rmdir(name, dir_fd=at)

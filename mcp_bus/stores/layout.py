@@ -20,7 +20,18 @@ if TYPE_CHECKING:
 
 FOLDERS = ("tasks", "channels", "staged", "tmp", "keys", "quarantine", "rejected", "agents", "journal", "tombstones")
 _OURS = frozenset(
-    {*FOLDERS, "boots", "logs", "runs", "lost+found", "bus.json", "registry.json", "PROTOCOL.md", "manifest.json"}
+    {
+        *FOLDERS,
+        "boots",
+        "logs",
+        "runs",
+        "pipes",
+        "lost+found",
+        "bus.json",
+        "registry.json",
+        "PROTOCOL.md",
+        "manifest.json",
+    }
 )
 PAGE = """\
 # This directory is a bus
@@ -45,6 +56,7 @@ You may look at everything.  Change things with `mcp-bus`, not by hand.
     keys/                                  idempotency keys: the same key is the same task
     agents/                                who is there, or was; <agent>.md is a role you may write down
     cursors/ told/                         what subscribers of a topic have read, what hooks have told
+    pipes/                                 named pipes: nothing in them is kept
     runs/<id>.a<attempt>/                  what a worker's command was asked, wrote and made
     boots/                                 the start of the machine after which tasks were last looked for
     tombstones/                            ids that were pruned

@@ -52,6 +52,7 @@ CALLS: dict[str, tuple[list[str], set[str]]] = {
     "plan": (["list"], set()),
     "worker": (["run", "--help"], set()),
     "watch": (["--help"], set()),
+    "pipe": (["list"], set()),
     "wait": (["TASK", "--timeout", "0"], {"ctypes"}),
     "show": (["TASK"], set()),
     "find": (["words"], set()),
