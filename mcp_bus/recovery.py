@@ -230,7 +230,9 @@ def manifest(bus: Bus) -> bytes:
     views = find.channels(bus.store)
     listed = [
         {"id": slot.id, "channel": slot.channel, "status": slot.state, "attempt": slot.attempt,
+         "created": wire.stamp(int(slot.id[4:16], 16)), "ended_on": slot.day or None,
          "owner": slot.lease.holder if slot.lease else None,
+         "owned_until": wire.stamp(slot.lease.expires) if slot.lease and slot.lease.expires else None,
          "output": f"channels/{slot.channel}/responses/{slot.id}.json" if slot.state is State.DONE else None}
         for view in views for state in State for slot in bus.store.scan(view.name, state, limit=MANIFEST_SCAN)
     ]  # fmt: skip

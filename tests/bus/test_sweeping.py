@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from mcp_bus import Gone, LeaseLost, find
+from mcp_bus import Gone, LeaseLost, find, wire
 from mcp_bus.model import DAY, State
 from mcp_bus.recovery import SWEEP_S, Tender
 from tests.bus.test_working import take
@@ -140,4 +140,6 @@ def test_the_manifest_says_what_is_where(file_bus: Bus, root: Path, source: Virt
     assert {(item["id"], item["status"], item["owner"]) for item in page["tasks"]} >= {
         (task.id, "leased", task.lease.holder)
     }
+    (held,) = (item for item in page["tasks"] if item["id"] == task.id)
+    assert (held["created"], held["owned_until"]) == (wire.stamp(task.body.created), wire.stamp(task.lease.expires))
     assert page["left_out"] == 0
