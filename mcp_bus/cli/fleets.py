@@ -92,9 +92,17 @@ def fleets(bus: Bus) -> list[dict[str, Any]]:
         here = data.get("host") == process.host() and data.get("boot") == process.boot_id()
         pid, started = data.get("pid"), data.get("started")
         if here and type(pid) is int and type(started) is int and process.is_running(pid, started):
+            if not _runs(pid, "worker", "up"):
+                continue  # The record lies where others can write, and names somebody else's process.
             data["workers"] = [item for item in data.get("workers", ()) if isinstance(item, dict)]
             found.append(data)
     return found
+
+
+def _runs(pid: int, *what: str) -> bool:
+    """Tell whether a process runs a verb of ours, as far as its command line is told."""
+    found = process.words(pid)
+    return found is None or set(what) <= set(found)
 
 
 def ps(call: Call) -> int:
@@ -189,7 +197,7 @@ def stop(call: Call) -> int:
         return OK if known else NOT_FOUND
     for name in names:
         pid = _number(workers.get(name, {}), "pid")
-        if not pid or workers[name].get("state") != "running":
+        if not pid or workers[name].get("state") != "running" or not _runs(pid, "--leash", name):
             call.out.warn(f"mcp-bus: no worker {clean(name)[:60]!r} runs in a fleet here")
             code = NOT_FOUND
             continue

@@ -43,6 +43,14 @@ def started(pid: int) -> int:
     return int(fields[_START]) if len(fields) > _START and fields[0] not in _OVER else 0
 
 
+def words(pid: int) -> list[str] | None:
+    """Return the command line of a process; None where that is not told."""
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_bytes().decode(errors="replace").split("\0")[:-1]
+    except OSError:
+        return None
+
+
 def is_running(pid: int, since: int) -> bool:
     """Tell whether the process of that pid which started at `since` still runs; without `since`, whether any does."""
     if not 0 < pid < MOST:

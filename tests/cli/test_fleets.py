@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
 import time
 from typing import TYPE_CHECKING
 
 import pytest
 
+from mcp_bus import open_bus
 from mcp_bus.identity import process
 
 if TYPE_CHECKING:
@@ -120,3 +122,27 @@ def test_a_log_that_grew_large_is_put_aside_when_its_worker_starts(cli: Cli, fil
     assert (folder / "count.1.log").stat().st_size == 11 * 1024 * 1024
     up.terminate()
     up.communicate(timeout=30)
+
+
+def test_a_record_that_names_another_s_process_has_nobody_stopped(cli: Cli, file: Path) -> None:
+    assert file.exists()
+    with subprocess.Popen(["sleep", "600"]) as other, open_bus(cli.bus, agent="mallory") as bus:
+        try:
+            worker = {"name": "count", "state": "running", "pid": other.pid, "holder": "x"}
+            data = {
+                "pid": other.pid, "started": process.started(other.pid), "host": process.host(),
+                "boot": process.boot_id(), "file": "w.toml", "workers": [worker],
+            }  # fmt: skip
+            bus.store.records.write("fleets", "evil", data, after=0, durable=False)
+            assert cli.main("worker", "stop")[0] == 3
+            up = cli.start("worker", "up", str(file))
+            running(cli)
+            ((name, record),) = [item for item in bus.store.records.all("fleets").items() if item[0] != "evil"]
+            changed = {**record.data, "workers": [worker]}
+            bus.store.records.write("fleets", name, changed, after=record.revision, durable=False)
+            assert cli.main("worker", "stop", "count")[0] == 3
+            assert other.poll() is None
+            up.terminate()
+            up.communicate(timeout=30)
+        finally:
+            other.kill()
