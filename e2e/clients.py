@@ -226,6 +226,19 @@ def run(client: Client, command: Path, place: Place, more: Sequence[str] = ()) -
     return _run([str(command), *words, *more], place.project, env, RUN_S)
 
 
+def work(client: Client, command: Path, place: Place) -> subprocess.CompletedProcess[str]:
+    """Let a worker give one task of the channel `work` to a client, by the preset of its name, and end."""
+    words, env = client.setup(place)
+    # The preset has these already: the prompt, and the format of the output.
+    said = {PROMPT, "-p", "-o", "--output-format", "json", "exec", "--skip-git-repo-check", "--json", "run", "--format"}
+    env = _plain(place.home) | env | {"MCP_BUS_DIR": str(place.bus)}
+    env["PATH"] = os.pathsep.join([str(command.parent), env["PATH"]])
+    options = ["--preset", client.command, "--tasks", "1"]
+    told = [sys.executable, "-m", "mcp_bus", "--agent", "worker", "worker", "run", "work", *options]
+    more = [word for word in words if word not in said]
+    return _run([*told, *(["--", *more] if more else [])], place.project, env, RUN_S)
+
+
 def talk(command: Path, place: Place, messages: Sequence[str], more: Sequence[str] = ()) -> list[str]:
     """Say several things to one Claude Code, each when the one before is answered; return what it printed, by lines."""
     words, env = _claude(place)

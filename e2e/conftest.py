@@ -47,6 +47,16 @@ class Stage:
         assert model.failed == [], told
         assert (done.returncode, len(model.seen)) == (0, len(steps)), told
 
+    def work(self, *steps: Step) -> str:
+        """Let a worker run the client on one task against a model that does these steps; return what it printed."""
+        with Model(steps) as model:
+            done = clients.work(self.client, self._command, self._place(model, "", ()))
+        self.seen = model.seen
+        told = f"exit code {done.returncode}\n{done.stdout[-3000:]}\n{done.stderr[-3000:]}"
+        assert model.failed == [], told
+        assert (done.returncode, len(model.seen)) == (0, len(steps)), told
+        return done.stdout
+
     def talk(
         self, messages: Sequence[str], *steps: Step, hooks: Collection[str] = (), more: Sequence[str] = ()
     ) -> None:

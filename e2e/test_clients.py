@@ -201,6 +201,16 @@ def test_after_a_compaction_codex_is_told_what_it_holds_and_the_token_of_it(stag
     assert len(list(stage.bus.store.scan("work", State.DONE))) == 1, "the token of the primer was good"
 
 
+def test_a_worker_gives_a_task_to_the_client_and_hands_in_what_it_answered(stage: Stage) -> None:
+    posted = stage.bus.post("work", "paint the shed", title="paint")
+    printed = stage.work(Step(text="the shed is green"))
+    assert "paint the shed" in stage.seen[0]
+    task = stage.bus.get(posted.id)
+    assert task.state is State.DONE, printed
+    assert task.result
+    assert (task.result.content.strip(), task.result.sender.agent) == ("the shed is green", "worker")
+
+
 def post_for(name: str) -> Step:
     return Step("post_task", lambda _: {"channel": f"for-{name}", "body": "go on"})
 
