@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from mcp_bus import plans
+from mcp_bus import names, plans
 from mcp_bus.errors import BusError, Conflict, CorruptRecord, InvalidRequest, NotFound
 from mcp_bus.find import short
 from mcp_bus.model import ENDED, State
@@ -34,7 +34,7 @@ def parent_of(bus: Operator, name: str) -> Task:
     """
     parent = bus.get(name)
     holder = parent.slot.lease.holder if parent.slot.lease and parent.state is State.LEASED else ""
-    if holder != bus.identity.holder and not holder.startswith(f"{bus.identity.holder.rpartition('~')[0]}~"):
+    if not names.is_of(holder, bus.identity.agent):
         msg = f"{parent.id!r} is not held by {bus.identity.agent!r}, so nothing can be posted for it"
         raise InvalidRequest(msg, hint="claim it first, or post without a parent")
     if parent.body.depth >= MAX_DEPTH:

@@ -55,7 +55,7 @@ class Crew:
             return True
         agents = {seen.presence.agent for seen in able}
         return any(
-            names.holder(agent, holder.rpartition("~")[2]) == holder
+            names.is_of(holder, agent)
             for agent in agents
             for holder in (self._holders if agents else ())
         )

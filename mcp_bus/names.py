@@ -8,6 +8,7 @@ Parsing is strict: a name that is not exactly what `place` would make is foreign
 from __future__ import annotations
 
 import re
+from binascii import crc32
 from typing import NamedTuple
 
 from mcp_bus.errors import InvalidRequest
@@ -18,6 +19,7 @@ CHANNEL = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}\Z")
 INBOX = re.compile(r"@[a-z0-9][a-z0-9._-]{0,63}(?:\+[0-9a-f]{16})?(?:~[0-9a-z]{1,16})?\Z")
 TASK_ID = re.compile(r"req_[0-9a-f]{8,48}\Z")
 KEY = re.compile(r"[0-9a-f]{64}\Z")
+_DIGITS = re.compile(r"\+[0-9a-f]{8}\Z")
 HOLDER = re.compile(r"[A-Za-z0-9_@+~-]{1,64}\Z")
 DAY = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}\Z")
 IN_NAME = re.compile(r"req_[0-9a-f]{8,48}")
@@ -248,12 +250,18 @@ def check_channel(name: object) -> str:
 def holder(agent: str, session: str) -> str:
     """Return the word that stands for one session of an agent in a lease's file name.
 
-    Readable first, unique by the session: `github.com/acme/app/main`, `7f3a90c2` give
-    `github-com-acme-app-main~7f3a90c2`.
+    Readable first, unique by the session: `planner`, `7f3a90c2` give `planner~7f3a90c2`.  A name that cannot stand
+    there as it is becomes its readable part and digits of its checksum, as `github-com-acme-app-main+89ab45cd~7f3a90c2`:
+    nobody may finish what another agent holds because their names look alike.
     """
-    readable = re.sub(r"[^A-Za-z0-9_@+]+", "-", agent).strip("-")
-    room = 63 - len(session)
-    if len(readable) > room:
+    word, room = re.sub(r"[^A-Za-z0-9_@+]+", "-", agent).strip("-"), 63 - len(session)
+    if word != agent or len(word) > room or _DIGITS.search(word):
+        digits = f"{crc32(agent.encode('utf-8', 'surrogatepass')):08x}"
         # The end tells agents apart (branch, client), the beginning is the same for all.
-        readable = readable[-room:].lstrip("-")
-    return f"{readable or 'agent'}~{session}"
+        word = f"{word[9 - room :].lstrip('-') or 'agent'}+{digits}"
+    return f"{word}~{session}"
+
+
+def is_of(holder_word: str, agent: str) -> bool:
+    """Tell whether a holder is a session of an agent."""
+    return holder(agent, holder_word.rpartition("~")[2]) == holder_word

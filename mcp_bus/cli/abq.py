@@ -230,8 +230,7 @@ def answered(bus: Bus, task: Task, result: str, *, status: str, error: str) -> R
     from mcp_bus.model import Result
 
     if task.slot.lease is not None and task.slot.lease.token:
-        mine = names.holder(bus.identity.agent, "0").rpartition("~")[0]
-        if task.slot.lease.holder.rpartition("~")[0] != mine:
+        if not names.is_of(task.slot.lease.holder, bus.identity.agent):
             msg = f"No processing message with id {task.id}: {task.slot.lease.holder} has it"
             raise NotFound(msg)
         wrong = error or (status if status != "success" else "")

@@ -111,7 +111,7 @@ def _held(bus: Bus) -> list[Slot]:
     for channel in public(bus.store):
         for slot in bus.store.scan(channel, State.LEASED):
             holder = slot.lease.holder if slot.lease else ""
-            if holder and names.holder(agent, holder.rpartition("~")[2]) == holder:
+            if holder and names.is_of(holder, agent):
                 found.append(slot)
     return sorted(found, key=lambda slot: slot.id)
 
