@@ -196,8 +196,10 @@ def stop(call: Call) -> int:
             call.out.note("no fleet runs here")
         return OK if known else NOT_FOUND
     for name in names:
-        pid = _number(workers.get(name, {}), "pid")
-        if not pid or workers[name].get("state") != "running" or not _runs(pid, "--leash", name):
+        worker = workers.get(name, {})
+        pid = _number(worker, "pid")
+        # The record lies where others can write: it may name any process.
+        if not process.is_running(pid, _number(worker, "started")) or not _runs(pid, "--leash", name):
             call.out.warn(f"mcp-bus: no worker {clean(name)[:60]!r} runs in a fleet here")
             code = NOT_FOUND
             continue

@@ -57,7 +57,7 @@ You may look at everything.  Change things with `mcp-bus`, not by hand.
     agents/                                who is there, or was; <agent>.md is a role you may write down
     cursors/ told/                         what subscribers of a topic have read, what hooks have told
     pipes/                                 named pipes: nothing in them is kept
-    runs/<id>.a<attempt>/                  what a worker's command was asked, wrote and made
+    runs/<id>.a<attempt>.<word>/           what a worker's command was asked, wrote and made
     boots/                                 the start of the machine after which tasks were last looked for
     tombstones/                            ids that were pruned
     manifest.json, journal/                for people; may be deleted at any time

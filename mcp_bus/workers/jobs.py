@@ -1,6 +1,7 @@
 """One task, one command: run it, keep the lease, and say what became of the task.
 
-J1  Nothing of a message is ever on a command line, and no shell reads any: it travels by stdin, file and environment.
+J1  Nothing that others wrote is ever on a command line, and no shell reads any: it travels by stdin, file and
+    environment.
 J2  A task whose lease is lost is not worked on: the command's group is ended, and nothing is submitted.
 J3  Exit code 0 is a result.  75 (EX_TEMPFAIL) is not now: the task is given back, which costs no attempt.  65
     (EX_DATAERR) is never: the task is dead at once.  Any other code, a signal, or the end of its time is a failed
@@ -11,12 +12,25 @@ J5  A message of type `eval` is not run unless the operator allows its sender.
 
 from __future__ import annotations
 
+import errno
+import os
+from contextlib import suppress
 from enum import StrEnum
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, NamedTuple
 
 from mcp_bus import checking, command, wire
-from mcp_bus.errors import BusError, Gone, InvalidRequest, LeaseLost, NotFound, ResultRejected, StoreUnavailable
+from mcp_bus.errors import (
+    BusError,
+    Conflict,
+    CorruptRecord,
+    Gone,
+    InvalidRequest,
+    LeaseLost,
+    NotFound,
+    ResultRejected,
+    StoreUnavailable,
+)
 from mcp_bus.model import NOTHING
 from mcp_bus.plain import clean
 from mcp_bus.workers import prompts, readers, runs
@@ -32,9 +46,13 @@ if TYPE_CHECKING:
     from mcp_bus.workers.runs import Log, Place
 
 NOT_NOW, NEVER = 75, 65
-# How often a running command is looked after, and how much of a message fits into an environment variable.
+# How often a running command is looked after, and how many bytes of a message fit into an environment variable: Linux
+# starts nothing with one of more than 128 KiB (execve(2)).
 PULSE_S = 0.5
 MAX_VARIABLE = 64 * 1024
+# Files are read whole to be named in a result, at least at this many bytes a second; so few need no more time for it.
+READ_PER_S = 50_000_000
+SOON_READ = 64 * 1024 * 1024
 REASON = 1500
 # How an agent, whose exit code is not its own, says that it cannot do a task.
 BLOCKED, FAILED = "MCP_BUS_BLOCKED:", "MCP_BUS_FAILED:"
@@ -128,18 +146,28 @@ class Job:
 
         Raises:
             NotStarted: the command cannot be started; the task was given back.
-            StoreUnavailable: the medium failed; the task lapses unless it could be ended.
+            StoreUnavailable: the medium failed; the task was given back, or lapses if that failed too.
         """
         why = refused(self._task.body, self._recipe)
         if why:
             return self._end(Told(Fate.DEAD, why))
         mark = self._bus.source.token(4)
-        asked = self._asked(mark)
+        try:
+            return self._work(mark, self._asked(mark), stop)
+        except (CorruptRecord, NotFound) as error:
+            return self._end(Told(Fate.FAILED, str(error)))
+        except (StoreUnavailable, Conflict) as error:
+            with suppress(BusError):
+                self._end(Told(Fate.RELEASED, str(error)))
+            raise
+
+    def _work(self, mark: str, asked: str, stop: Callable[[], str]) -> Told:
         with runs.Runs(self._root, self._bus.source) as kept:
             place, log = kept.begin(self._task.id, self._task.slot.attempt, asked.encode())
             with log:
-                found = self._accepted(asked, mark, Run(place, log, kept, stop))
-        return self._submit(found, place) if isinstance(found, Answer) else self._end(found)
+                run = Run(place, log, kept, stop)
+                found = self._accepted(asked, mark, run)
+                return self._submit(found, run) if isinstance(found, Answer) else self._end(found)
 
     # --- asking -----------------------------------------------------------------------------------------
 
@@ -154,6 +182,7 @@ class Job:
         found = self._answer(asked, run)
         wrong = self._wrong(found)
         if wrong and isinstance(found, Answer) and self._recipe.corrects:
+            run.kept.set_aside(run.place)
             found = self._answer(prompts.corrected(asked, found.text, wrong, mark), run)
             wrong = self._wrong(found)
         return Told(Fate.FAILED, wrong, found.usage) if wrong else found
@@ -199,38 +228,50 @@ class Job:
 
     # --- answering --------------------------------------------------------------------------------------
 
-    def _submit(self, found: Answer, place: Place) -> Told:
-        paths, left = runs.made(place)
+    def _submit(self, found: Answer, run: Run) -> Told:
+        made, ticket = run.kept.made(run.place), self._task.ticket
         try:
-            self._bus.ack(self._task.ticket, found.text, artifacts=[*paths, str(place.log)], usage=found.usage)
+            if made.size > SOON_READ:
+                self._bus.renew(ticket, lease_s=self._recipe.lease_s + made.size / READ_PER_S)
+            self._bus.ack(ticket, found.text, artifacts=[*made.paths, str(run.place.log)], usage=found.usage)
         except LeaseLost as error:
             return Told(Fate.LOST, str(error), found.usage)
         except StoreUnavailable:
             raise
         except BusError as error:  # Also what its children, which have not ended, forbid.
             return self._end(Told(Fate.FAILED, str(error), found.usage))
-        more = f"{left} of its files are not named in the result" if left else ""
+        more = f"{made.left} of its files are not named in the result" if made.left else ""
         return Told(Fate.DONE, more, found.usage, found.text[:200])
 
     def _end(self, told: Told) -> Told:
         """End the claim as it was told; return what really became of the task."""
-        ticket, why = self._task.ticket, clean(told.why, multiline=True)[:REASON]
         try:
             if self._recipe.answers and told.fate in (Fate.FAILED, Fate.DEAD, Fate.BLOCKED):
-                self._bus.ack(ticket, why, error=why or told.fate)
+                try:
+                    self._bus.ack(self._task.ticket, _why(told), error=_why(told) or told.fate)
+                except (Conflict, InvalidRequest) as error:  # Its children have not ended: it is no answer yet.
+                    return self._failed(Told(Fate.FAILED, f"{told.why}; {error}", told.usage))
                 return told
-            if told.fate is Fate.FAILED:
-                task = self._bus.nack(ticket, why)
-                return told._replace(fate=Fate.DEAD) if task.state == "dead" else told
-            if told.fate is Fate.DEAD:
-                self._bus.nack(ticket, why, final=True)
-            elif told.fate is Fate.BLOCKED:
-                self._bus.block(ticket, why)
-            elif told.fate in (Fate.RELEASED, Fate.LIMITED):
-                self._bus.release(ticket, why)
-        except (LeaseLost, NotFound) as error:
+            return self._failed(told)
+        except (LeaseLost, NotFound, CorruptRecord) as error:
             return Told(Fate.LOST, str(error), told.usage)
+
+    def _failed(self, told: Told) -> Told:
+        ticket, why = self._task.ticket, _why(told)
+        if told.fate is Fate.FAILED:
+            task = self._bus.nack(ticket, why)
+            return told._replace(fate=Fate.DEAD) if task.state == "dead" else told
+        if told.fate is Fate.DEAD:
+            self._bus.nack(ticket, why, final=True)
+        elif told.fate is Fate.BLOCKED:
+            self._bus.block(ticket, why)
+        elif told.fate in (Fate.RELEASED, Fate.LIMITED):
+            self._bus.release(ticket, why)
         return told
+
+
+def _why(told: Told) -> str:
+    return clean(told.why, multiline=True)[:REASON]
 
 
 def refused(body: Body, recipe: Recipe) -> str:
@@ -256,7 +297,7 @@ def environment(root: Path, agent: str, body: Body, place: Place) -> dict[str, s
         "ABQ_MSG_CONTENT": body.content, "ABQ_CHANNEL": body.channel, "ABQ_HOME": str(root),
     }  # fmt: skip
     # No variable can hold a NUL, or as much as would keep the command from being started.
-    return {name: text.replace("\0", "\ufffd") for name, text in told.items() if len(text) <= MAX_VARIABLE}
+    return {name: text.replace("\0", "\ufffd") for name, text in told.items() if len(os.fsencode(text)) <= MAX_VARIABLE}
 
 
 def answer(
@@ -289,6 +330,8 @@ def answer(
         done = command.run(asked_for, sink=run.log.write, pulse=pulse, pulse_s=PULSE_S)
     except OSError as error:
         msg = f"the command {clean(words[0])!r} cannot be started: {error.strerror}"
+        if error.errno == errno.E2BIG:  # It is the message that is too long: another one would fare better.
+            return Told(Fate.FAILED, msg)
         raise NotStarted(msg, hint="mend the command, or the folder it runs in; the task was given back") from None
     if ended:
         return ended[0]

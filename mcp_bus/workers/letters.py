@@ -1,7 +1,8 @@
 """Running a command for each message of a topic or an inbox: acked once it was handled, and not before.
 
 Messages are not tasks: nobody claims them, and they have no attempts.  Here one is held, offered and not acked, until
-its command ended well, tried again after a pause, and given up after a few tries, which the human is told.
+its command ended well, tried again after a pause, and given up after a few tries, which the human is told.  What is
+not the message's fault, the medium or a command that cannot be started or that says "not now", is no try.
 """
 
 from __future__ import annotations
@@ -13,30 +14,29 @@ from collections import Counter, deque
 from contextlib import suppress
 from typing import TYPE_CHECKING, NamedTuple
 
-from mcp_bus.errors import BusError, StoreUnavailable
+from mcp_bus.errors import BusError, CorruptRecord, NotFound, StoreUnavailable
 from mcp_bus.find import short
 from mcp_bus.names import HUMAN
 from mcp_bus.notify import Hint
 from mcp_bus.presence import BEAT_S
 from mcp_bus.watch import interval
 from mcp_bus.workers import jobs, runs
-from mcp_bus.workers.jobs import Fate, Told
-from mcp_bus.workers.readers import Answer
+from mcp_bus.workers.jobs import Fate, NotStarted, Told
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from mcp_bus.bus import Bus
-    from mcp_bus.mail import Delivery
+    from mcp_bus.model import Body
     from mcp_bus.workers.jobs import Recipe
     from mcp_bus.workers.loop import Watcher
 
-# How often a message is tried, and the pause after its first failure, which doubles.
+# How often a message is tried, and the pause before it is tried again: the first, which doubles, and the longest.
 TRIES = 3
-PAUSE_S = 5.0
+PAUSE_S, MOST_PAUSE_S = 5.0, 300.0
 PATH = "watch"
-# Messages that wait to be tried again at once; more are not taken meanwhile.
-HELD = 20
+# Messages that wait to be tried again; while there are as many, nothing new is taken.
+HELD = 1000
 
 
 class Source(NamedTuple):
@@ -59,11 +59,26 @@ class Source(NamedTuple):
 
 
 class _Held(NamedTuple):
-    """A message that is to be handled: how often it was tried, and from when on it is tried again."""
+    """A message that is to be handled.
 
-    item: Delivery
+    Attributes:
+        tries: how often its command failed.
+        rounds: how often it was run at all.
+        due: from when on it is tried again.
+    """
+
+    id: str
     tries: int = 0
+    rounds: int = 0
     due: float = 0.0
+
+
+class _Done(NamedTuple):
+    """How a run ended: `text` is what was answered, `end` why nothing more can be run at all."""
+
+    told: Told
+    text: str = ""
+    end: NotStarted | None = None
 
 
 class Letters:
@@ -78,8 +93,9 @@ class Letters:
         self._watcher = watcher
         self._wake = os.pipe()
         self._waiting: list[_Held] = []
-        self._running: dict[str, _Held] = {}
-        self._ended: deque[tuple[str, Told, str]] = deque()
+        self._running: dict[str, tuple[_Held, Body]] = {}
+        self._ended: deque[tuple[str, _Done]] = deque()
+        self._trouble: NotStarted | None = None
         self._ending_at = 0.0
         self._is_aborting = False
         self._begun = 0
@@ -100,6 +116,9 @@ class Letters:
             BusError: the bus cannot be used, or the command cannot be started.
         """
         bus = self._bus
+        with runs.Runs(self._root, bus.source) as old:
+            old.check()
+            old.forget()
         bus.mail.roster.arrive(bus.capabilities, self._source.channels)
         try:
             with Hint(()) as hint:
@@ -110,11 +129,13 @@ class Letters:
                 os.read(self._wake[0], 1)
                 self._settle()
             with suppress(BusError):
-                bus.mail.give_back("its handler was told to end")
+                bus.mail.give_back("its handler has ended")
                 bus.mail.roster.leave()
+        if self._trouble is not None:
+            raise self._trouble
 
     def _attend(self, hint: Hint, leash: int) -> None:
-        now = self._bus.source.monotonic
+        now, words = self._bus.source.monotonic, [self._wake[0], *([leash] if leash >= 0 else [])]
         idle_since, beaten = now(), now()
         while True:
             with suppress(StoreUnavailable):
@@ -129,7 +150,7 @@ class Letters:
                 return
             if self._ending_at and now() >= self._ending_at:
                 self._is_aborting = True
-            self._wait(hint, leash)
+            self._wait(hint, words)
             if now() - beaten >= BEAT_S:
                 beaten = now()
                 with suppress(BusError):
@@ -138,19 +159,29 @@ class Letters:
     def _is_done(self) -> bool:
         return bool(self._source.most) and self._begun >= self._source.most
 
-    def _wait(self, hint: Hint, leash: int) -> None:
+    def _wait(self, hint: Hint, words: list[int]) -> None:
         """Wait until something may have changed: messages, a command's end, a word from outside."""
-        fds = [self._wake[0], *[fd for fd in (hint.fileno(), leash) if fd >= 0]]
+        fds = [*words, *([hint.fileno()] if hint.fileno() >= 0 else [])]
         dues = [held.due - self._bus.source.monotonic() for held in self._waiting]
-        told = select.select(fds, [], [], max(0.0, min([interval(hint), *dues])))[0]
+        # What is due and finds no room waits for an end, which is told.
+        longest = interval(hint) if len(self._running) >= self._source.concurrency else min([interval(hint), *dues])
+        told = select.select(fds, [], [], max(0.0, longest))[0]
         if hint.fileno() in told:
             hint.wait(0)
         asked = os.read(self._wake[0], 64).count(b"s") if self._wake[0] in told else 0
-        asked += leash in told and not os.read(leash, 64)
+        for leash in [fd for fd in words[1:] if fd in told and not os.read(fd, 64)]:
+            words.remove(leash)  # Whoever started this is gone, which is told for ever.
+            asked += 1
         for _ in range(asked):
-            self._is_aborting = bool(self._ending_at)
-            self._ending_at = self._ending_at or self._bus.source.monotonic() + self._source.drain_s
+            self._told_to_end()
+
+    def _told_to_end(self) -> None:
+        if not self._ending_at:
+            self._ending_at = self._bus.source.monotonic() + self._source.drain_s
             self._watcher.say("ending: nothing more is taken; told again, what is handled is given back")
+        elif not self._is_aborting:
+            self._is_aborting = True
+            self._watcher.say("ending: what is handled is given back")
 
     # --- one message after another ------------------------------------------------------------------------
 
@@ -160,7 +191,7 @@ class Letters:
         for held in [held for held in self._waiting if held.due <= now]:
             if len(self._running) < self._source.concurrency:
                 self._waiting.remove(held)
-                self._start(held)
+                self._again(held)
         while len(self._running) < self._source.concurrency and len(self._waiting) < HELD and not self._is_done():
             try:
                 found = self._bus.mail.read(limit=1, path=PATH, only=self._source.only)
@@ -169,33 +200,49 @@ class Letters:
                 return
             if not found:
                 return
+            body = found[0].body
+            if body.id in self._running or any(held.id == body.id for held in self._waiting):
+                continue  # It took longer than an offer lasts, and is offered here once more.
             self._begun += 1
-            self._start(_Held(found[0]))
+            self._start(_Held(body.id), body)
 
-    def _start(self, held: _Held) -> None:
-        body = held.item.body
-        self._running[body.id] = held
-        self._watcher.begun(body)
-        threading.Thread(target=self._handle, args=(held,), name=f"letter-{short(body.id)}").start()
-
-    def _handle(self, held: _Held) -> None:
-        """Run the command for a message; by a thread of its own, which does not touch the bus."""
-        body, text = held.item.body, ""
+    def _again(self, held: _Held) -> None:
         try:
-            refused = jobs.refused(body, self._recipe)
-            with runs.Runs(self._root, self._bus.source) as kept:
-                asked = jobs.message(body)
-                place, log = kept.begin(body.id, held.tries + 1, asked.encode())
-                with log:
-                    run = jobs.Run(place, log, kept, self._why_to_stop)
-                    told = jobs.environment(self._root, self._bus.identity.agent, body, place)
-                    found = Told(Fate.DEAD, refused) if refused else jobs.answer(self._recipe, asked, told, run)
-            text = found.text if isinstance(found, Answer) else ""
-            told_so = found if isinstance(found, Told) else Told(Fate.DONE, "", found.usage)
+            self._start(held, self._bus.get(held.id).body)
+        except (NotFound, CorruptRecord) as error:
+            self._watcher.say(f"{error}; it is not tried again")
+        except BusError as error:
+            self._watcher.say(f"{error}; going on when that is over")
+            self._waiting.append(held._replace(due=self._bus.source.monotonic() + PAUSE_S))
+
+    def _start(self, held: _Held, body: Body) -> None:
+        self._running[held.id] = (held, body)
+        self._watcher.begun(body)
+        threading.Thread(target=self._handle, args=(held, body), name=f"letter-{short(body.id)}").start()
+
+    def _handle(self, held: _Held, body: Body) -> None:
+        """Run the command for a message; by a thread of its own, which does not touch the bus."""
+        try:
+            done = self._run(held, body)
+        except NotStarted as error:
+            done = _Done(Told(Fate.RELEASED, str(error)), end=error)
         except (BusError, OSError) as error:
-            told_so = Told(Fate.FAILED, str(error))
-        self._ended.append((body.id, told_so, text))
+            done = _Done(Told(Fate.RELEASED, str(error)))
+        self._ended.append((body.id, done))
         os.write(self._wake[1], b"e")
+
+    def _run(self, held: _Held, body: Body) -> _Done:
+        refused = jobs.refused(body, self._recipe)
+        if refused:
+            return _Done(Told(Fate.DEAD, refused))
+        with runs.Runs(self._root, self._bus.source) as kept:
+            asked = jobs.message(body)
+            place, log = kept.begin(body.id, held.tries + 1, asked.encode())
+            with log:
+                run = jobs.Run(place, log, kept, self._why_to_stop)
+                told = jobs.environment(self._root, self._bus.identity.agent, body, place)
+                found = jobs.answer(self._recipe, asked, told, run)
+        return _Done(found) if isinstance(found, Told) else _Done(Told(Fate.DONE, "", found.usage), found.text)
 
     def _why_to_stop(self) -> str:
         return "its handler was told to end" if self._is_aborting else ""
@@ -203,21 +250,28 @@ class Letters:
     def _settle(self) -> None:
         """Ack what was handled, hold what is to be tried again, give up what failed too often."""
         while self._ended:
-            message, told, text = self._ended.popleft()
-            held = self._running.pop(message)
-            tries = held.tries + 1
-            is_over = told.fate in (Fate.DONE, Fate.DEAD, Fate.BLOCKED) or (told.fate is Fate.FAILED and tries >= TRIES)
-            if is_over:
-                told = self._over(held, told, text)
-            elif not self._is_aborting:
-                pause = PAUSE_S * 2.0 ** (tries - 1)
-                self._waiting.append(_Held(held.item, tries, self._bus.source.monotonic() + pause))
+            message, done = self._ended.popleft()
+            held, body = self._running.pop(message)
+            told, tries = done.told, held.tries + (done.told.fate is Fate.FAILED)
+            if done.end is not None and self._trouble is None:
+                self._trouble = done.end  # Another message would fare no better.
+                self._ending_at = self._ending_at or self._bus.source.monotonic() + self._source.drain_s
+            if told.fate in (Fate.DONE, Fate.DEAD, Fate.BLOCKED) or tries >= TRIES:
+                told = self._over(body, told, done.text)
+            elif not self._is_aborting and self._trouble is None:
+                pause = min(MOST_PAUSE_S, PAUSE_S * 2.0 ** min(held.rounds, 10))
+                self._hold(_Held(message, tries, held.rounds + 1, self._bus.source.monotonic() + pause))
             self.fates[told.fate] += 1
             self.usage.update(told.usage)
-            self._watcher.ended(held.item.body, told)
+            self._watcher.ended(body, told)
 
-    def _over(self, held: _Held, told: Told, text: str) -> Told:
-        body, mail = held.item.body, self._bus.mail
+    def _hold(self, held: _Held) -> None:
+        self._waiting.append(held)
+        if len(self._waiting) == HELD:
+            self._watcher.say(f"{HELD} messages wait to be tried again; nothing new is taken until one of them is over")
+
+    def _over(self, body: Body, told: Told, text: str) -> Told:
+        mail = self._bus.mail
         try:
             mail.ack([body.id])
             if told.fate is Fate.DONE:

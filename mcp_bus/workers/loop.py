@@ -32,8 +32,8 @@ if TYPE_CHECKING:
     from mcp_bus.workers.jobs import Recipe, Told
 
 FOR_EVER = 3e9
-# The pause after an error of the medium.
-TROUBLE_S = 2.0
+# The pause after an error of the medium: the first, and the longest.
+TROUBLE_S, MOST_TROUBLE_S = 2.0, 60.0
 # The pause after a rate limit: the first, and the longest.
 LIMIT_S, MOST_LIMIT_S = 30.0, 900.0
 
@@ -109,6 +109,7 @@ class Loop:
         self._wake = os.pipe()
         self._claimed = 0
         self._limits = 0
+        self._troubles = 0
         self._resume_at = 0.0
         self._trouble: BusError | None = None
         self.fates: Counter[str] = Counter()
@@ -129,7 +130,8 @@ class Loop:
             BusError: the bus cannot be used.
         """
         with self._opened() as bus:
-            with suppress(BusError), Runs(self._root, bus.source) as old:
+            with Runs(self._root, bus.source) as old:
+                old.check()
                 old.forget()
             roster = bus.mail.roster
             roster.arrive(self._scope.capabilities, self._scope.channels)
@@ -191,15 +193,20 @@ class Loop:
                 try:
                     self._work()
                     break
-                except StoreUnavailable as error:
+                except (StoreUnavailable, Conflict) as error:
                     self._watcher.say(f"{error}; going on when that is over")
-                    self._draining.wait(TROUBLE_S)
+                    self._draining.wait(self._pause())
         except BusError as error:
             with self._lock:
                 self._trouble = self._trouble or error
             self._draining.set()  # Another task would fare no better (rule W3).
         finally:
             os.write(self._wake[1], b"e")
+
+    def _pause(self) -> float:
+        with self._lock:
+            self._troubles = min(self._troubles + 1, 10)
+            return min(MOST_TROUBLE_S, TROUBLE_S * 2.0 ** (self._troubles - 1))
 
     def _work(self) -> None:
         with self._opened() as bus:
@@ -240,6 +247,7 @@ class Loop:
 
     def _count(self, bus: Bus, told: Told) -> None:
         with self._lock:
+            self._troubles = 0
             self.fates[told.fate] += 1
             self.usage.update(told.usage)
             if told.fate is Fate.LIMITED:

@@ -1,37 +1,46 @@
-"""What a command leaves behind: `runs/<task>.a<attempt>/` with what it was asked, wrote and made.
+"""What a command leaves behind: `runs/<task>.a<attempt>.<word>/` with what it was asked, wrote and made.
 
-For people, and for the result's artifacts.  Nothing here is read to decide, and all of it may be deleted.
+For people, and for the result's artifacts.  Each run has a folder of its own, so that none can hand in what another
+wrote: an attempt that was given back runs again under its number, and two handlers may be given one message.
+Nothing is read of a run that is over, and all of it may be deleted.
 """
 
 from __future__ import annotations
 
+import errno
 import os
+import stat
+from collections import deque
 from contextlib import suppress
+from itertools import islice
 from typing import TYPE_CHECKING, NamedTuple
 
-from mcp_bus.errors import BusError, CorruptRecord
+from mcp_bus.errors import CorruptRecord, StoreUnavailable
 from mcp_bus.model import DAY, MAX_CONTENT
 from mcp_bus.stores.fsops import Fs
 from mcp_bus.stores.tree import Tree
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
     from typing import Self
 
     from mcp_bus.clock import Source
 
 FOLDER = "runs"
-PROMPT, LOG, RESULT, FILES = "prompt.md", "output.log", "result", "files"
+PROMPT, LOG, RESULT, REFUSED, FILES = "prompt.md", "output.log", "result", "result.refused", "files"
 # Of what a command writes, this much is kept; the end of it is kept in memory to say why it failed.
 MAX_LOG = 10 * 1024 * 1024
 TAIL = 2000
 KEPT = 30 * DAY
-# Files that a command made which are named in its result.
+# Files that a command made which are named in its result; and how many names, how deep, are looked at for them.
 MAX_FILES = 40
+MAX_LOOKED = 10_000
+MAX_DEEP = 16
 
 
 class Place(NamedTuple):
-    """Where one attempt's files are."""
+    """Where one run's files are."""
 
     folder: Path
 
@@ -51,6 +60,14 @@ class Place(NamedTuple):
         return self.folder / FILES
 
 
+class Made(NamedTuple):
+    """Files that a command made: the paths of some, sorted; their bytes together; how many more there are at least."""
+
+    paths: tuple[str, ...]
+    size: int
+    left: int
+
+
 class Runs:
     """The runs on one bus, as one thread writes them."""
 
@@ -68,16 +85,45 @@ class Runs:
         """Close the bus's folders."""
         self._tree.close()
 
-    def begin(self, task_id: str, attempt: int, prompt: bytes) -> tuple[Place, Log]:
-        """Make the folder of an attempt, and open its log; what an earlier run of the same attempt left stays."""
-        name = f"{task_id}.a{attempt}"
+    def check(self) -> None:
+        """Make sure that runs can be kept.
+
+        Raises:
+            StoreUnavailable: they cannot.
+        """
         with self._tree.words():
-            at = self._tree.fd(f"{FOLDER}/{name}", make=True)
+            self._all()
+
+    def _all(self) -> int:
+        """Return the folder of all runs, made if it is missing."""
+        try:
+            return self._tree.fd(FOLDER, make=True)
+        except OSError as error:
+            if error.errno not in (errno.ENOTDIR, errno.ELOOP):
+                raise
+            msg = f"{str(self._tree.root / FOLDER)!r} is no folder, so that commands have no place to write"
+            raise StoreUnavailable(msg, hint="move it away") from None
+
+    def begin(self, task_id: str, attempt: int, prompt: bytes) -> tuple[Place, Log]:
+        """Make the folder of a run, and open its log.
+
+        Raises:
+            StoreUnavailable: that cannot be done.
+        """
+        name = f"{task_id}.a{attempt}.{self._source.token(4)}"
+        with self._tree.words():
+            self._tree.fs.mkdir(name, self._all())
+            at = self._tree.fd(f"{FOLDER}/{name}")
             self._tree.fd(f"{FOLDER}/{name}/{FILES}", make=True)
-            with suppress(FileExistsError):
-                self._tree.fs.create(PROMPT, at, prompt, sync=False)
+            self._tree.fs.create(PROMPT, at, prompt, sync=False)
             log = Log(self._tree.fs.open_append(LOG, at))
         return Place(self._tree.root / FOLDER / name), log
+
+    def set_aside(self, place: Place) -> None:
+        """Move away what a command wrote as its result, so that what is written next is known from it."""
+        with self._tree.words(), suppress(FileNotFoundError):
+            at = self._tree.fd(f"{FOLDER}/{place.folder.name}")
+            self._tree.fs.rename(RESULT, at, REFUSED, at)
 
     def answer(self, place: Place) -> str | None:
         """Return what a command wrote as its result; None if it wrote none.
@@ -95,6 +141,33 @@ class Runs:
         except UnicodeDecodeError:
             msg = "the result file is not UTF-8 text"
             raise CorruptRecord(msg) from None
+
+    def made(self, place: Place) -> Made:
+        """Return the regular files that a command made, nothing that a symlink points at among them."""
+        found = list[tuple[str, int]]()
+        for path, entry in islice(self._below(place), MAX_LOOKED):
+            with suppress(OSError):
+                about = entry.stat(follow_symlinks=False)
+                if stat.S_ISREG(about.st_mode):
+                    found.append((path, about.st_size))
+        found.sort()
+        named = found[:MAX_FILES]
+        return Made(tuple(path for path, _ in named), sum(size for _, size in named), len(found) - len(named))
+
+    def _below(self, place: Place) -> Iterator[tuple[str, os.DirEntry[str]]]:
+        """Return all that is in a run's folder of files, with its path, the nearest first."""
+        folders = deque([""])
+        while folders:
+            inside = folders.popleft()
+            for entry in self._listed(f"{FOLDER}/{place.folder.name}/{FILES}{inside}"):
+                if entry.is_dir(follow_symlinks=False) and inside.count("/") < MAX_DEEP:
+                    folders.append(f"{inside}/{entry.name}")
+                yield f"{place.files}{inside}/{entry.name}", entry
+
+    def _listed(self, folder: str) -> list[os.DirEntry[str]]:
+        with suppress(OSError), os.scandir(self._tree.fd(folder)) as entries:
+            return list(islice(entries, MAX_LOOKED))
+        return []
 
     def forget(self) -> int:
         """Remove what is left of attempts that are long over; return of how many."""
@@ -142,13 +215,3 @@ class Log:
     def tail(self) -> str:
         """The end of what was written, as text."""
         return self._tail.decode(errors="replace")
-
-
-def made(place: Place) -> tuple[list[str], int]:
-    """Return the paths of the regular files that a command made, sorted, and how many are not among them."""
-    found: list[str] = []
-    with suppress(OSError, BusError):
-        for folder, _, names in os.walk(place.files):
-            found += [path for name in names if os.path.isfile(path := os.path.join(folder, name))]  # noqa: PTH113, PTH118  os.walk gives strings
-    found = sorted(path for path in found if not os.path.islink(path))  # noqa: PTH114  as above
-    return found[:MAX_FILES], max(0, len(found) - MAX_FILES)

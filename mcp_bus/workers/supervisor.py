@@ -2,7 +2,8 @@
 
 V1  A worker that ends with exit code 0 has ended as it was told to, and stays so.  One that ends otherwise, or gives no
     sign of life, has died, and is started anew after a pause that doubles.
-V2  `one_for_one`: nobody else is touched.  `rest_for_one`: those after it in the file are ended, and started again.
+V2  `one_for_one`: nobody else is touched.  `rest_for_one`: those after it in the file are ended, each told so once,
+    and once they have ended all are started again, in order.
 V3  More than `max_restarts` restarts in `within_s` seconds: the fleet gives up, ends all, and tells the human.
 V4  What a worker held when it died goes back at once, its attempt counted: nobody can finish it any more.
 V5  A supervisor that is gone takes its workers with it: each holds the other end of a pipe.
@@ -54,6 +55,7 @@ class Child:
         self.process: subprocess.Popen[bytes] | None = None
         self.state = "waiting"
         self.since = 0
+        self.started = 0
         self.restarts = 0
         self.why = ""
         self.due = 0.0
@@ -138,11 +140,16 @@ class Supervisor:
                 continue
             if self._asked or self._gave_up:
                 child.state = "ended"
-            elif child.due <= now:
+            elif child.due <= now and not self._is_held_up(child):
                 self._launch(child)
             elif self._fleet.strategy == "rest_for_one":
                 break  # In order.
         self._note()
+
+    def _is_held_up(self, child: Child) -> bool:
+        """Tell whether those that come after a worker have to end before it is started anew (rule V2)."""
+        rest = self.children[self.children.index(child) + 1 :]
+        return self._fleet.strategy == "rest_for_one" and any(other.process is not None for other in rest)
 
     def _launch(self, child: Child) -> None:
         words = [*self._host.program, "--bus", str(self._host.root), "--agent", child.name, *child.spec.words()]
@@ -165,17 +172,24 @@ class Supervisor:
                 pass_fds=(self._leash,),
                 start_new_session=True,
             )
+        child.started = process.started(child.process.pid)
         child.state, child.since, child.why, child.kill_at = "running", self._bus.source.now(), "", 0.0
         self._host.say(f"{child.name} started, process {child.process.pid}")
 
-    def _end(self, child: Child, *, because: str) -> None:
-        """Ask a worker to end; it is killed when it takes longer than its own time for that."""
+    def _end(self, child: Child, *, because: str, again: bool = False) -> None:
+        """Ask a worker to end; it is killed when it takes longer than its own time for that.
+
+        Args:
+            again: ask once more if it was asked before, by which it ends what it works on.
+        """
         if child.process is None:
+            return
+        child.why = because
+        if child.kill_at and not again:
             return
         child.process.terminate()
         drain = 300.0 if child.spec.drain_s is None else child.spec.drain_s
         child.kill_at = child.kill_at or self._bus.source.monotonic() + drain + PATIENCE_S
-        child.why = because
 
     def _kill(self, child: Child) -> None:
         """End a worker and what its commands left, whatever it says."""
@@ -258,7 +272,10 @@ class Supervisor:
     def _wait(self) -> None:
         """Wait until a worker ends, is due, or somebody says a word."""
         now = self._bus.source.monotonic()
-        due = [child.due - now for child in self.children if child.state == "waiting" and child.process is None]
+        waiting = [child for child in self.children if child.state == "waiting" and child.process is None]
+        if self._fleet.strategy == "rest_for_one":
+            waiting = [child for child in waiting[:1] if not self._is_held_up(child)]
+        due = [child.due - now for child in waiting]
         due += [child.kill_at - now for child in self.children if child.process is not None and child.kill_at]
         with remains.Ends([child.process.pid for child in self.children if child.process is not None]) as ends:
             longest = BEAT_S if ends.are_told else LOOK_S
@@ -268,7 +285,7 @@ class Supervisor:
                 self._asked += 1
                 self._host.say("ending: workers may end what they work on; told again, that is given back")
                 for child in reversed(self.children):
-                    self._end(child, because="told to end")
+                    self._end(child, because="told to end", again=self._asked > 1)
 
     def _note(self) -> None:
         """Write down how the fleet stands, for `worker ps`."""
@@ -279,7 +296,8 @@ class Supervisor:
             "workers": [
                 {
                     "name": child.name, "state": child.state, "pid": child.process.pid if child.process else 0,
-                    "since": child.since, "restarts": child.restarts, "why": child.why, "holder": child.holder,
+                    "started": child.started if child.process else 0, "since": child.since,
+                    "restarts": child.restarts, "why": child.why, "holder": child.holder,
                 }
                 for child in self.children
             ],

@@ -167,6 +167,49 @@ def test_what_abq_received_can_be_answered_by_us(cli: Cli, abq: Abq) -> None:
     assert (found["status"], found["error"]) == ("error", "no such file")
 
 
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [("team/ann", "team-ann"), ("a-b/c", "a/b-c"), ("x" * 80 + "/main", "y" * 80 + "/main")],
+    ids=["a slash", "two slashes", "long"],
+)
+def test_only_who_received_a_message_answers_it_however_alike_the_names_look(
+    cli: Cli, abq: Abq, one: str, other: str
+) -> None:
+    name = abq.send("app", "command", "x")
+    with open_bus(cli.bus, agent=one) as bus:
+        assert bus.claim(["app"]) is not None
+    code, _, err = cli.main("--agent", other, "abq", "respond", "app", name, "-r", "not mine")
+    assert (code, f"No processing message with id {name}" in err) == (1, True), err
+    assert abq.response("app", name) is None
+    assert cli.main("--agent", one, "abq", "respond", "app", name, "-r", "mine")[0] == 0
+    found = abq.response("app", name)
+    assert found is not None
+    assert found["result"] == "mine"
+
+
+def test_a_handler_that_fails_while_a_child_is_open_is_tried_again_and_the_watch_goes_on(cli: Cli, abq: Abq) -> None:
+    script = cli.home / "parent.py"
+    script.write_text(
+        f"#!{sys.executable}\nimport os, sys\nfrom mcp_bus import open_bus\n"
+        "if os.environ['ABQ_MSG_CONTENT'] == 'parent':\n"
+        "    with open_bus(os.environ['MCP_BUS_DIR']) as bus:\n"
+        "        bus.post('other', 'a child', parent=os.environ['MCP_BUS_TASK'])\n    sys.exit(3)\nprint('fine')\n"
+    )
+    script.chmod(0o755)
+    first, second = (abq.send("app", "command", text) for text in ("parent", "next"))
+    env = {"ABQ_HOME": str(cli.bus), "PATH": os.environ["PATH"], "PYTHONPATH": os.pathsep.join(sys.path)}
+    watching = cli.start("abq", "watch", "app", "--handler", str(script), env=env)
+    end = time.monotonic() + 30
+    while abq.response("app", second) is None:
+        assert time.monotonic() < end
+        assert watching.poll() is None, watching.communicate()
+    watching.terminate()
+    watching.communicate(timeout=30)
+    assert abq.response("app", first) is None
+    history = cli.json("show", first)["history"]
+    assert any("exit code 3" in line.get("note", "") and "have not ended" in line["note"] for line in history)
+
+
 def test_abq_s_gc_leaves_what_has_no_end_alone(cli: Cli, abq: Abq) -> None:
     task_id = cli.post("app", "for ever")
     claimed, _ = cli.claim("app")

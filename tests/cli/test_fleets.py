@@ -138,9 +138,11 @@ def test_a_record_that_names_another_s_process_has_nobody_stopped(cli: Cli, file
             up = cli.start("worker", "up", str(file))
             running(cli)
             ((name, record),) = [item for item in bus.store.records.all("fleets").items() if item[0] != "evil"]
-            changed = {**record.data, "workers": [worker]}
-            bus.store.records.write("fleets", name, changed, after=record.revision, durable=False)
-            assert cli.main("worker", "stop", "count")[0] == 3
+            liars = [worker | {"started": process.started(other.pid)}, worker, worker | {"pid": -other.pid}]
+            for at, liar in enumerate(liars):
+                changed = {**record.data, "workers": [liar]}
+                bus.store.records.write("fleets", name, changed, after=record.revision + at, durable=False)
+                assert cli.main("worker", "stop", "count")[0] == 3
             assert other.poll() is None
             up.terminate()
             up.communicate(timeout=30)

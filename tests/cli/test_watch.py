@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 import time
 from typing import TYPE_CHECKING, Any
@@ -10,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from mcp_bus import open_bus, trace
-from mcp_bus.workers import jobs, letters
+from mcp_bus.errors import StoreUnavailable
+from mcp_bus.workers import jobs, letters, runs
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -156,6 +158,90 @@ def test_one_that_fails_is_tried_again_and_given_up_and_the_human_is_told(there:
     assert "gave up on" in told["body"]
     assert "exit code 3: seen 3" in told["body"]
     assert watch(there, "@inbox") == {}
+
+
+NOT_NOW = """
+import json, os, sys
+whole = json.load(sys.stdin)
+times = whole['content'] + '.times'
+with open(times, 'a') as file:
+    file.write('x')
+if whole['content'].startswith('busy') and os.path.getsize(times) < 6:
+    sys.exit(75)
+print('done')
+"""
+
+
+def test_not_now_is_no_try_and_holds_nobody_up(there: Cli, tmp_path: Path) -> None:
+    for number in range(22):
+        there.main("--agent", "boss", "send", "@tester", f"busy{number}")
+    there.main("--agent", "boss", "send", "@tester", "other")
+    made = there.json("watch", "@inbox", "--idle", "0.2s", "--concurrency", "4", "--", sys.executable, "-c", NOT_NOW)
+    assert made["tasks"] == {"released": 22 * 5, "done": 23}
+    assert (tmp_path / "other.times").read_text() == "x"
+    assert there.json("--agent", "human", "inbox", code=4)["messages"] == []
+
+
+@pytest.mark.parametrize(("name", "to"), [("@inbox", "@tester"), ("builds", "#builds")])
+def test_a_command_that_cannot_be_started_ends_the_watch_and_leaves_its_message_unread(
+    there: Cli, tmp_path: Path, name: str, to: str
+) -> None:
+    there.main("subscribe", "builds")
+    there.main("--agent", "boss", "send", to, "hello")
+    script = tmp_path / "check.sh"
+    script.write_text("#!/no/such/interpreter\n")
+    script.chmod(0o755)
+    code, _, err = there.main("watch", name, "--agent", "tester", "--handler", str(script))
+    assert code == 1
+    assert "cannot be started: No such file or directory" in err
+    assert there.json("--agent", "human", "inbox", code=4)["messages"] == []
+    assert watch(there, name, "--agent", "tester") == {"done": 1}
+    assert seen(tmp_path) == ["hello"]
+
+
+def test_trouble_with_the_medium_is_no_try(there: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    there.main("--agent", "boss", "send", "@tester", "hello")
+    begin, fails = runs.Runs.begin, iter(range(letters.TRIES + 2))
+
+    def failing(self: runs.Runs, *args: Any) -> Any:
+        if next(fails, None) is not None:
+            msg = "the disk that holds the bus is full"
+            raise StoreUnavailable(msg)
+        return begin(self, *args)
+
+    monkeypatch.setattr(runs.Runs, "begin", failing)
+    assert watch(there, "@inbox") == {"released": letters.TRIES + 2, "done": 1}
+    assert seen(tmp_path) == ["hello"]
+
+
+def test_where_runs_cannot_be_kept_nothing_is_taken(there: Cli, tmp_path: Path) -> None:
+    there.main("--agent", "boss", "send", "@tester", "hello")
+    (there.bus / "runs").symlink_to(tmp_path)
+    code, _, err = there.main("watch", "@inbox", *HANDLER)
+    assert (code, "runs' is no folder" in err) == (1, True), err
+    assert there.json("inbox")["messages"][0]["body"] == "hello"
+
+
+def test_one_whose_supervisor_is_gone_says_so_once_and_lets_its_command_end(there: Cli, tmp_path: Path) -> None:
+    there.main("--agent", "boss", "send", "@tester", "hello")
+    code = "import os; open('on', 'w').close()\nwhile not os.path.exists('go'): os.stat('.')\nprint('done')"
+    leash, held = os.pipe()
+    words = ("watch", "@inbox", "--leash", str(leash), "--", sys.executable, "-c", code)
+    running = there.start(*words, cwd=tmp_path, pass_fds=(leash,))
+    os.close(leash)
+    end = time.monotonic() + 30
+    while not (tmp_path / "on").exists():
+        assert time.monotonic() < end
+    os.close(held)
+    told = []
+    while not (told and "ending" in told[-1]):
+        assert running.stderr is not None
+        told.append(running.stderr.readline())
+        assert told[-1], told
+    (tmp_path / "go").touch()
+    out, err = running.communicate(timeout=30)
+    assert (running.returncode, out) == (0, "1 done\n"), err
+    assert "ending" not in err
 
 
 def test_what_the_command_prints_may_be_the_answer(there: Cli) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 from hypothesis import assume, example, given
 from hypothesis import strategies as st
@@ -162,4 +164,7 @@ def test_long_agents_are_told_apart_by_their_ends() -> None:
         names.holder(f"example.org/a-very-long-owner/a-very-long-repository/branch-{n}", "s" * 16) for n in (1, 2)
     )
     assert one != two
-    assert names.holder("github.com/acme/app/main", "7f3a90c2") == "github-com-acme-app-main~7f3a90c2"
+    assert names.holder("planner", "7f3a90c2") == "planner~7f3a90c2"
+    assert re.fullmatch(
+        r"github-com-acme-app-main\+[0-9a-f]{8}~7f3a90c2", names.holder("github.com/acme/app/main", "7f3a90c2")
+    )

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from mcp_bus.errors import NotFound
+from mcp_bus.errors import NotFound, StoreUnavailable
 from mcp_bus.identity import process
 from mcp_bus.model import MAX_CONTENT, State
 from mcp_bus.workers import jobs, runs
@@ -168,12 +168,30 @@ def test_a_handler_is_given_the_message_as_json_as_a_file_and_in_its_environment
     }  # fmt: skip
 
 
-@pytest.mark.parametrize("content", ["a\0b", "x" * MAX_CONTENT], ids=["a NUL", "long"])
+@pytest.mark.parametrize(
+    "content",
+    ["a\0b", "x" * MAX_CONTENT, "\N{GRINNING FACE}" * 40_000, "\xe9" * 40_000],
+    ids=["a NUL", "long", "four bytes each", "two bytes each"],
+)
 def test_a_message_that_fits_into_no_variable_is_handled_all_the_same(work: Work, content: str) -> None:
     work.post(content)
-    task = work.do("import json, sys; print(len(json.load(sys.stdin)['content']))", is_handler=True)
+    code = (
+        "import json, os, sys; assert len(os.environ.get('ABQ_MSG_CONTENT', '').encode()) <= 65536\n"
+        "print(len(json.load(sys.stdin)['content']))"
+    )
+    task = work.do(code, is_handler=True)
     assert task.result is not None
     assert task.result.content == str(len(content))
+
+
+def test_a_message_that_keeps_a_command_from_being_started_is_its_own_fault(
+    work: Work, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(jobs, "MAX_VARIABLE", MAX_CONTENT)
+    work.post("x" * 200_000)
+    task = work.do(HELLO, is_handler=True)
+    assert (task.state, task.slot.attempt) == (State.SCHEDULED, 1)
+    assert "Argument list too long" in task.history[-1].note
 
 
 def test_a_command_can_use_the_claim_it_works_under(work: Work) -> None:
@@ -285,7 +303,7 @@ def test_binary_output_is_kept_as_text_that_harms_nobody(work: Work) -> None:
 def test_a_log_is_bounded_and_says_so(work: Work, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(runs, "MAX_LOG", 1000)
     work.post()
-    task = work.do("import sys; print('x' * 5000, file=sys.stderr); print('done')")
+    task = work.do("import sys; print('x' * 5000)")
     assert task.result is not None
     assert (
         Path(task.result.artifacts[-1].path).read_text()
@@ -307,18 +325,124 @@ def test_what_is_long_over_is_removed_and_nothing_else(work: Work, tmp_path: Pat
     assert work.bus.get(task.id).state is State.DONE
 
 
-def test_a_run_that_another_process_left_is_gone_on_with(work: Work) -> None:
+STALE = """
+import os, sys
+if not os.path.exists('first'):
+    open('first', 'w').close()
+    open(os.environ['MCP_BUS_RESULT'], 'w').write('stale')
+    open(os.environ['MCP_BUS_FILES'] + '/stale.txt', 'w').close()
+    sys.exit(75)
+print('fresh')
+"""
+
+
+def test_a_run_hands_in_nothing_of_an_earlier_run_of_the_same_attempt(work: Work) -> None:
     work.post()
-    task = work.bus.claim()
-    assert task is not None
+    assert work.do(STALE).slot.attempt == 0
+    task = work.do(STALE)
+    assert task.result is not None
+    assert (task.result.content, task.result.attempt) == ("fresh", 1)
+    assert [Path(item.path).name for item in task.result.artifacts] == ["output.log"]
+
+
+def test_a_corrected_result_is_not_the_file_that_was_refused_and_other_files_go_with_it(work: Work) -> None:
+    work.post(result_schema=SCHEMA)
+    code = (
+        "import os, sys\n"
+        "if 'was refused' in sys.stdin.read():\n    print('{\"passed\": true}')\n"
+        "else:\n    open(os.environ['MCP_BUS_RESULT'], 'w').write('looks good')\n"
+        "    open(os.environ['MCP_BUS_FILES'] + '/kept.txt', 'w').close()"
+    )
+    task = work.do(code, corrects=True)
+    assert task.result is not None
+    assert task.result.content == '{"passed":true}'
+    assert [Path(item.path).name for item in task.result.artifacts] == ["kept.txt", "output.log"]
+
+
+def test_two_runs_of_one_message_have_a_folder_each(work: Work) -> None:
     with runs.Runs(work.root, work.bus.source) as kept:
-        _, log = kept.begin(task.id, 1, b"an older prompt")
-        with log:
-            log.write(b"an older line\n")
-    told = Job(work.bus, task, work.recipe(HELLO), work.root).do(lambda: "")
-    assert told.fate is Fate.DONE
-    (log_file,) = (work.root / "runs").glob("*/output.log")
-    assert log_file.read_text() == "an older line\nhello\n"
+        places = []
+        for _ in range(2):
+            place, log = kept.begin("req_00000001", 1, b"the same")
+            with log:
+                places.append(place)
+    assert places[0].folder != places[1].folder
+
+
+def test_where_runs_cannot_be_kept_a_task_is_given_back(work: Work, tmp_path: Path) -> None:
+    task_id = work.post()
+    (work.root / "runs").symlink_to(tmp_path)
+    with pytest.raises(StoreUnavailable, match="runs' is no folder"):
+        work.do(HELLO)
+    task = work.bus.get(task_id)
+    assert (task.state, task.slot.attempt) == (State.READY, 0)
+    assert list(tmp_path.glob("req_*")) == []
+
+
+def test_a_folder_of_files_that_became_a_symlink_is_not_looked_into(work: Work, tmp_path: Path) -> None:
+    (tmp_path / "private").mkdir()
+    (tmp_path / "private" / "key").write_text("secret")
+    work.post()
+    code = (
+        "import os\nfiles = os.environ['MCP_BUS_FILES']\nos.rmdir(files)\n"
+        f"os.symlink({str(tmp_path / 'private')!r}, files)\nprint('done')"
+    )
+    task = work.do(code)
+    assert task.result is not None
+    assert [Path(item.path).name for item in task.result.artifacts] == ["output.log"]
+
+
+def test_of_many_files_some_are_named_and_the_rest_is_told_of(work: Work, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(runs, "MAX_DEEP", 2)
+    work.post()
+    code = (
+        "import os\nfiles = os.environ['MCP_BUS_FILES']\nos.makedirs(files + '/z/2/3')\n"
+        "open(files + '/z/2/3/deep', 'w').close()\nopen(files + '/z/2/near', 'w').close()\n"
+        "for number in range(45): open(f'{files}/{number:02}', 'w').close()\nprint('done')"
+    )
+    task = work.do(code)
+    assert task.result is not None
+    names = [Path(item.path).name for item in task.result.artifacts]
+    assert names == [*[f"{number:02}" for number in range(40)], "output.log"]
+    assert work.told is not None
+    assert work.told.why == "6 of its files are not named in the result", "one that is near, none that is deep"
+    monkeypatch.setattr(runs, "MAX_LOOKED", 10)
+    work.post()
+    task = work.do(code)
+    assert task.result is not None
+    assert len(task.result.artifacts) <= 11
+
+
+def test_a_lease_lasts_while_large_files_are_read(work: Work, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(jobs, "SOON_READ", 100)
+    monkeypatch.setattr(jobs, "READ_PER_S", 1)
+    left: list[float] = []
+    ack = work.bus.ack
+
+    def looked(ticket: Any, *args: Any, **options: Any) -> Any:
+        left.append((work.bus.get(ticket.id).lease.expires - work.bus.source.now()) / 1000)
+        return ack(ticket, *args, **options)
+
+    monkeypatch.setattr(work.bus, "ack", looked)
+    work.post()
+    work.do("import os; open(os.environ['MCP_BUS_FILES'] + '/large', 'w').write('x' * 1000); print('done')")
+    work.post()
+    work.do("import os; open(os.environ['MCP_BUS_FILES'] + '/small', 'w').write('x'); print('done')")
+    assert left[0] > 1000
+    assert left[1] <= 60
+
+
+def test_an_answer_that_open_children_forbid_is_a_failed_attempt_and_not_the_end_of_the_worker(work: Work) -> None:
+    work.post()
+    task = work.bus.claim(lease_s=60)
+    assert task is not None
+    work.bus.post("other", "a child", parent=task.id)
+    told = Job(work.bus, task, work.recipe("import sys; sys.exit(3)", answers=True), work.root).do(lambda: "")
+    assert told.fate is Fate.FAILED
+    kept = work.bus.get(task.id)
+    assert (kept.state, kept.result) == (State.SCHEDULED, None)
+    assert "exit code 3" in kept.history[-1].note
+    assert "have not ended" in kept.history[-1].note
 
 
 def test_a_task_that_was_pruned_meanwhile_is_lost(work: Work, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -149,6 +149,45 @@ def test_with_rest_for_one_those_after_it_are_started_again_and_those_before_are
     assert counts == {"a": 0, "b": 1, "c": 0}
 
 
+def test_with_rest_for_one_what_drains_is_told_once_and_nobody_starts_before_it_has_ended(
+    up: Any, here: Bus, place: Path
+) -> None:
+    code = "import time; open('on', 'w').close(); time.sleep(1); print('done')"  # Longer than the pause of who died.
+    slow = worker("slow", sys.executable, "-c", code).replace('"work"', '"own"')
+    running = up('strategy = "rest_for_one"\n' + worker("a", "true") + worker("b", "true") + slow)
+    first, second = running.ready(here, "a"), running.ready(here, "b")
+    task_id = here.post("own", "x").id
+    until((place.parent / "on").exists)
+    os.kill(second, signal.SIGKILL)
+    until(lambda: any("b was ended by signal 9" in line for line in running.said))
+    os.kill(first, signal.SIGKILL)
+    until(lambda: len([line for line in running.said if line.startswith("slow started")]) == 2)
+    task = here.get(task_id)
+    assert (task.state, task.slot.attempt, task.slot.releases) == (State.DONE, 1, 0)
+    said = [" ".join(line.split()[:2]).strip(",") for line in running.said if "started," in line or "ended" in line]
+    assert said[3:] == ["b was", "a was", "slow ended", "a started", "b started", "slow started"]
+
+
+def test_while_a_fleet_waits_for_one_to_be_due_it_rests(up: Any, here: Bus, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(supervisor, "PAUSE_S", 1.5)
+    monkeypatch.setattr(supervisor, "MOST_PAUSE_S", 1.5)
+    running = up('strategy = "rest_for_one"\n' + worker("a", "true") + worker("b", "true"))
+    pid = running.ready(here, "a")
+    running.ready(here, "b")
+    looks = 0
+    look = running.supervisor._look
+
+    def counted() -> None:
+        nonlocal looks
+        looks += 1
+        look()
+
+    running.supervisor._look = counted
+    os.kill(pid, signal.SIGKILL)
+    until(lambda: running.pid("a") not in (0, pid))
+    assert looks < 50
+
+
 def test_one_that_dies_too_often_ends_the_fleet_and_the_human_is_told(up: Any, here: Bus) -> None:
     running = up("max_restarts = 2\n" + worker("a", "true") + worker("bad", "./no-such-program"))
     running.thread.join(SOON_S)
