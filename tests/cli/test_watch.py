@@ -233,7 +233,7 @@ def test_one_whose_supervisor_is_gone_says_so_once_and_lets_its_command_end(ther
     while not (tmp_path / "on").exists():
         assert time.monotonic() < end
     os.close(held)
-    told = []
+    told: list[str] = []
     while not (told and "ending" in told[-1]):
         assert running.stderr is not None
         told.append(running.stderr.readline())
