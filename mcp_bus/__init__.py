@@ -6,11 +6,14 @@
     ...     task = bus.claim(["review"])
     ...     bus.ack(task, "looks good")
 
-Importing this loads the standard library only; neither `mcp` nor pydantic.
+Importing this loads the standard library only, and what does the work when it is first asked for.
 """
 
-from mcp_bus.bus import Bus
-from mcp_bus.config import open_bus
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
 from mcp_bus.errors import (
     BusError,
     Conflict,
@@ -26,8 +29,6 @@ from mcp_bus.errors import (
     StoreUnavailable,
     Untrusted,
 )
-from mcp_bus.find import ChannelView, Ending
-from mcp_bus.mail import Acked, Delivery, Mail
 from mcp_bus.model import (
     Attempt,
     Body,
@@ -43,10 +44,16 @@ from mcp_bus.model import (
     Task,
     Ticket,
 )
-from mcp_bus.outbox import Sent
-from mcp_bus.recovery import sweep
-from mcp_bus.traces import Trace, trace
-from mcp_bus.watch import wait_for
+
+if TYPE_CHECKING:
+    from mcp_bus.bus import Bus
+    from mcp_bus.config import open_bus
+    from mcp_bus.find import ChannelView, Ending
+    from mcp_bus.mail import Acked, Delivery, Mail
+    from mcp_bus.outbox import Sent
+    from mcp_bus.recovery import sweep
+    from mcp_bus.traces import Trace, trace
+    from mcp_bus.watch import wait_for
 
 __all__ = [
     "Acked",
@@ -88,3 +95,34 @@ __all__ = [
     "trace",
     "wait_for",
 ]
+
+# Where a name is that is loaded when it is first asked for: a verb of the command line lives for some tens of
+# milliseconds, and to load what it does not need would take a third of them.
+_HOMES = {
+    "Acked": "mail",
+    "Bus": "bus",
+    "ChannelView": "find",
+    "Delivery": "mail",
+    "Ending": "find",
+    "Mail": "mail",
+    "Sent": "outbox",
+    "Trace": "traces",
+    "open_bus": "config",
+    "sweep": "recovery",
+    "trace": "traces",
+    "wait_for": "watch",
+}
+
+
+def __getattr__(name: str) -> object:
+    """Load a public name."""
+    if name not in _HOMES:
+        msg = f"module {__name__!r} has no attribute {name!r}"
+        raise AttributeError(msg)
+    found = globals()[name] = getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
+    return found
+
+
+def __dir__() -> list[str]:
+    """Return the names of the package, those that are not loaded yet among them."""
+    return sorted({*globals(), *__all__})

@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
 from mcp_bus import cursors, draft, find, lifecycle, names
 from mcp_bus.errors import BusError, Conflict, CorruptRecord, InvalidRequest, NotFound
 from mcp_bus.model import WAITING, Attempt, Outcome, State
-from mcp_bus.routing import ADDRESSED
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -39,11 +38,6 @@ class Bid(NamedTuple):
     agent: str
     terms: Mapping[str, Any]
     at: int
-
-
-def capability(agent: str) -> str:
-    """Return what only this agent is able to do: the tasks that are addressed to it."""
-    return ADDRESSED + names.inbox(agent)[1:]
 
 
 def open_call(made: Body, policy: Policy) -> Body:
@@ -168,7 +162,7 @@ def award(bus: Bus, bid_id: str) -> Task:
         created=bus.source.now(),
         deadline=0,
         thread=call.body.thread or call.id,
-        requires=(*call.body.requires, capability(won.agent)),
+        requires=(*call.body.requires, names.addressed(won.agent)),
         key=draft.key_of("\x01award", call.id),  # No agent's name has a control character in it.
         extra={"call": call.id, "bid": won.id},
     )

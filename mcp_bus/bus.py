@@ -7,11 +7,11 @@ that finds its lease gone raises `LeaseLost` and changes nothing.
 
 from __future__ import annotations
 
+from functools import cached_property
 from typing import TYPE_CHECKING, Self, Unpack
 
-from mcp_bus import addresses, bidding, children, draft, names, policies, wire
+from mcp_bus import children, draft, names, policies, wire
 from mcp_bus.errors import DuplicateTask, InvalidRequest
-from mcp_bus.mail import Mail
 from mcp_bus.model import Posted
 from mcp_bus.worker import Worker
 
@@ -19,7 +19,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from mcp_bus.clock import Source
+    from mcp_bus.mail import Mail
     from mcp_bus.model import Identity, Policy, PostOptions
+    from mcp_bus.presence import Roster
     from mcp_bus.stores.base import Store
 
 
@@ -40,7 +42,23 @@ class Bus(Worker):
         """See the class."""
         super().__init__(store, identity, source)
         self._tend = tend
-        self.mail = Mail(self)
+        self.since = source.now()
+
+    # A verb of the command line that needs neither of these does not load what they are made of.
+
+    @cached_property
+    def roster(self) -> Roster:
+        """Who is there, and this session among them."""
+        from mcp_bus.presence import Roster  # noqa: PLC0415  as above
+
+        return Roster(self.store, self.identity, self.source)
+
+    @cached_property
+    def mail(self) -> Mail:
+        """The mailbox of this session, which began when the bus was opened."""
+        from mcp_bus.mail import Mail  # noqa: PLC0415  as above
+
+        return Mail(self)
 
     def close(self) -> None:
         """Close the store.  Leases stay; `release_all` first gives them back at once."""
@@ -85,6 +103,8 @@ class Bus(Worker):
         policy = self._policy(channel)
         is_new = policy is None
         if policy is None:
+            from mcp_bus import addresses  # noqa: PLC0415  as above
+
             addresses.check_new(channel, self)
             self.store.declare(channel)
             policy = self.store.policy(channel)
@@ -93,6 +113,8 @@ class Bus(Worker):
             self.ids.next(), channel, content, self.sender(), checked, now=self.source.now(), policy=policy
         )
         if policy.kind == "topic":
+            from mcp_bus import bidding  # noqa: PLC0415  as above
+
             made = bidding.open_call(made, policy)
         if parent is not None:
             made = made._replace(parent=parent.id, depth=parent.body.depth + 1)

@@ -8,12 +8,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from mcp_bus import names, plans
+from mcp_bus import names
 from mcp_bus.errors import BusError, Conflict, CorruptRecord, InvalidRequest, NotFound
 from mcp_bus.find import short
 from mcp_bus.model import ENDED, State
 from mcp_bus.operate import TRIES
-from mcp_bus.release import task_of
 
 if TYPE_CHECKING:
     from mcp_bus.model import Task
@@ -79,10 +78,12 @@ def _ids(record: Record | None) -> list[str]:
 
 
 def _is_over(bus: Operator, name: str) -> bool:
+    from mcp_bus import plans, release  # noqa: PLC0415  what plans need is not for who has none
+
     try:
         if name.startswith("plan_"):
             return bool(plans.progress(bus, name)[1].over)
-        task = task_of(bus, name)
+        task = release.task_of(bus, name)
     except (NotFound, CorruptRecord):
         return True  # Its posting was cut off before it began; or it was edited, and is not moved on any more.
     except BusError:

@@ -21,10 +21,10 @@ from typing import TYPE_CHECKING, NamedTuple
 from mcp_bus import children, draft, lifecycle, planfile
 from mcp_bus.crew import Crew
 from mcp_bus.errors import BusError, Conflict, CorruptRecord, DuplicateTask, InvalidRequest
-from mcp_bus.model import DAY, OPEN, WAITING, Attempt, Outcome, State
+from mcp_bus.model import DAY, OPEN, PLANS, PROGRESS, WAITING, Attempt, Outcome, State
 from mcp_bus.operate import TRIES
 from mcp_bus.plan import CANCELLED, NEW, Node, Plan, Progress, Stage, Step, Why, is_chosen, is_missing, retried, settle
-from mcp_bus.plans import PLANS, PROGRESS, load, over_since, progress, read, resolve, save, standing
+from mcp_bus.plans import load, over_since, progress, read, resolve, save, standing
 from mcp_bus.release import release, task_of
 
 if TYPE_CHECKING:

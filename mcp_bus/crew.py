@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import cached_property
 from typing import TYPE_CHECKING
 
-from mcp_bus import bidding, names, routing
+from mcp_bus import names, routing
 from mcp_bus.find import public
 from mcp_bus.model import State
 from mcp_bus.presence import SILENT, Roster
@@ -48,7 +48,7 @@ class Crew:
         able = [
             seen
             for seen in self._seen
-            if not routing.missing(requires, {*seen.presence.capabilities, bidding.capability(seen.presence.agent)})
+            if not routing.missing(requires, {*seen.presence.capabilities, names.addressed(seen.presence.agent)})
         ]
         now = self.at
         if any(seen.is_live or abs(now - seen.presence.beat) < grace or self._may_wake(seen) for seen in able):

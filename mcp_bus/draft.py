@@ -7,7 +7,7 @@ import re
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from mcp_bus import contracts, wire
+from mcp_bus import wire
 from mcp_bus.errors import InvalidRequest
 from mcp_bus.model import MAX_CONTENT, POST_OPTIONS, PRIORITIES, Body
 
@@ -140,8 +140,17 @@ def check(options: dict[str, Any]) -> dict[str, Any]:
             made[name] = _CHECKS[name](value)
         else:
             made[name] = check_number(name, value)
-    contracts.check_both(made.get("result_schema"), claims=made.get("claims", False))
+    if made.get("result_schema") is not None or made.get("claims"):
+        from mcp_bus import contracts  # noqa: PLC0415  most tasks have no contract
+
+        contracts.check_both(made.get("result_schema"), claims=made.get("claims", False))
     return made
+
+
+def _schema(value: object) -> object:
+    from mcp_bus import contracts  # noqa: PLC0415  as above
+
+    return contracts.check_schema(value)
 
 
 def _kind(value: object) -> str:
@@ -174,7 +183,7 @@ _CHECKS: dict[str, Callable[[object], object]] = {
     "priority": check_priority,
     "max_attempts": check_attempts,
     "requires": lambda value: check_words("requires", value),
-    "result_schema": contracts.check_schema,
+    "result_schema": _schema,
     "claims": lambda value: check_flag("claims", value),
 }
 

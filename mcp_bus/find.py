@@ -16,9 +16,9 @@ from mcp_bus.errors import (
     NotFound,
     StoreUnavailable,
 )
-from mcp_bus.model import ENDED, MAX_CONTENT, Policy, State
+from mcp_bus.model import ENDED, MAX_CONTENT, PLANS, Policy, State
 from mcp_bus.plain import cut
-from mcp_bus.routing import ADDRESSED, missing
+from mcp_bus.routing import missing
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -79,8 +79,6 @@ def resolve(store: Store, text: object) -> str:
 
 def _instead(store: Store, text: str) -> str:
     """Say what to do about an id that no task has: it may be that of a plan."""
-    from mcp_bus.plans import PLANS  # noqa: PLC0415  it looks tasks up, with this module
-
     if any(name.endswith(text.removeprefix("plan_")) for name in store.records.names(PLANS)):
         return f"it is a plan: `mcp-bus plan show {text}` shows it; plan cancel, retry and resume do the rest"
     return "search for it; the id of a pruned one must be given in full"
@@ -115,11 +113,10 @@ def _obstacle(bus: Bus, channels: Sequence[str], capabilities: Sequence[str]) ->
             unread += 1
             continue
         needed.update(missing(task.body.requires, able) if task else ())
-    others = {word for word in needed if word.startswith(ADDRESSED)}
+    others = {word for word in needed if word.startswith(names.ADDRESSED)}
     if needed and needed == others:
-        return (
-            f"they were awarded to {cut(', '.join(sorted(repr(word.removeprefix(ADDRESSED)) for word in others)), 300)}"
-        )
+        whom = sorted(repr(word.removeprefix(names.ADDRESSED)) for word in others)
+        return f"they were awarded to {cut(', '.join(whom), 300)}"
     if needed:
         said = cut(", ".join(capabilities), 300) or "none"
         return f"they need {cut(', '.join(map(repr, sorted(needed))), 300)} (this worker's capabilities: {said})"

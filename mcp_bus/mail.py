@@ -16,7 +16,6 @@ from mcp_bus.errors import BusError, Conflict, CorruptRecord
 from mcp_bus.model import Lease, Outcome, State, Task
 from mcp_bus.operate import TRIES
 from mcp_bus.outbox import BY_ACK, INBOX, LOOKED, MAX_UNREAD, Outbox, Sent, bodies, line
-from mcp_bus.presence import Roster
 from mcp_bus.topics import Topics, by_topic
 
 if TYPE_CHECKING:
@@ -66,7 +65,7 @@ class Mail:
     def __init__(self, bus: Bus) -> None:
         """Read and write for the session that `bus` speaks for."""
         self._bus = bus
-        self.roster = Roster(bus.store, bus.identity, bus.source)
+        self.roster = bus.roster
         self.topics = Topics(bus)
         self._offered: dict[str, Task] = {}
         self._outbox = Outbox(bus, self.roster, self.topics)

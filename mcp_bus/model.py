@@ -7,20 +7,19 @@ All times are integers, milliseconds since the epoch, and end in no suffix; dura
 end in `_s`.  Nothing here reads a clock, a file or a random number.
 """
 
-from __future__ import annotations
-
+# Annotations are values here, not texts as elsewhere: of a text, the making of a named tuple compiles each.
+from collections.abc import Mapping
 from datetime import date
 from enum import StrEnum
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, NamedTuple, TypedDict
+from typing import Any, NamedTuple, TypedDict
 
 from mcp_bus.errors import InvalidRequest
 
-if TYPE_CHECKING:
-    from collections.abc import Mapping
-
 NOTHING: Mapping[str, Any] = MappingProxyType({})
 DAY = 86_400_000
+# Kinds of records, see `stores.base`, that are looked for where plans are not loaded.
+PLANS, PROGRESS = "plans", "progress"
 MAX_CONTENT = 256 * 1024
 PRIORITIES = range(-9, 10)
 
@@ -337,34 +336,6 @@ class PostOptions(TypedDict, total=False):
     result_schema: Mapping[str, Any]
     claims: bool
     parent: str
-
-
-class Presence(NamedTuple):
-    """One session of an agent, as it said it is there.
-
-    Attributes:
-        host, boot, pid, started: which process it is: this machine since it was started, and the process's own
-            start by the kernel's clock, for pids come back; `started` is 0 where it cannot be told.
-        serves: the channels it takes work from; empty for all that there are, or none.
-        since: when it came.
-        ended: when it went, by its own word; 0 while it is there.
-        beat: the last sign of life.
-    """
-
-    agent: str
-    session: str
-    holder: str
-    client: str = ""
-    capabilities: tuple[str, ...] = ()
-    host: str = ""
-    boot: str = ""
-    pid: int = 0
-    started: int = 0
-    pwd: str = ""
-    since: int = 0
-    ended: int = 0
-    beat: int = 0
-    serves: tuple[str, ...] = ()
 
 
 POST_OPTIONS = frozenset(PostOptions.__annotations__)

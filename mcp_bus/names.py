@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from binascii import crc32
+from functools import cache
 from typing import NamedTuple
 
 from mcp_bus.errors import InvalidRequest
@@ -26,6 +27,8 @@ IN_NAME = re.compile(r"req_[0-9a-f]{8,48}")
 # Recipients that nobody else may be called.
 HUMAN, BROADCAST = "human", "broadcast"
 RESERVED = frozenset({HUMAN, BROADCAST})
+# What a capability begins with that one agent alone has: a task that needs it is addressed to that agent.
+ADDRESSED = "to:"
 # Names Windows cannot have, with any extension.
 _DEVICES = frozenset({"con", "prn", "aux", "nul", *(f"{d}{n}" for d in ("com", "lpt") for n in range(1, 10))})
 
@@ -53,11 +56,18 @@ _MARKS = (
     r"(?:\.t(?P<deadline>[1-9][0-9]{0,14}))?"
 )
 _HELD = r"\.(?P<holder>[A-Za-z0-9_@+~-]{1,64})\.(?P<token>[0-9a-f]{4,32})"
-_WAITING = re.compile(rf"{_ID}{_MARKS}\.json\Z")
-_DELAYED = re.compile(rf"(?P<not_before>{_NUMBER})\.{_ID}{_MARKS}\.json\Z")
-_LEASED = re.compile(rf"{_ID}{_MARKS}{_HELD}\.(?P<expires>{_NUMBER})\.json\Z")
-_ARCHIVED = re.compile(rf"{_ID}{_MARKS}(?:{_HELD})?_(?P<end>request|cancelled|discarded|expired)\.json\Z")
-_STAGED = re.compile(rf"{_ID}{_MARKS}{_HELD}\.json\Z")
+_WAITING = rf"{_ID}{_MARKS}\.json\Z"
+_DELAYED = rf"(?P<not_before>{_NUMBER})\.{_ID}{_MARKS}\.json\Z"
+_LEASED = rf"{_ID}{_MARKS}{_HELD}\.(?P<expires>{_NUMBER})\.json\Z"
+_ARCHIVED = rf"{_ID}{_MARKS}(?:{_HELD})?_(?P<end>request|cancelled|discarded|expired)\.json\Z"
+_STAGED = rf"{_ID}{_MARKS}{_HELD}\.json\Z"
+
+
+@cache
+def _pattern(form: str) -> re.Pattern[str]:
+    """Compile a form of file names; many verbs meet none, and to compile all would take a tenth of their time."""
+    return re.compile(form)
+
 
 _ENDS = {"request": State.DONE, "cancelled": State.CANCELLED, "discarded": State.CANCELLED, "expired": State.EXPIRED}
 
@@ -146,14 +156,14 @@ def parse(channel: str, folder: str, name: str) -> Slot | None:
         folder: as in `Place`; `archive/<day>` for the archive.
     """
     if folder in ("requests", "dead", "delayed"):
-        match = (_DELAYED if folder == "delayed" else _WAITING).match(name)
+        match = _pattern(_DELAYED if folder == "delayed" else _WAITING).match(name)
         return _slot(match, channel, STATES[folder]) if match else None
     if folder == "processing":
-        held, plain = _LEASED.match(name), _WAITING.match(name)
+        held, plain = _pattern(_LEASED).match(name), _pattern(_WAITING).match(name)
         if held:
             return _slot(held, channel, State.LEASED)
         return _slot(plain, channel, State.LEASED)._replace(lease=Lease("abq", "", 0)) if plain else None
-    ended, (top, _, day) = _ARCHIVED.match(name), folder.partition("/")
+    ended, (top, _, day) = _pattern(_ARCHIVED).match(name), folder.partition("/")
     if not ended or top != "archive" or (folder != top and not DAY.match(day)):
         return None
     return _slot(ended, channel, _ENDS[ended["end"]])._replace(day=day)
@@ -161,7 +171,7 @@ def parse(channel: str, folder: str, name: str) -> Slot | None:
 
 def parse_staged(name: str, channel: str) -> Slot | None:
     """Read the name of a staged result: a leased slot whose deadline is unknown (0)."""
-    match = _STAGED.match(name)
+    match = _pattern(_STAGED).match(name)
     return _slot(match, channel, State.LEASED) if match else None
 
 
@@ -211,6 +221,11 @@ def inbox(agent: str, session: str = "") -> str:
         digits = hashlib.sha256(agent.encode("utf-8", "surrogatepass")).hexdigest()[:16]
         word = f"{readable[-44:].strip('-._') or 'agent'}+{digits}"
     return f"@{word}~{session}" if session else f"@{word}"
+
+
+def addressed(agent: str) -> str:
+    """Return what only this agent is able to do: the tasks that are addressed to it."""
+    return ADDRESSED + inbox(agent)[1:]
 
 
 def is_place(name: str) -> bool:

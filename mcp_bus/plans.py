@@ -8,14 +8,13 @@ from typing import TYPE_CHECKING, Any
 from mcp_bus import planfile, wire
 from mcp_bus.errors import CorruptRecord, NotFound
 from mcp_bus.find import short
+from mcp_bus.model import PLANS, PROGRESS
 from mcp_bus.plan import NEW, SETTLED, Node, Plan, Progress, Stage
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from mcp_bus.operate import Operator
-
-PLANS, PROGRESS = "plans", "progress"
 
 
 def resolve(bus: Operator, text: object) -> str:

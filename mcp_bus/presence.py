@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from mcp_bus.errors import Conflict
 from mcp_bus.identity import process
-from mcp_bus.model import DAY, Presence
+from mcp_bus.model import DAY
 from mcp_bus.names import holder
 
 if TYPE_CHECKING:
@@ -26,6 +26,34 @@ KNOWN = 30 * DAY
 SILENCE = "it gave no sign of life for too long"
 # Numbers in a record are times in milliseconds, or smaller.
 MOST = 10**15
+
+
+class Presence(NamedTuple):
+    """One session of an agent, as it said it is there.
+
+    Attributes:
+        host, boot, pid, started: which process it is: this machine since it was started, and the process's own
+            start by the kernel's clock, for pids come back; `started` is 0 where it cannot be told.
+        serves: the channels it takes work from; empty for all that there are, or none.
+        since: when it came.
+        ended: when it went, by its own word; 0 while it is there.
+        beat: the last sign of life.
+    """
+
+    agent: str
+    session: str
+    holder: str
+    client: str = ""
+    capabilities: tuple[str, ...] = ()
+    host: str = ""
+    boot: str = ""
+    pid: int = 0
+    started: int = 0
+    pwd: str = ""
+    since: int = 0
+    ended: int = 0
+    beat: int = 0
+    serves: tuple[str, ...] = ()
 
 
 class Seen(NamedTuple):

@@ -11,9 +11,9 @@ from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING
 
-from mcp_bus import conductor, find, lifecycle, names, wire
+from mcp_bus import find, lifecycle, names, wire
 from mcp_bus.errors import BusError, Conflict, CorruptRecord, Gone, StoreUnavailable
-from mcp_bus.model import ARCHIVED, Attempt, Outcome, State
+from mcp_bus.model import ARCHIVED, PLANS, Attempt, Outcome, State
 
 if TYPE_CHECKING:
     from mcp_bus.bus import Bus
@@ -84,7 +84,7 @@ def sweep(bus: Bus, *, thorough: bool = True) -> list[str]:
     steps += [partial(step, bus, channel) for channel in bus.store.channels() for step in kinds]
     steps.append(partial(_unseen, bus))
     if thorough:
-        steps += [partial(_forgotten, bus), partial(_undeliverable, bus), partial(conductor.sweep, bus)]
+        steps += [partial(_forgotten, bus), partial(_undeliverable, bus), partial(_plans, bus)]
     done, failed = list[str](), list[StoreUnavailable]()
     for step in steps:
         try:
@@ -100,8 +100,16 @@ def sweep(bus: Bus, *, thorough: bool = True) -> list[str]:
     return done
 
 
+def _plans(bus: Bus) -> list[str]:
+    if not bus.store.records.names(PLANS):
+        return []
+    from mcp_bus import conductor  # noqa: PLC0415  what plans need is not for who has none
+
+    return conductor.sweep(bus)
+
+
 def _forgotten(bus: Bus) -> list[str]:
-    return [f"forgot the session {holder}" for holder in bus.mail.roster.forget()]
+    return [f"forgot the session {holder}" for holder in bus.roster.forget()]
 
 
 def _undeliverable(bus: Bus) -> list[str]:
@@ -112,7 +120,7 @@ def _undeliverable(bus: Bus) -> list[str]:
     now, done = bus.source.now(), list[str]()
     alive = {
         names.inbox(seen.presence.agent, seen.presence.session)
-        for seen in bus.mail.roster.all()
+        for seen in bus.roster.all()
         if seen.is_live or (not seen.presence.ended and abs(now - seen.presence.beat) < GRACE)
     }
     for box in boxes:
@@ -133,10 +141,11 @@ def _unseen(bus: Bus) -> list[str]:
         for slot in bus.store.scan(box, State.LEASED)
         if slot.lease is not None
     ]
-    marked = bus.mail.topics.marked()
+    is_read = any(bus.store.records.names(f"cursors/{topic}") for topic in find.topics(bus.store))
+    marked = bus.mail.topics.marked() if is_read else []
     if not shown and not marked:
         return []
-    over = {seen.presence.holder for seen in bus.mail.roster.all() if seen.is_over}
+    over = {seen.presence.holder for seen in bus.roster.all() if seen.is_over}
     note, done = "the session it was shown to has ended", list[str]()
     for slot in shown:
         if slot.lease is None or slot.lease.holder not in over:

@@ -9,9 +9,6 @@ if TYPE_CHECKING:
 
     from mcp_bus.model import Slot
 
-# What a capability begins with that one agent alone has: a task that needs it is addressed to that agent.
-ADDRESSED = "to:"
-
 
 def missing(requires: Iterable[str], capabilities: Iterable[str]) -> tuple[str, ...]:
     """Return the capabilities a worker lacks for a task; empty when it may take it.

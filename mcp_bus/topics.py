@@ -49,9 +49,9 @@ class Topics:
     LATE = cursors.SETTLE // 2
 
     def __init__(self, bus: Bus) -> None:
-        """Read for the agent that `bus` speaks for, from now on."""
+        """Read for the agent that `bus` speaks for, from when it was opened."""
         self._bus = bus
-        self._since = bus.source.now()
+        self._since = bus.since
         self._word = names.inbox(bus.identity.agent)[1:]
         self._shown: dict[str, tuple[str, int]] = {}
         self._acked: set[str] = set()

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from contextlib import suppress
+from functools import cached_property
 from typing import TYPE_CHECKING
 
-from mcp_bus import bidding, checking, children, draft, find, lifecycle, names, routing, wire
+from mcp_bus import children, draft, find, lifecycle, names, routing, wire
 from mcp_bus.backlog import Backlog
 from mcp_bus.errors import BusError, Conflict, CorruptRecord, InvalidRequest, LeaseLost, NotFound, ResultRejected
 from mcp_bus.model import NOTHING, Attempt, Lease, Outcome, Result, State, Task, Ticket
@@ -34,7 +35,6 @@ class Worker(Operator):
         self._backlog = Backlog(store, source)
         self._held: dict[str, Task] = {}
         self._requires: dict[str, tuple[str, ...]] = {}
-        self._addressed = bidding.capability(identity.agent)
 
     def tend(self) -> None:
         """Sweep if the last sweep is long enough ago; waiters call it between looks."""
@@ -68,7 +68,7 @@ class Worker(Operator):
         looked = [self._queue(c) for c in dict.fromkeys(wanted)] or find.queues(self.store)
         if lease_s is not None:
             draft.check_number("lease_s", lease_s, low=1)
-        can = self.able(capabilities)
+        can = self._words(capabilities)
         self.tend()
         candidates, losses = self._backlog.candidates(looked), 0
         while (slot := candidates.next(self._skip(losses))) is not None:
@@ -93,7 +93,7 @@ class Worker(Operator):
         self, slot: Slot, can: frozenset[str], lease_s: float | None, only: Callable[[Body], bool] | None
     ) -> Task | None:
         known = self._requires.get(slot.id)
-        if known is not None and routing.missing(known, can):
+        if known is not None and self._lacks(known, can):
             return None
         now = self.source.now()
         if lifecycle.is_expired(slot, now=now):
@@ -102,7 +102,7 @@ class Worker(Operator):
         task = self.store.get(slot.id, at=slot)
         if task is None:
             return None
-        if routing.missing(task.body.requires, can):
+        if self._lacks(task.body.requires, can):
             if len(self._requires) >= REMEMBERED:
                 self._requires.clear()
             self._requires[slot.id] = task.body.requires
@@ -123,8 +123,20 @@ class Worker(Operator):
         Args:
             capabilities: None means what the bus was opened with.
         """
+        return self._words(capabilities) | {self._addressed}
+
+    @cached_property
+    def _addressed(self) -> str:
+        return names.addressed(self.identity.agent)
+
+    def _words(self, capabilities: Sequence[str] | None) -> frozenset[str]:
         words = draft.check_words("capabilities", self.capabilities if capabilities is None else capabilities)
-        return frozenset(word for word in words if not word.startswith(routing.ADDRESSED)) | {self._addressed}
+        return frozenset(word for word in words if not word.startswith(names.ADDRESSED))
+
+    def _lacks(self, requires: tuple[str, ...], can: frozenset[str]) -> bool:
+        """Tell whether this worker cannot do something; what is addressed to it is found out only if it matters."""
+        missing = routing.missing(requires, can)
+        return any(not word.startswith(names.ADDRESSED) or word != self._addressed for word in missing)
 
     def held(self) -> list[Task]:
         """Return what this session holds, oldest claim first, as far as it knows."""
@@ -193,7 +205,7 @@ class Worker(Operator):
         def decide(task: Task) -> tuple[Slot, Attempt | Result]:
             now = self.source.now()
             try:
-                kept = text if error else checking.of(task.body, text)
+                kept = text if error else _checked(task.body, text)
             except ResultRejected as refused:
                 wrong.append(refused)
                 back = lifecycle.reject(task.slot, task.body, self.store.policy(task.channel))
@@ -366,3 +378,11 @@ def _ticket(claim: object) -> Ticket:
         return claim.ticket if isinstance(claim, Task) else claim
     msg = f"{str(claim)[:60]!r} is not a claim"
     raise InvalidRequest(msg, hint="pass the task that `claim` returned, or a Ticket of its id and token")
+
+
+def _checked(body: Body, text: str) -> str:
+    if body.result_schema is None and not body.claims and not body.plan:
+        return text
+    from mcp_bus import checking  # noqa: PLC0415  most tasks have no contract
+
+    return checking.of(body, text)

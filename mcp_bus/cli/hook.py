@@ -31,8 +31,7 @@ if TYPE_CHECKING:
     from mcp_bus.cli.arguments import Call, Parser
     from mcp_bus.cli.output import Out
     from mcp_bus.hooks.forms import Event
-    from mcp_bus.model import Presence
-    from mcp_bus.presence import Seen
+    from mcp_bus.presence import Presence, Seen
 
 # How much a client may say, and how long it may pause while it does.
 MAX_STDIN, STDIN_S = 16 * 1024 * 1024, 1.0

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from mcp_bus import routing
+from mcp_bus import names, routing
 from mcp_bus.errors import BusError, InvalidRequest, NotFound
 from mcp_bus.find import public, queues
 from mcp_bus.model import State
@@ -78,7 +78,7 @@ def ability(bus: Bus, channels: Sequence[str], able: Sequence[str]) -> str:
             except BusError:
                 continue  # It moved, or cannot be read.
             missing = routing.missing(task.body.requires, frozenset(able)) if task else ()
-            if missing and not any(word.startswith(routing.ADDRESSED) for word in missing):
+            if missing and not any(word.startswith(names.ADDRESSED) for word in missing):
                 return cut(",".join(sorted({*able, *missing})), 300)
     return ""
 

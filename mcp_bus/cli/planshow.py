@@ -8,6 +8,7 @@ from mcp_bus.cli.codes import OK
 from mcp_bus.cli.output import ago, duration, one_line
 from mcp_bus.errors import BusError
 from mcp_bus.find import short
+from mcp_bus.model import PLANS
 
 if TYPE_CHECKING:
     from mcp_bus.bus import Bus
@@ -72,7 +73,7 @@ def listed(call: Call) -> int:
 
     with call.bus() as bus:
         found: list[tuple[Plan, Progress]] = []
-        for name in reversed(bus.store.records.names(plans.PLANS)):
+        for name in reversed(bus.store.records.names(PLANS)):
             try:
                 found.append(plans.progress(bus, name))
             except BusError as error:

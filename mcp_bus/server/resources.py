@@ -9,7 +9,7 @@ from urllib.parse import unquote
 
 from mcp import types
 
-from mcp_bus import find, picture, plans, policies, report, traces, wire
+from mcp_bus import find, model, picture, plans, policies, report, traces, wire
 from mcp_bus.errors import Conflict, CorruptRecord, NotFound
 from mcp_bus.model import OPEN, State, Task
 from mcp_bus.names import check_channel, inbox, is_inbox
@@ -189,7 +189,7 @@ def _task(task: Task) -> dict[str, Any]:
 
 def _plans(bus: Bus) -> list[dict[str, Any]]:
     made = []
-    for name in bus.store.records.names(plans.PLANS):
+    for name in bus.store.records.names(model.PLANS):
         with suppress(CorruptRecord, NotFound):
             plan, progress = plans.progress(bus, name)
             made.append({"id": plan.id, "goal": plan.goal, "state": outcome(plan, progress), **counts(plan, progress)})
@@ -286,7 +286,7 @@ def complete(bus: Bus, name: str, value: str) -> list[str]:
     if name == "agent":
         return sorted({seen.presence.agent for seen in bus.mail.roster.all() if seen.presence.agent.startswith(value)})
     if name == "plan":
-        known = sorted(bus.store.records.names(plans.PLANS), reverse=True)
+        known = sorted(bus.store.records.names(model.PLANS), reverse=True)
         return [plan for plan in known if plan.startswith(value) or plan.endswith(value)]
     if name == "id":
         return sorted((i for i in bus.store.ids() if i.startswith(value) or i.endswith(value)), reverse=True)

@@ -12,7 +12,7 @@ from hypothesis import settings
 
 from mcp_bus import conductor, plans
 from mcp_bus.errors import Conflict, LeaseLost
-from mcp_bus.model import State, Task
+from mcp_bus.model import PLANS, State, Task
 from mcp_bus.plan import Stage, outcome
 from mcp_bus.recovery import sweep
 from mcp_bus.stores import layout
@@ -219,7 +219,7 @@ def test_a_post_killed_at_any_call_and_repeated_is_one_plan(disk: Path, *, late:
     for at, root in Points(disk / "start", disk, post, late=late):
         with quick(root, "ann") as bus:
             plan = conductor.post(bus, data, key="k")
-            assert bus.store.records.names(plans.PLANS) == [plan.id], at
+            assert bus.store.records.names(PLANS) == [plan.id], at
         resumed(root, plan.id)
         assert ends(root, plan.id) == expected, at
 

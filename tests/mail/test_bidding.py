@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from mcp_bus import Conflict, InvalidRequest, bidding, find
+from mcp_bus import Conflict, InvalidRequest, bidding, find, names
 from mcp_bus.bidding import AWARDS
 from mcp_bus.model import State
 from tests.fakes import swept
@@ -156,6 +156,6 @@ def test_a_question_about_a_call_is_no_bid(ann: Bus, bob: Bus) -> None:
 
 
 def test_a_task_can_be_addressed_to_an_agent_without_a_call(ann: Bus, bob: Bus, cat: Bus) -> None:
-    ann.post("review", "for cat", requires=[bidding.capability("cat")])
+    ann.post("review", "for cat", requires=[names.addressed("cat")])
     assert bob.claim(["review"]) is None
     assert cat.claim(["review"]) is not None

@@ -9,7 +9,7 @@ import pytest
 
 from mcp_bus import children, conductor, plans, report
 from mcp_bus.errors import Conflict, CorruptRecord, IllegalTransition, InvalidRequest, NotFound, ResultRejected
-from mcp_bus.model import State
+from mcp_bus.model import PLANS, PROGRESS, State
 from tests.fakes import swept
 from tests.plans.test_conductor import DIAMOND
 
@@ -246,20 +246,20 @@ def test_a_plan_is_found_by_any_end_of_its_id_that_only_one_has(post: Poster, bu
 def test_a_plan_that_was_edited_is_not_moved_on_and_says_why(post: Poster, bus: Bus) -> None:
     run = post(*DIAMOND)
     task = run.claim("gather")
-    record = bus.store.records.read(plans.PLANS, run.plan.id)
+    record = bus.store.records.read(PLANS, run.plan.id)
     assert record is not None
     data: dict[str, Any] = json.loads(json.dumps(record.data))
     data["steps"][1]["body"] = "rm -rf /"
-    bus.store.records.remove(plans.PLANS, run.plan.id)
-    bus.store.records.write(plans.PLANS, run.plan.id, data, after=0, durable=False)
+    bus.store.records.remove(PLANS, run.plan.id)
+    bus.store.records.write(PLANS, run.plan.id, data, after=0, durable=False)
     bus.ack(task, "found")
     with pytest.raises(CorruptRecord, match="was edited") as caught:
         conductor.advance(bus, run.plan.id)
     assert "put the old text back" in caught.value.hint
     assert any("was edited" in line for line in swept(bus))
     assert set(run.tasks()) == {"gather"}
-    bus.store.records.remove(plans.PLANS, run.plan.id)
-    bus.store.records.write(plans.PLANS, run.plan.id, record.data, after=0, durable=False)
+    bus.store.records.remove(PLANS, run.plan.id)
+    bus.store.records.write(PLANS, run.plan.id, record.data, after=0, durable=False)
     conductor.advance(bus, run.plan.id)
     assert run.stages["lint"] == "released"
 
@@ -267,7 +267,7 @@ def test_a_plan_that_was_edited_is_not_moved_on_and_says_why(post: Poster, bus: 
 @pytest.mark.parametrize("data", [{}, {"id": "x"}, {"steps": [{"name": "a"}]}, {"steps": 7, "goal": []}])
 def test_a_record_that_is_no_plan_hurts_no_other(post: Poster, bus: Bus, data: dict[str, Any]) -> None:
     run = post("a", "b<a")
-    bus.store.records.write(plans.PLANS, "plan_0000", data, after=0, durable=False)
+    bus.store.records.write(PLANS, "plan_0000", data, after=0, durable=False)
     with pytest.raises(CorruptRecord):
         conductor.advance(bus, "plan_0000")
     assert any("left plan_0000 as it is" in line for line in swept(bus))
@@ -284,14 +284,14 @@ def test_a_record_that_is_no_plan_hurts_no_other(post: Poster, bus: Bus, data: d
 )  # fmt: skip
 def test_progress_that_is_none_is_told_and_nothing_is_done(post: Poster, bus: Bus, nodes: object) -> None:
     run = post("a")
-    record = bus.store.records.read(plans.PROGRESS, run.plan.id)
+    record = bus.store.records.read(PROGRESS, run.plan.id)
     assert record is not None
     bus.store.records.write(
-        plans.PROGRESS, run.plan.id, {**record.data, "nodes": nodes}, after=record.revision, durable=False
+        PROGRESS, run.plan.id, {**record.data, "nodes": nodes}, after=record.revision, durable=False
     )
     with pytest.raises(CorruptRecord, match="progress"):
         conductor.advance(bus, run.plan.id)
-    run.bus.store.records.remove(plans.PROGRESS, run.plan.id)
+    run.bus.store.records.remove(PROGRESS, run.plan.id)
     run.do("a")
     assert run.outcome == "done"
 
@@ -317,8 +317,8 @@ def test_a_plan_that_is_over_is_kept_for_a_month_and_then_forgotten(
     source.advance(2 * 86_400)
     running = post("a")
     assert f"forgot {old.plan.id}" in swept(bus)
-    assert bus.store.records.names(plans.PLANS) == [running.plan.id]
-    assert bus.store.records.names(plans.PROGRESS) == [running.plan.id]
+    assert bus.store.records.names(PLANS) == [running.plan.id]
+    assert bus.store.records.names(PROGRESS) == [running.plan.id]
 
 
 def test_the_children_of_a_finished_task_are_forgotten(bus: Bus) -> None:

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from mcp_bus import artifacts, children, conductor, plans, verify
+from mcp_bus import artifacts, children, conductor, verify
 from mcp_bus.errors import Conflict, InvalidRequest, StoreUnavailable
-from mcp_bus.model import State
+from mcp_bus.model import PLANS, State
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -302,7 +302,7 @@ def test_a_plan_with_steps_on_a_reserved_channel_is_refused(bus: Bus) -> None:
     for name in ("human", "broadcast"):
         with pytest.raises(InvalidRequest, match=f"nobody works on '{name}'"):
             conductor.post(bus, {"goal": "g", "steps": [{"name": "a", "body": "x", "channel": name}]})
-    assert bus.store.records.names(plans.PLANS) == []
+    assert bus.store.records.names(PLANS) == []
 
 
 def test_a_child_post_that_is_refused_does_not_hold_its_parent_up(bus: Bus) -> None:
@@ -335,11 +335,11 @@ def test_a_child_plan_that_was_edited_holds_nobody_up(bus: Bus) -> None:
     parent = bus.claim()
     assert parent is not None
     plan = conductor.post(bus, {"goal": "g", "steps": [{"name": "a", "body": "x"}]}, parent=parent.id)
-    record = bus.store.records.read(plans.PLANS, plan.id)
+    record = bus.store.records.read(PLANS, plan.id)
     assert record is not None
     with pytest.raises(Conflict):
         bus.ack(parent, "done")
-    bus.store.records.write(plans.PLANS, plan.id, {**record.data, "goal": "another"}, after=1, durable=False)
+    bus.store.records.write(PLANS, plan.id, {**record.data, "goal": "another"}, after=1, durable=False)
     bus.ack(bus.claim() or parent, "done")
     bus.ack(parent, "done")
     assert bus.get(parent.id).state is State.DONE

@@ -9,7 +9,7 @@ import pytest
 
 from mcp_bus import conductor, plans, release
 from mcp_bus.errors import Conflict, CorruptRecord, DuplicateTask
-from mcp_bus.model import Outcome, State
+from mcp_bus.model import PLANS, PROGRESS, Outcome, State
 from mcp_bus.plan import Node, Stage
 from mcp_bus.refs import INLINE
 from mcp_bus.release import INLINE_ALL
@@ -47,10 +47,10 @@ def test_a_step_is_released_when_all_it_comes_after_are_done(post: Poster) -> No
 
 def test_moving_on_what_does_not_move_writes_and_posts_nothing(post: Poster, bus: Bus) -> None:
     run = post(*DIAMOND)
-    before = bus.store.records.read(plans.PROGRESS, run.plan.id)
+    before = bus.store.records.read(PROGRESS, run.plan.id)
     for _ in range(3):
         conductor.advance(bus, run.plan.id)
-    assert bus.store.records.read(plans.PROGRESS, run.plan.id) == before
+    assert bus.store.records.read(PROGRESS, run.plan.id) == before
     assert [len(tasks) for tasks in run.tasks().values()] == [1]
 
 
@@ -58,7 +58,7 @@ def test_progress_that_was_lost_is_found_again_from_the_tasks(post: Poster, bus:
     run = post(*DIAMOND)
     run.do("gather")
     known = run.stages
-    bus.store.records.remove(plans.PROGRESS, run.plan.id)
+    bus.store.records.remove(PROGRESS, run.plan.id)
     conductor.advance(bus, run.plan.id)
     assert run.stages == known
     assert all(len(tasks) == 1 for tasks in run.tasks().values())
@@ -198,10 +198,10 @@ def test_a_text_that_grows_too_large_by_its_inputs_fails_the_step_and_not_the_bu
 def test_the_same_key_is_the_same_plan_and_another_plan_under_it_is_refused(post: Poster, bus: Bus) -> None:
     first = post(*DIAMOND, key="k")
     assert post(*DIAMOND, key="k").plan.id == first.plan.id
-    assert len(bus.store.records.names(plans.PLANS)) == 1
+    assert len(bus.store.records.names(PLANS)) == 1
     with pytest.raises(DuplicateTask):
         post("other", key="k")
-    assert len(bus.store.records.names(plans.PLANS)) == 1
+    assert len(bus.store.records.names(PLANS)) == 1
     assert [len(tasks) for tasks in first.tasks().values()] == [1]
 
 

@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from mcp_bus import conductor, planfile, plans
+from mcp_bus import conductor, planfile
 from mcp_bus.cli import planyaml
 from mcp_bus.errors import CorruptRecord, InvalidRequest
+from mcp_bus.model import PLANS
 from mcp_bus.plan import OnFailure, Plan, Step
 
 if TYPE_CHECKING:
@@ -114,7 +115,7 @@ def test_what_cannot_be_run_is_refused_by_step_and_field_and_nothing_is_posted(b
     assert complaint in str(caught.value)
     assert hint in caught.value.hint
     assert caught.value.hint, "it says what to do"
-    assert bus.store.records.names(plans.PLANS) == []
+    assert bus.store.records.names(PLANS) == []
     assert list(bus.store.ids()) == []
     assert bus.store.channels() == []
 

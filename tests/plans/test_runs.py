@@ -8,6 +8,7 @@ import pytest
 
 from mcp_bus import conductor, plans
 from mcp_bus.errors import Conflict, InvalidRequest
+from mcp_bus.model import PLANS
 
 if TYPE_CHECKING:
     from mcp_bus.bus import Bus
@@ -86,4 +87,4 @@ def test_a_contract_that_no_result_can_meet_is_refused(post: Poster, bus: Bus, s
     with pytest.raises(InvalidRequest, match="claims asks for a list of claims"):
         bus.post("work", "x", result_schema=schema, claims=True)
     assert not bus.store.ids()
-    assert not bus.store.records.names(plans.PLANS)
+    assert not bus.store.records.names(PLANS)

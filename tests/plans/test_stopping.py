@@ -9,7 +9,7 @@ import pytest
 
 from mcp_bus import conductor, plans
 from mcp_bus.errors import Conflict, CorruptRecord, LeaseLost
-from mcp_bus.model import State, Task
+from mcp_bus.model import PLANS, PROGRESS, State, Task
 from tests.fakes import swept
 
 if TYPE_CHECKING:
@@ -107,10 +107,10 @@ def test_a_step_called_like_a_cancel_stops_a_plan_as_any_other(post: Poster, bus
 )  # fmt: skip
 def test_a_record_with_a_field_of_another_kind_stops_nobody(post: Poster, bus: Bus, change: dict[str, Any]) -> None:
     run = post("a", "b<a")
-    record = bus.store.records.read(plans.PLANS, run.plan.id)
+    record = bus.store.records.read(PLANS, run.plan.id)
     assert record is not None
     evil = {**record.data, "id": "plan_00evil", **change}
-    bus.store.records.write(plans.PLANS, "plan_00evil", evil, after=0, durable=False)
+    bus.store.records.write(PLANS, "plan_00evil", evil, after=0, durable=False)
     assert any("left plan_00evil as it is" in line for line in swept(bus))
     with pytest.raises(CorruptRecord):
         conductor.advance(bus, "plan_00evil")
@@ -148,7 +148,7 @@ def test_nothing_of_a_stopped_plan_can_be_claimed_not_even_for_a_moment(
 def test_who_finds_a_step_taken_back_knows_that_the_plan_was_stopped(post: Poster, bus: Bus) -> None:
     run = post("a", "b<a", "c", a={"on_failure": "continue"})
     conductor.cancel(bus, run.plan.id, "not wanted")
-    bus.store.records.remove(plans.PROGRESS, run.plan.id)
+    bus.store.records.remove(PROGRESS, run.plan.id)
     conductor.advance(bus, run.plan.id)
     assert run.stages == {"a": "skipped", "b": "skipped", "c": "skipped"}
     assert run.outcome == "cancelled"
@@ -157,32 +157,30 @@ def test_who_finds_a_step_taken_back_knows_that_the_plan_was_stopped(post: Poste
 
 def test_a_plan_whose_words_act_on_a_terminal_or_that_has_no_steps_is_none(post: Poster, bus: Bus) -> None:
     run = post("a", a={"requires": ["x"]})
-    record = bus.store.records.read(plans.PLANS, run.plan.id)
+    record = bus.store.records.read(PLANS, run.plan.id)
     assert record is not None
     evil = {**record.data["steps"][0], "requires": ["\x1b]0;pwn\x07"]}
     for steps in ([evil], list[Any]()):
         data = {**record.data, "id": "plan_00evil", "steps": steps}
-        bus.store.records.write(plans.PLANS, "plan_00evil", data, after=0, durable=False)
+        bus.store.records.write(PLANS, "plan_00evil", data, after=0, durable=False)
         with pytest.raises(CorruptRecord):
             plans.read(bus, "plan_00evil")
-        bus.store.records.remove(plans.PLANS, "plan_00evil")
+        bus.store.records.remove(PLANS, "plan_00evil")
 
 
 def test_a_plan_under_another_s_name_is_none(post: Poster, bus: Bus) -> None:
     run = post("a")
-    record = bus.store.records.read(plans.PLANS, run.plan.id)
+    record = bus.store.records.read(PLANS, run.plan.id)
     assert record is not None
-    bus.store.records.write(plans.PLANS, "plan_00evil", record.data, after=0, durable=False)
+    bus.store.records.write(PLANS, "plan_00evil", record.data, after=0, durable=False)
     with pytest.raises(CorruptRecord, match="says that it is"):
         plans.read(bus, "plan_00evil")
 
 
 def test_progress_that_says_it_is_over_and_is_not_is_none(post: Poster, bus: Bus) -> None:
     run = post("a", "b")
-    record = bus.store.records.read(plans.PROGRESS, run.plan.id)
+    record = bus.store.records.read(PROGRESS, run.plan.id)
     assert record is not None
-    bus.store.records.write(
-        plans.PROGRESS, run.plan.id, {**record.data, "over": 5}, after=record.revision, durable=False
-    )
+    bus.store.records.write(PROGRESS, run.plan.id, {**record.data, "over": 5}, after=record.revision, durable=False)
     with pytest.raises(CorruptRecord, match="it is over, and not all of its steps are"):
         plans.progress(bus, run.plan.id)
