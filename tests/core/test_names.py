@@ -162,4 +162,4 @@ def test_long_agents_are_told_apart_by_their_ends() -> None:
         names.holder(f"example.org/a-very-long-owner/a-very-long-repository/branch-{n}", "s" * 16) for n in (1, 2)
     )
     assert one != two
-    assert names.holder("github.com/acme/app/main", "7f3a90c2") == "github-com-acme-app-main~7f3a90c2"
+    assert names.holder("github.com/acme/app/main", "7f3a90c2") == "github-com-acme-app-main+71fcdf45~7f3a90c2"
