@@ -239,6 +239,14 @@ def work(client: Client, command: Path, place: Place) -> subprocess.CompletedPro
     return _run([*told, *(["--", *more] if more else [])], place.project, env, RUN_S)
 
 
+def example(client: Client, command: Path, place: Place, words: Sequence[str]) -> subprocess.CompletedProcess[str]:
+    """Run a program of `examples/`, by its path and options, in the project; the client and mcp-bus are on PATH."""
+    _, env = client.setup(place)
+    env = _plain(place.home) | env | {"MCP_BUS_DIR": str(place.bus)}
+    env["PATH"] = os.pathsep.join([str(command.parent), str(Path(sys.executable).parent), env["PATH"]])
+    return _run([str(ROOT / "examples" / words[0]), *words[1:]], place.project, env, RUN_S)
+
+
 def talk(command: Path, place: Place, messages: Sequence[str], more: Sequence[str] = ()) -> list[str]:
     """Say several things to one Claude Code, each when the one before is answered; return what it printed, by lines."""
     words, env = _claude(place)

@@ -15,6 +15,7 @@ from mcp_bus import open_bus
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Sequence
     from pathlib import Path
+    from subprocess import CompletedProcess
 
     from e2e.model import Step
     from mcp_bus import Bus
@@ -23,7 +24,7 @@ RAN: dict[str, str] = {}
 
 
 class Stage:
-    """One client on a bus with a scripted model; `seen` is what the model was sent, request by request.
+    """One client on a bus with a scripted model, which was sent `seen`, request by request, and `offered` these tools.
 
     The bus is in the folder `bus` of `folder`, or beside it.
     """
@@ -32,6 +33,7 @@ class Stage:
         self.client = client
         self.bus = bus
         self.seen: list[str] = []
+        self.offered: list[str] = []
         self.folder = folder
         self._command = command
         self._bus_path = next(place / "bus" for place in (folder, folder.parent) if (place / "bus").is_dir())
@@ -42,16 +44,23 @@ class Stage:
         """Run the client once against a model that does these steps; all of them must be asked for."""
         with Model(steps) as model:
             done = clients.run(self.client, self._command, self._place(model, agent, hooks), more)
-        self.seen = model.seen
-        told = f"exit code {done.returncode}\n{done.stdout[-3000:]}\n{done.stderr[-3000:]}"
-        assert model.failed == [], told
-        assert (done.returncode, len(model.seen)) == (0, len(steps)), told
+        self._ended_well(done, model, steps)
 
     def work(self, *steps: Step) -> str:
         """Let a worker run the client on one task against a model that does these steps; return what it printed."""
         with Model(steps) as model:
             done = clients.work(self.client, self._command, self._place(model, "", ()))
-        self.seen = model.seen
+        return self._ended_well(done, model, steps)
+
+    def example(self, words: Sequence[str], *steps: Step, marked_by: str) -> str:
+        """Run a program of `examples/` in the project, as `work` does a worker; see `Model` for `marked_by`."""
+        with Model(steps, marked_by) as model:
+            place = self._place(model, "", ())
+            done = clients.example(self.client, self._command, place, words)
+        return self._ended_well(done, model, steps)
+
+    def _ended_well(self, done: CompletedProcess[str], model: Model, steps: Sequence[Step]) -> str:
+        self.seen, self.offered = model.seen, model.offered
         told = f"exit code {done.returncode}\n{done.stdout[-3000:]}\n{done.stderr[-3000:]}"
         assert model.failed == [], told
         assert (done.returncode, len(model.seen)) == (0, len(steps)), told

@@ -1,7 +1,7 @@
 """A model that does what a script says: an HTTP server on 127.0.0.1 in the formats of four vendors.
 
-Each request that offers tools of the bus takes one step of the script; what a client asks besides (titles, token
-counts, lists of models) gets an answer that means nothing and takes none.
+Each request that offers the tools of the conversation, unless told those of the bus, takes one step of the script; what
+a client asks besides (titles, token counts, lists of models) gets an answer that means nothing and takes none.
 """
 
 from __future__ import annotations
@@ -39,16 +39,19 @@ class Step(NamedTuple):
 
 
 class Model:
-    """The server; `seen` is what each step was sent, as text in which JSON strings are read.
+    """The server; `seen` is what each step was sent, as text in which JSON strings are read, `offered` its last tools.
 
     Args:
         steps: what to answer, in order; after the last, texts.
+        marked_by: a tool that the conversation offers, and nothing else that the client asks.
     """
 
-    def __init__(self, steps: Sequence[Step]) -> None:
+    def __init__(self, steps: Sequence[Step], marked_by: str = "read_inbox") -> None:
         self.seen: list[str] = []
+        self.offered: list[str] = []
         self.failed: list[str] = []
         self._steps = list(steps)
+        self._marked_by = marked_by
         self._lock = threading.Lock()
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), type("Handler", (_Handler,), {"model": self}))
         self._server.daemon_threads = True
@@ -72,18 +75,20 @@ class Model:
 
     def answer(self, offered: list[str], body: dict[str, Any]) -> Say:
         """Take the next step, if this is a request of the conversation that the script is about."""
-        if not any(name.endswith("read_inbox") for name in offered):
+        if not any(name.endswith(self._marked_by) for name in offered):
             return Say(text="a title")
         with self._lock:
             said = "\n".join(_strings({key: value for key, value in body.items() if key != "tools"}))
             self.seen.append(said)
+            self.offered = offered
             number = len(self.seen)
             step = self._steps[number - 1] if number <= len(self._steps) else Step()
             try:
                 step.first()
                 names = [name for name in offered if step.tool and name.endswith(step.tool)]
                 if step.tool:
-                    return Say(tool=names[0], args=step.args(said), number=number, tokens=step.tokens)
+                    # The shortest: Edit, not NotebookEdit.
+                    return Say(tool=min(names, key=len), args=step.args(said), number=number, tokens=step.tokens)
             except Exception as error:  # noqa: BLE001  the test tells of it; the client must get an answer
                 self.failed.append(f"step {number}, {step.tool}: {error!r}; offered: {offered}; sent: {said[-3000:]}")
             return Say(text=step.text, number=number)

@@ -12,8 +12,8 @@ import json
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
 
-from mcp_bus import cursors, draft, find, lifecycle, names
-from mcp_bus.errors import BusError, Conflict, CorruptRecord, InvalidRequest, NotFound
+from mcp_bus import draft, find, lifecycle, names
+from mcp_bus.errors import BusError, Conflict, InvalidRequest
 from mcp_bus.model import WAITING, Attempt, Outcome, State
 
 if TYPE_CHECKING:
@@ -28,7 +28,6 @@ AWARDS = "awards"
 # How long a call is open unless its ttl says otherwise.
 OPEN_S = 60.0
 MAX_TERMS = 16
-READABLE = (State.DONE, State.LEASED, State.READY)
 
 
 class Bid(NamedTuple):
@@ -106,15 +105,10 @@ def winner(bus: Bus, call_id: str) -> str:
 
 
 def _bids(bus: Bus, call_id: str) -> Iterator[Bid]:
-    inbox = names.inbox(bus.identity.agent)
-    # Ids of one millisecond, of several makers, are in no order.
-    start = cursors.first_of(cursors.time_of(call_id) - cursors.SETTLE)
-    slots = (slot for state in READABLE for slot in bus.store.scan(inbox, state, after=start))
-    for slot in slots:
-        with suppress(Conflict, CorruptRecord, NotFound, InvalidRequest):
-            task = bus.store.get(slot.id, at=slot)
-            if task is not None and (task.body.type, task.body.reply_to) == (BID, call_id):
-                yield _bid(task.body)
+    for body in bus.mail.answers(call_id):
+        with suppress(InvalidRequest):
+            if body.type == BID:
+                yield _bid(body)
 
 
 def _bid(body: Body) -> Bid:

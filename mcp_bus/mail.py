@@ -11,15 +11,15 @@ from bisect import bisect_right
 from contextlib import suppress
 from typing import TYPE_CHECKING, NamedTuple, Unpack
 
-from mcp_bus import lifecycle, names, routing
-from mcp_bus.errors import BusError, Conflict, CorruptRecord
+from mcp_bus import cursors, lifecycle, names, routing
+from mcp_bus.errors import BusError, Conflict, CorruptRecord, NotFound
 from mcp_bus.model import Lease, Outcome, State, Task
 from mcp_bus.operate import TRIES
 from mcp_bus.outbox import BY_ACK, INBOX, LOOKED, MAX_UNREAD, Outbox, Sent, bodies, line
 from mcp_bus.topics import Topics, by_topic
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Sequence
+    from collections.abc import Callable, Collection, Iterator, Sequence
 
     from mcp_bus.bus import Bus
     from mcp_bus.model import Body, PostOptions, Slot
@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 
 # What `read` takes for the inbox alone; a topic cannot be called so.
 INBOX_ONLY = "@inbox"
+# What a message in an inbox is in that can be read, or was.
+READABLE = (State.DONE, State.LEASED, State.READY)
 
 
 class Delivery(NamedTuple):
@@ -169,6 +171,19 @@ class Mail:
                     made.append(Delivery(task.body, slot.attempt, 0, task.lease.expires))
         made += [Delivery(item.body, item.offers, 0, item.expires) for item in self.topics.unacked()]
         return self._counted(sorted(made, key=lambda item: (-item.body.priority, item.body.id)))
+
+    def answers(self, message: str) -> Iterator[Body]:
+        """Yield what came to this agent's inbox in answer to a message, by its whole id, whether it was read or not.
+
+        Nothing changes by it.
+        """
+        # Ids of one millisecond, of several makers, are in no order.
+        start, inbox = cursors.first_of(cursors.time_of(message) - cursors.SETTLE), self.inboxes[0]
+        for slot in (slot for state in READABLE for slot in self._bus.store.scan(inbox, state, after=start)):
+            with suppress(Conflict, CorruptRecord, NotFound):
+                task = self._bus.store.get(slot.id, at=slot)
+                if task is not None and task.body.reply_to == message:
+                    yield task.body
 
     def _offer(self, slot: Slot, path: str) -> Task | None:
         bus, now = self._bus, self._bus.source.now()

@@ -41,6 +41,7 @@ def declare_send(parser: Parser) -> None:
     parser.add_argument("--ttl", type=seconds, metavar="TIME", help="expires when nobody read it for so long")
     parser.add_argument("--key", metavar="KEY", help="the same key again sends nothing a second time")
     parser.add_argument("--supersedes", default="", metavar="ID", help="an earlier message of yours, to take back")
+    parser.add_argument("--wait", type=seconds, metavar="TIME", default=0.0, help="wait so long for an answer")
 
 
 def send(call: Call) -> int:
@@ -62,17 +63,60 @@ def send(call: Call) -> int:
     )  # fmt: skip
     to = "" if args.to == "-" and args.reply_to else args.to
     with call.bus(create=True) as bus:
+        if args.wait and to:
+            _check_answerable(bus, to)
         sent = bus.mail.send(to, content(words[0]), supersedes=args.supersedes, **options)
         # Who wrote can be answered by name; without that the message is sent all the same.
         with suppress(BusError), speaker.present(bus):
             pass
-        now = bus.source.now()
+        if not call.out.as_json:
+            call.out.line(f"{short(sent.id)} {one_line(_whom(sent), 120)}")
+            call.out.note(_standing(sent, bus.source.now()))
+        if args.wait:
+            return _answered(call, bus, sent)
     if call.out.as_json:
         call.out.json(_sent(sent))
-        return OK
-    call.out.line(f"{short(sent.id)} {one_line(_whom(sent), 120)}")
-    call.out.note(_standing(sent, now))
     return OK
+
+
+def _check_answerable(bus: Bus, to: str) -> None:
+    """Refuse to wait for an answer where there will be none.
+
+    Raises:
+        InvalidRequest: what is sent there is a task.
+    """
+    from mcp_bus import addresses
+
+    if addresses.resolve(to, bus.mail.roster.all(), bus.store).kind == "channel":
+        msg = f"{to!r} is a channel: what is sent there is a task, which has a result and no answer"
+        raise InvalidRequest(msg, hint="send it without --wait, then `mcp-bus wait ID`")
+
+
+def _answered(call: Call, bus: Bus, sent: Sent) -> int:
+    """Wait for the first answer and show it; what was shown is acked."""
+    from mcp_bus.mail import Delivery
+    from mcp_bus.watch import wait_for
+
+    out = call.out
+    out.flush()
+    with speaker.present(bus):
+        body = wait_for(
+            bus,
+            lambda: min(bus.mail.answers(sent.id), key=lambda body: body.id, default=None),
+            channels=bus.mail.inboxes[:1],
+            timeout_s=call.args.wait,
+        )
+    item = Delivery(body, 1, 0, 0) if body is not None else None
+    if out.as_json:
+        out.json(_sent(sent) | {"answer": _letter(item) if item else None})
+    elif item:
+        _letter_page(out, item, bus.source.now())
+    else:
+        out.note(f"no answer within {duration(int(call.args.wait * 1000))}; the message waits on")
+    out.flush()
+    if item:  # Only once it was shown in truth.
+        bus.mail.ack([item.body.id])
+    return OK if item else NOTHING
 
 
 def _whom(sent: Sent) -> str:

@@ -346,9 +346,15 @@ def answer(
     return _judged(done, found, run.log.tail)
 
 
+def _end_first(output: str) -> str:
+    """Return the end of an output, its last line first: it mostly says why, and some see the beginning alone."""
+    before, _, last = output.strip()[-REASON:].rpartition("\n")
+    return f"{last}\nbefore that:\n{before}" if before.strip() else last
+
+
 def _judged(done: Ended, found: Answer, tail: str) -> Answer | Told:
     """Say what a command's end means: an answer, or why there is none (rule J3)."""
-    said = clean((found.error or tail).strip()[-REASON:], multiline=True).strip()
+    said = clean(found.error.strip()[-REASON:] or _end_first(tail), multiline=True).strip()
     fate, why = Fate.FAILED, ""
     if found.is_limited:
         fate, why = Fate.LIMITED, "it is out of its rate limit"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import pathlib
 import pty
@@ -103,6 +104,52 @@ def test_an_answer_goes_to_the_sender(planner: Cli) -> None:
     assert sent["to"] == {"kind": "agent", "agent": "planner", "channel": "@planner"}
     (item,) = inbox(planner, "planner")
     assert (item["body"], item["reply_to"]) == ("so", asked)
+
+
+def test_who_waits_for_an_answer_is_shown_it_and_nothing_else_is_acked(planner: Cli) -> None:
+    planner.main("--agent", "eve", "send", "@planner", "something else")
+    with planner.start("--json", "-q", "send", "@bob", "how?", "--wait", "30s") as process:
+        (asked,) = planner.json("--agent", "bob", "inbox", "--wait", "30s")["messages"]
+        for text in ("so", "or so"):
+            answer = planner.json("--agent", "bob", "send", "-", text, "--reply-to", asked["id"])["id"]
+        out, err = process.communicate(timeout=30)
+    assert process.returncode == 0, err
+    found = json.loads(out)
+    assert (found["id"], found["answer"]["body"], found["answer"]["reply_to"]) == (asked["id"], "so", asked["id"])
+    assert state(planner, found["answer"]["id"]) == "acked"
+    assert [item["body"] for item in inbox(planner, "planner")] == ["something else", "or so"]
+    assert found["answer"]["id"] != answer
+
+
+def test_who_asks_again_under_the_same_key_is_shown_the_same_answer(planner: Cli) -> None:
+    words = ["send", "@bob", "how?", "--key", "how", "--wait", "0.05s"]
+    code, out, err = planner.main(*words)
+    assert (code, len(out.splitlines())) == (4, 1)
+    assert "no answer within" in err
+    planner.main("--agent", "bob", "send", "-", "so", "--reply-to", out.split()[0])
+    for _ in range(2):
+        code, out, err = planner.main(*words)
+        assert (code, "  | so" in out) == (0, True), err
+    assert inbox(planner, "planner", code=4) == []
+
+
+def test_an_answer_that_could_not_be_shown_is_not_acked(planner: Cli) -> None:
+    words = ["send", "@bob", "how?", "--key", "how"]
+    answer = planner.json("--agent", "bob", "send", "-", "x" * 100_000, "--reply-to", planner.json(*words)["id"])["id"]
+    with pathlib.Path("/dev/full").open("w") as full:
+        done = planner.start(*words, "--wait", "30s", stdout=full)
+        done.communicate(timeout=30)
+    assert done.returncode == 1
+    assert state(planner, answer) == "queued"
+
+
+def test_nobody_waits_for_an_answer_to_a_task(planner: Cli) -> None:
+    planner.post("work")
+    before = planner.files()
+    code, _, err = planner.main("send", "work", "x", "--wait", "30s")
+    assert code == 2
+    assert "mcp-bus wait ID" in err
+    assert planner.files() == before
 
 
 @pytest.mark.parametrize(

@@ -71,6 +71,16 @@ bodies = st.builds(
     ),
     key=st.just("") | st.just("a" * 64),
     retry_of=st.just("") | st.just(ID),
+    supersedes=st.just("") | st.just(ID),
+    hops=st.integers(0, 99),
+    plan=st.just(""),
+    node=st.just(""),
+    inputs=st.just(()),
+    parent=st.just("") | st.just(ID),
+    depth=st.integers(0, 99),
+    result_schema=st.none() | st.dictionaries(plain, json_values, max_size=3),
+    claims=st.booleans(),
+    ttl=st.just(0),  # Told by the deadline, where there is one.
     extra=st.dictionaries(plain.filter(lambda key: key not in ours), json_values, max_size=3),
 )
 
@@ -93,7 +103,7 @@ files = st.lists(st.builds(Artifact, plain, numbers, st.just("0f" * 32)), max_si
 @given(
     st.builds(
         Result, st.just(ID), plain, senders, numbers, st.integers(0, 99), plain, plain, st.just("") | st.just("ab12"),
-        artifacts=files,
+        artifacts=files, usage=st.dictionaries(plain, st.floats(0, 1e12), max_size=3),
     )
 )  # fmt: skip
 def test_a_result_written_and_read_is_the_same(result: Result) -> None:

@@ -13,7 +13,7 @@ import pytest
 from mcp_bus.errors import NotFound
 from mcp_bus.identity import process
 from mcp_bus.model import MAX_CONTENT, State
-from mcp_bus.workers import jobs
+from mcp_bus.workers import jobs, prompts
 from mcp_bus.workers.jobs import Fate, Job, NotStarted
 
 if TYPE_CHECKING:
@@ -56,6 +56,15 @@ def test_each_end_of_a_command_has_its_meaning(
     assert (work.told.fate, work.told.why) == (fate, why)
     assert task.history[-1].note == why
     assert (task.question is not None) == (fate is Fate.BLOCKED)
+
+
+def test_the_reason_of_a_failed_attempt_begins_with_the_last_line_of_its_output(work: Work) -> None:
+    work.post()
+    task = work.do("import sys; print('at a line of code\\n' * 200, flush=True); sys.exit('the cause')")
+    first, rest, *more = task.history[-1].note.splitlines()
+    assert (first, rest, set(more[1:-1])) == ("exit code 1: the cause", "before that:", {"at a line of code"})
+    with_it = prompts.render(work.bus.get(task.id), mark="00ff")
+    assert "the cause" in with_it, "the next one who tries is told"
 
 
 def test_the_last_attempt_that_fails_is_the_end_of_a_task(work: Work) -> None:
