@@ -59,6 +59,7 @@ _LEASED = re.compile(rf"{_ID}{_MARKS}{_HELD}\.(?P<expires>{_NUMBER})\.json\Z")
 _ARCHIVED = re.compile(rf"{_ID}{_MARKS}(?:{_HELD})?_(?P<end>request|cancelled|discarded|expired)\.json\Z")
 _STAGED = re.compile(rf"{_ID}{_MARKS}{_HELD}\.json\Z")
 
+_OUTPUT = re.compile(rf"{_ID}_result\.md\Z")
 _ENDS = {"request": State.DONE, "cancelled": State.CANCELLED, "discarded": State.CANCELLED, "expired": State.EXPIRED}
 
 
@@ -163,6 +164,17 @@ def parse_staged(name: str, channel: str) -> Slot | None:
     """Read the name of a staged result: a leased slot whose deadline is unknown (0)."""
     match = _STAGED.match(name)
     return _slot(match, channel, State.LEASED) if match else None
+
+
+def output(task_id: str) -> str:
+    """Return the name of a result as Markdown; the names sort by when their tasks were posted."""
+    return f"{task_id}_result.md"
+
+
+def of_output(name: str) -> str:
+    """Return the id of the task whose result a name in `outputs` says it is; empty for any other name."""
+    match = _OUTPUT.match(name)
+    return match["id"] if match else ""
 
 
 def is_identity(name: str) -> bool:
