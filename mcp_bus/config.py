@@ -32,8 +32,8 @@ FOLDER = ".mcp-bus"
 PROFILES = ("worker", "lead", "full")
 # What a file of settings may hold at most.
 MAX_FILE = 65_536
-# What a project may not decide for whoever works on it: who they are, and whether their work is kept.
-PERSONAL = ("agent", "durability", "session")
+# What a project may not decide for whoever works on it: who they are, whether their work is kept, what they open up.
+PERSONAL = ("agent", "durability", "pipes", "session")
 
 
 class Setting(NamedTuple):
@@ -56,6 +56,7 @@ SETTINGS: dict[str, Setting] = {
         "MCP_BUS_CLAUDE_CHANNEL", default=False, about="push to Claude Code's channels; speaks the handshake era only"
     ),
     "read_only": Setting("MCP_BUS_READ_ONLY", default=False, about="offer no tool that changes the bus"),
+    "pipes": Setting("MCP_BUS_PIPES", default=False, about="offer a tool for pipes, which stream and keep nothing"),
     "wait_s": Setting("MCP_BUS_WAIT_S", 25.0, "how long a waiting tool waits unless told"),
     "max_wait_s": Setting("MCP_BUS_MAX_WAIT_S", 50.0, "how long a waiting tool may wait"),
     "given_up_s": Setting("MCP_BUS_GIVEN_UP_S", 45.0, "a call this long may be given up though it was answered"),

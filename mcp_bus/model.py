@@ -301,6 +301,7 @@ class Policy(NamedTuple):
         ttl_s: lifetime of an unclaimed task; 0 for ever.
         max_releases: hand-backs that do not cost an attempt.
         retention_days: how long ended tasks are kept; 0 for ever.  Dead letters are kept.
+        outputs: whether each result is also written as Markdown, for people; see `outputs`.
     """
 
     kind: str = "queue"
@@ -312,6 +313,7 @@ class Policy(NamedTuple):
     ttl_s: float = 0.0
     max_releases: int = 10
     retention_days: int = 14
+    outputs: bool = False
     description: str = ""
 
 

@@ -69,6 +69,7 @@ def _pattern(form: str) -> re.Pattern[str]:
     return re.compile(form)
 
 
+_OUTPUT = rf"{_ID}_result\.md\Z"
 _ENDS = {"request": State.DONE, "cancelled": State.CANCELLED, "discarded": State.CANCELLED, "expired": State.EXPIRED}
 
 
@@ -173,6 +174,17 @@ def parse_staged(name: str, channel: str) -> Slot | None:
     """Read the name of a staged result: a leased slot whose deadline is unknown (0)."""
     match = _pattern(_STAGED).match(name)
     return _slot(match, channel, State.LEASED) if match else None
+
+
+def output(task_id: str) -> str:
+    """Return the name of a result as Markdown; the names sort by when their tasks were posted."""
+    return f"{task_id}_result.md"
+
+
+def of_output(name: str) -> str:
+    """Return the id of the task whose result a name in `outputs` says it is; empty for any other name."""
+    match = _pattern(_OUTPUT).match(name)
+    return match["id"] if match else ""
 
 
 def is_identity(name: str) -> bool:

@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 FOLDER = "pipes"
 NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}\Z")
 CHUNK = 64 * 1024
+# Bytes that a pipe takes whole or not at all.
+PART = 4096
 # How often a writer looks whether a reader has come: opening a FIFO for reading tells nobody.
 LOOK_S = 0.05
 
@@ -39,6 +41,54 @@ class NobodyThere(BusError):
 
     code = "nobody_there"
     retryable = True
+
+
+class ReadingEnd:
+    """The reading end of a pipe, held open between looks.  Never waits: `fd` becomes readable when it is time to look.
+
+    Attributes:
+        was_met: whether a writer was there.
+        is_over: whether there was one and there is none any more: nothing more comes.
+    """
+
+    def __init__(self, fd: int) -> None:
+        """Own an open descriptor."""
+        self.fd = fd
+        self.was_met = False
+        self.is_over = False
+        self._poll = select.poll()
+        self._poll.register(fd, 0)
+
+    def take(self, size: int) -> bytes:
+        """Return what is there now, at most so many bytes; empty when there is nothing, or nothing more."""
+        data = _taken(self.fd, size)
+        if data == b"":  # No writer: it went away, or none has come yet, which only a hang-up tells apart.
+            self.was_met = self.was_met or bool(self._poll.poll(0))
+            self.is_over = self.was_met
+        else:
+            self.was_met = True
+        return data or b""
+
+
+class WritingEnd:
+    """The writing end of a pipe, held open between looks.  Never waits: `fd` becomes writable when there is room."""
+
+    def __init__(self, fd: int) -> None:
+        """Own an open descriptor."""
+        self.fd = fd
+
+    def put(self, data: bytes) -> bool:
+        """Hand over at most `PART` bytes, all of them or none; return whether there was room.
+
+        Raises:
+            BrokenPipeError: the reader went away.
+        """
+        assert len(data) <= PART
+        try:
+            os.write(self.fd, data)
+        except BlockingIOError:
+            return False
+        return True
 
 
 class Pipes:
@@ -112,6 +162,27 @@ class Pipes:
         msg = f"{name!r} in pipes/ is no pipe"
         raise InvalidRequest(msg, hint="remove it, or choose another name")
 
+    def reading(self, name: str) -> ReadingEnd:
+        """Open the reading end of a pipe, made if it is new."""
+        self.make(name)
+        return ReadingEnd(self._open(name, os.O_RDONLY))
+
+    def writing(self, name: str) -> WritingEnd | None:
+        """Open the writing end of a pipe that is there; None while nobody reads it."""
+        try:
+            return WritingEnd(self._open(name, os.O_WRONLY))
+        except StoreUnavailable as error:
+            if getattr(error.__cause__, "errno", None) != errno.ENXIO:
+                raise
+        return None
+
+    def has(self, name: str, fd: int) -> bool:
+        """Tell whether a pipe's name still leads to the one that is open: it may have been removed and made anew."""
+        with self._tree() as tree:
+            at = tree.live(FOLDER)
+            found, own = None if at is None else tree.fs.stat(name, at), os.fstat(fd)
+        return found is not None and (found.st_dev, found.st_ino) == (own.st_dev, own.st_ino)
+
     # --- reading ------------------------------------------------------------------------------------------
 
     def read(self, name: str, *, open_s: float = 30.0, idle_s: float = 300.0) -> Iterator[bytes]:
@@ -158,7 +229,7 @@ class Pipes:
             NobodyThere: no reader came, or it went away or fell silent; says how much was handed over.
         """
         self.make(name)
-        fd, done = self._reader(name, open_s), 0
+        fd, done = self._with_reader(name, open_s), 0
         try:
             for part in parts:
                 rest = memoryview(part)
@@ -169,15 +240,12 @@ class Pipes:
             os.close(fd)
         return done
 
-    def _reader(self, name: str, open_s: float) -> int:
+    def _with_reader(self, name: str, open_s: float) -> int:
         """Open the writing end once somebody reads."""
         end = self._source.monotonic() + open_s
         while True:
-            try:
-                return self._open(name, os.O_WRONLY)
-            except StoreUnavailable as error:
-                if getattr(error.__cause__, "errno", None) != errno.ENXIO:
-                    raise
+            if (opened := self.writing(name)) is not None:
+                return opened.fd
             left = end - self._source.monotonic()
             if left <= 0:
                 msg = f"nobody reads {name!r}: waited {open_s:g} s, and nothing was written"
@@ -205,9 +273,9 @@ def _check(name: str) -> None:
         raise InvalidRequest(msg, hint="1 to 64 of a-z 0-9 . _ -")
 
 
-def _taken(fd: int) -> bytes | None:
+def _taken(fd: int, size: int = CHUNK) -> bytes | None:
     """Return what can be read now; empty at the end, None when there is nothing yet."""
     try:
-        return os.read(fd, CHUNK)
+        return os.read(fd, size)
     except BlockingIOError:
         return None

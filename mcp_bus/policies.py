@@ -35,6 +35,8 @@ def make(values: dict[str, Any], base: Policy | None = None) -> Policy:
         kind = type(made[name])
         if kind is str:
             fits = isinstance(value, str) and len(value) <= MAX_TEXT
+        elif kind is bool:
+            fits = isinstance(value, bool)
         else:
             fits = type(value) in (int, kind) and 0 <= value < (MOST.get(name) or 10**9)
         if not fits or (name in ("max_attempts", "lease_s", "max_lease_s") and not value):

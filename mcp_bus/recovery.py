@@ -11,7 +11,7 @@ from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING
 
-from mcp_bus import find, lifecycle, names, wire
+from mcp_bus import find, lifecycle, names, outputs, wire
 from mcp_bus.errors import BusError, Conflict, CorruptRecord, Gone, StoreUnavailable
 from mcp_bus.model import ARCHIVED, PLANS, Attempt, Outcome, State
 
@@ -85,6 +85,7 @@ def sweep(bus: Bus, *, thorough: bool = True) -> list[str]:
     steps.append(partial(_unseen, bus))
     if thorough:
         steps += [partial(_forgotten, bus), partial(_undeliverable, bus), partial(_plans, bus)]
+        steps.append(partial(outputs.fill, bus))
     done, failed = list[str](), list[StoreUnavailable]()
     for step in steps:
         try:
@@ -236,13 +237,14 @@ def manifest(bus: Bus) -> bytes:
 
     Derived: nothing ever reads it back.
     """
-    views = find.channels(bus.store)
+    views, shown = find.channels(bus.store), bus.store.outputs.ids()
     listed = [
         {"id": slot.id, "channel": slot.channel, "status": slot.state, "attempt": slot.attempt,
          "created": wire.stamp(int(slot.id[4:16], 16)), "ended_on": slot.day or None,
          "owner": slot.lease.holder if slot.lease else None,
          "owned_until": wire.stamp(slot.lease.expires) if slot.lease and slot.lease.expires else None,
-         "output": f"channels/{slot.channel}/responses/{slot.id}.json" if slot.state is State.DONE else None}
+         "output": f"channels/{slot.channel}/responses/{slot.id}.json" if slot.state is State.DONE else None,
+         "markdown": outputs.path(slot.id) if slot.id in shown else None}
         for view in views for state in State for slot in bus.store.scan(view.name, state, limit=MANIFEST_SCAN)
     ]  # fmt: skip
     listed.sort(key=lambda item: str(item["id"]), reverse=True)

@@ -226,7 +226,7 @@ def _received(bus: Bus, channel: str, name: str) -> Task:
 
 def answered(bus: Bus, task: Task, result: str, *, status: str, error: str) -> Result:
     """Finish a task for whoever received it: this agent in an earlier call, or abq, whose claims have no token."""
-    from mcp_bus import lifecycle, names
+    from mcp_bus import lifecycle, names, outputs
     from mcp_bus.model import Result
 
     if task.slot.lease is not None and task.slot.lease.token:
@@ -241,6 +241,7 @@ def answered(bus: Bus, task: Task, result: str, *, status: str, error: str) -> R
         place="/".join(names.place(done)),
     )  # fmt: skip
     bus.store.swap(task.slot, done, made)
+    outputs.write(bus, task._replace(slot=done, result=made))
     return made
 
 

@@ -4,17 +4,18 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from mcp_bus.cli import fields
+from mcp_bus.cli import fields, pages
 from mcp_bus.cli.arguments import Verb
 from mcp_bus.cli.codes import OK
 from mcp_bus.cli.output import ago, one_line
-from mcp_bus.find import public
+from mcp_bus.holders import UNSEEN, holdings, unseen
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
 
     from mcp_bus.bus import Bus
     from mcp_bus.cli.arguments import Call, Parser
+    from mcp_bus.holders import Holding
     from mcp_bus.presence import Seen
 
 
@@ -24,25 +25,20 @@ def declare(parser: Parser) -> None:
 
 
 def agents(call: Call) -> int:
-    """List who is there, what they can do, and what they hold."""
+    """List who is there or holds a task, what they can do, and what they hold."""
     with call.bus() as bus:
         seen, now = bus.mail.roster.all(), bus.source.now()
-        held, unread = _held(bus), _unread(bus, {item.presence.agent for item in seen})
-    shown = [item for item in seen if item.is_live or call.args.all]
+        known = {item.presence.agent for item in seen}
+        held = holdings(bus.store, {*known, bus.identity.agent})
+        others = unseen(held.values(), seen)
+        unread = _unread(bus, {*known, *(item.agent for item in others if item.agent)})
+    shown = [item for item in seen if item.is_live or item.presence.holder in held or call.args.all]
     if call.out.as_json:
-        call.out.json({"agents": [_agent(item, held, unread) for item in shown]})
+        made = [_agent(item, held, unread) for item in shown] + [_other(item, unread) for item in others]
+        call.out.json({"agents": made})
         return OK
-    if shown:
-        rows = [
-            (
-                one_line(item.presence.agent, 60), one_line(item.presence.session, 16),
-                one_line(item.presence.client, 20) or "-", "live" if item.is_live else "gone",
-                ago(item.presence.beat, now), str(held.get(item.presence.holder, 0)),
-                str(unread[item.presence.agent]),
-                one_line(", ".join(item.presence.capabilities), 60) or item.why or "-",
-            )
-            for item in shown
-        ]  # fmt: skip
+    rows = [_row(item, held, unread, now) for item in shown] + [_row_of_other(item, unread, now) for item in others]
+    if rows:
         call.out.table(("AGENT", "SESSION", "CLIENT", "", "LAST SEEN", "HOLDS", "UNREAD", "CAN DO"), rows)
     else:
         over = sum(not item.is_live for item in seen)
@@ -51,15 +47,30 @@ def agents(call: Call) -> int:
     return OK
 
 
-def _held(bus: Bus) -> dict[str, int]:
-    from mcp_bus.model import State
+def _row(item: Seen, held: Mapping[str, Holding], unread: Mapping[str, int], now: int) -> tuple[str, ...]:
+    here = item.presence
+    holding = held.get(here.holder)
+    can = one_line(", ".join(here.capabilities), 60)
+    if holding is not None and not item.is_live:
+        can = f"{item.why}; {_lease(holding, now)}"
+    return (
+        one_line(here.agent, 60), one_line(here.session, 16), one_line(here.client, 20) or "-",
+        "live" if item.is_live else "gone", ago(here.beat, now), str(holding.tasks if holding else 0),
+        str(unread[here.agent]), can or item.why or "-",
+    )  # fmt: skip
 
-    made: dict[str, int] = {}
-    for channel in public(bus.store):
-        for slot in bus.store.scan(channel, State.LEASED):
-            holder = slot.lease.holder if slot.lease else "-"
-            made[holder] = made.get(holder, 0) + 1
-    return made
+
+def _row_of_other(item: Holding, unread: Mapping[str, int], now: int) -> tuple[str, ...]:
+    """Return what is known of a holder that never said that it is there: its word, if not its name."""
+    session = item.holder.rpartition("~")[2] if item.agent else "-"
+    name = item.agent or item.holder
+    waiting = str(unread[item.agent]) if item.agent else "-"
+    about = f"{_lease(item, now)}; {UNSEEN}"
+    return one_line(name, 64), one_line(session, 16), "-", "unseen", "-", str(item.tasks), waiting, about
+
+
+def _lease(item: Holding, now: int) -> str:
+    return f"lease {pages.end(item.until, now)}"
 
 
 def _unread(bus: Bus, agents: Iterable[str]) -> dict[str, int]:
@@ -73,8 +84,8 @@ def _unread(bus: Bus, agents: Iterable[str]) -> dict[str, int]:
     return {agent: View(bus.store, view, bus.source).mail.unread().messages for agent, view in views.items()}
 
 
-def _agent(item: Seen, held: dict[str, int], unread: dict[str, int]) -> dict[str, Any]:
-    here = item.presence
+def _agent(item: Seen, held: Mapping[str, Holding], unread: Mapping[str, int]) -> dict[str, Any]:
+    here, holding = item.presence, held.get(item.presence.holder)
     return {
         "agent": here.agent,
         "session": here.session,
@@ -83,13 +94,35 @@ def _agent(item: Seen, held: dict[str, int], unread: dict[str, int]) -> dict[str
         "live": item.is_live,
         "why_not": item.why or None,
         "capabilities": list(here.capabilities),
-        "holds": held.get(here.holder, 0),
+        "holds": holding.tasks if holding else 0,
+        "lease_until": fields.stamp(holding.until) if holding else None,
         "unread": unread[here.agent],
         "host": here.host,
         "pid": here.pid,
         "pwd": here.pwd,
         "since": fields.stamp(here.since),
         "last_seen": fields.stamp(here.beat),
+    }
+
+
+def _other(item: Holding, unread: Mapping[str, int]) -> dict[str, Any]:
+    """Return a holder without a session under the same names; what is not known of it is null."""
+    return {
+        "agent": item.agent or None,
+        "session": item.holder.rpartition("~")[2] if item.agent else None,
+        "holder": item.holder,
+        "client": None,
+        "live": False,
+        "why_not": UNSEEN,
+        "capabilities": [],
+        "holds": item.tasks,
+        "lease_until": fields.stamp(item.until),
+        "unread": unread[item.agent] if item.agent else None,
+        "host": None,
+        "pid": None,
+        "pwd": None,
+        "since": None,
+        "last_seen": None,
     }
 
 

@@ -15,6 +15,7 @@ def declare_serve(parser: Parser) -> None:
     """Declare the options of `serve`."""
     parser.add_argument("--profile", metavar="NAME", help="tools to offer: worker, lead or full")
     parser.add_argument("--read-only", action="store_const", const=True, help="offer no tool that changes the bus")
+    parser.add_argument("--pipes", action="store_const", const=True, help="offer a tool for pipes too")
 
 
 def serve(call: Call) -> int:

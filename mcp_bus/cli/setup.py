@@ -203,10 +203,19 @@ def _setting(text: str) -> tuple[str, object]:
     try:
         if name.endswith("_s"):
             return name, seconds(value)
+        if isinstance(getattr(Policy(), name), bool):
+            return name, _switch(value)
         return name, int(value) if isinstance(getattr(Policy(), name), int) else value
     except (ValueError, ArgumentTypeError) as error:
         msg = f"{value[:60]!r} is not a value for {name}: {error}"
-        raise InvalidRequest(msg, hint=f"for example {name}={getattr(Policy(), name)}") from None
+        raise InvalidRequest(msg, hint=f"for example {name}={_word(getattr(Policy(), name))}") from None
+
+
+def _switch(value: str) -> bool:
+    if value.lower() not in ("1", "true", "yes", "on", "0", "false", "no", "off"):
+        msg = "it is yes or no"
+        raise ValueError(msg)
+    return value.lower() in ("1", "true", "yes", "on")
 
 
 def _list(call: Call) -> int:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from mcp_bus import names
 from mcp_bus.errors import BusError, Conflict, CorruptRecord
 from mcp_bus.find import Ending, public, short, why_empty
+from mcp_bus.holders import holdings
 from mcp_bus.model import ENDED, OPEN, Outcome, State
 from mcp_bus.plain import clean, cut, duration
 from mcp_bus.server import calls, planning
@@ -271,7 +272,7 @@ def channels(bus: Bus, views: Sequence[ChannelView], seen: Sequence[Seen], ways:
     lines = [_channel(bus, view, ways) for view in ordered[:MAX_LINES]]
     if len(views) > MAX_LINES:
         lines.append(f"and {len(views) - MAX_LINES} more channels")
-    lines += _online(bus, seen)
+    lines += [*_online(bus, seen), *_working_unseen(bus, seen)]
     ready = sum(view.counts[State.READY] for view in views if view.policy.kind == "queue")
     if not views:
         lines.insert(0, "no channels yet; the first post_task makes one")
@@ -321,6 +322,24 @@ def _online(bus: Bus, seen: Sequence[Seen]) -> list[str]:
         told.append(said(agent, 60) + you + (f" can {said(', '.join(sorted(can)), 60)}" if can else ""))
     more = f", and {len(able) - MAX_ONLINE} more" if len(able) > MAX_ONLINE else ""
     return [f"agents here: {', '.join(told)}{more}"]
+
+
+def _working_unseen(bus: Bus, seen: Sequence[Seen]) -> list[str]:
+    """Say who holds tasks though no live session of that holder is seen: by name, or by its word where that is all."""
+    agents = {item.presence.agent for item in seen} | {bus.identity.agent}
+    live, now = {item.presence.holder for item in seen if item.is_live}, bus.source.now()
+    away = [item for word, item in holdings(bus.store, agents).items() if word not in live]
+    told = [
+        f"{said(item.agent, 60) if item.agent else f'holder {said(item.holder, 64)}'} holds "
+        f"{several(item.tasks, 'task')}, lease {_lease(item.until, now)}"
+        for item in away[:MAX_ONLINE]
+    ]
+    more = f"; and {len(away) - MAX_ONLINE} more" if len(away) > MAX_ONLINE else ""
+    return [f"at work, no live session seen: {'; '.join(told)}{more}"] if told else []
+
+
+def _lease(until: int, now: int) -> str:
+    return f"ends in {duration(until - now)}" if until > now else f"ran out {duration(now - until)} ago"
 
 
 def found(bus: Bus, tasks: Sequence[Task], limit: int, ways: Ways) -> str:

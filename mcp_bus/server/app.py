@@ -47,7 +47,8 @@ logger = logging.getLogger(__name__)
 
 def build(config: Config) -> Server[Session]:
     """Return a server for one connection to the bus that the settings name."""
-    return _App(tools.offered(config["profile"], read_only=config["read_only"]), config).server
+    offered = tools.offered(config["profile"], read_only=config["read_only"], pipes=config["pipes"])
+    return _App(offered, config).server
 
 
 def instructions(offered: Collection[str]) -> str:

@@ -178,6 +178,16 @@ class ControlTask(Args):
     priority: int | None = None
 
 
+class Pipe(Args):
+    """Arguments of `pipe`."""
+
+    action: Literal["read", "write", "close"]
+    name: str
+    data: Text = ""
+    base64: bool = Field(default=False, description="exact bytes")
+    wait_s: float | None = None
+
+
 def schema(model: type[Args], only: Sequence[str] = ()) -> dict[str, Any]:
     """Return a model's JSON schema as briefly as it can be said.
 

@@ -11,6 +11,7 @@ from mcp import types
 
 from mcp_bus import find, model, picture, plans, policies, report, traces, wire
 from mcp_bus.errors import Conflict, CorruptRecord, NotFound
+from mcp_bus.holders import UNSEEN, holdings, unseen
 from mcp_bus.model import OPEN, State, Task
 from mcp_bus.names import check_channel, inbox, is_inbox
 from mcp_bus.plain import clean
@@ -21,8 +22,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from mcp_bus.bus import Bus
+    from mcp_bus.holders import Holding
     from mcp_bus.model import Body, Slot
-    from mcp_bus.presence import Seen
 
 CHANNELS = "bus://channels"
 AGENTS = "bus://agents"
@@ -92,7 +93,7 @@ def _whole(bus: Bus, parts: list[str]) -> object:
         case ["channels"]:
             return [_channel(view) for view in find.channels(bus.store)]
         case ["agents"]:
-            return [_agent(seen) for seen in bus.mail.roster.all()]
+            return _agents(bus)
         case ["plans"]:
             return _plans(bus)
         case ["inbox"]:
@@ -202,16 +203,30 @@ def _plan(bus: Bus, name: str) -> dict[str, Any]:
     return report.fields(bus, plan, progress) | {"mermaid": drawn}
 
 
-def _agent(seen: Seen) -> dict[str, Any]:
-    here = seen.presence
+def _agents(bus: Bus) -> list[dict[str, Any]]:
+    """Return the sessions that are remembered, then who else holds a task: by name where that can be told."""
+    seen = bus.mail.roster.all()
+    held = holdings(bus.store, {item.presence.agent for item in seen} | {bus.identity.agent})
+    made, about = list[dict[str, Any]](), dict[str, Any]()
+    for item in seen:
+        here, holding = item.presence, held.get(item.presence.holder)
+        about = {"client": here.client, "capabilities": list(here.capabilities), "since": wire.stamp(here.since)}
+        made.append(_agent(here.agent, here.holder, item.why, holding) | {"session": here.session} | about)
+    for other in unseen(held.values(), seen):
+        about = {"client": "", "capabilities": [], "since": None}
+        made.append(_agent(other.agent, other.holder, UNSEEN, other) | {"session": None} | about)
+    return made
+
+
+def _agent(agent: str, holder: str, why: str, holding: Holding | None) -> dict[str, Any]:
     return {
-        "agent": here.agent,
-        "session": here.session,
-        "client": here.client,
-        "live": seen.is_live,
-        "why_not": seen.why or None,
-        "capabilities": list(here.capabilities),
-        "since": wire.stamp(here.since),
+        "agent": agent or None,
+        "holder": holder,
+        "live": not why,
+        "why_not": why or None,
+        "holds": holding.tasks if holding else 0,
+        # A live session renews by itself: that would be a change each time.
+        "lease_until": wire.stamp(holding.until) if why and holding is not None else None,
     }
 
 

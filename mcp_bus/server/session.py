@@ -19,6 +19,7 @@ from mcp_bus import presence
 from mcp_bus.errors import BusError, Conflict, LeaseLost, NotFound, StoreUnavailable
 from mcp_bus.model import State
 from mcp_bus.server.changes import Changes
+from mcp_bus.server.ends import Ends
 from mcp_bus.server.push import Push
 from mcp_bus.server.waker import Waker
 
@@ -45,6 +46,7 @@ class Session:
         self.waker = Waker()
         self.changes = Changes(self.bus)
         self.push = Push(self.bus) if config["claude_channel"] else None
+        self.ends = Ends()
         self._bus: Bus | None = None
         self._was_open = False
         self._spoken: dict[str, float] = {}
@@ -115,6 +117,7 @@ class Session:
             self._close()
 
     def _close(self) -> None:
+        self.ends.close_all()
         bus, self._bus = self._bus, None
         try:
             if bus is not None:
@@ -150,6 +153,7 @@ class Session:
 
     def unclaim(self, request_id: str | int) -> None:
         """Give back what a request handed out, because its sender had given it up."""
+        self.ends.take_back(coerce_request_id(request_id))
         shown = self._read.pop(coerce_request_id(request_id), None)
         if shown is not None:
             self.take_back(shown, "its answer was not waited for")
@@ -205,8 +209,9 @@ class Session:
                 self.end()
 
     def end(self) -> None:
-        """Give back all leases and close the bus."""
+        """Give back all leases, close the ends of pipes and the bus."""
         self.waker.close()
+        self.ends.close_all()
         bus, self._bus = self._here(), None
         if bus is None:
             return

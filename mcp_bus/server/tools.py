@@ -13,7 +13,7 @@ from mcp_bus import bidding, find, report
 from mcp_bus.errors import InvalidRequest
 from mcp_bus.model import Ticket
 from mcp_bus.plain import duration
-from mcp_bus.server import answers, args, letters, messaging, planning, words
+from mcp_bus.server import answers, args, letters, messaging, piping, planning, words
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -286,10 +286,21 @@ TOOLS = (
 )
 
 
+# Offered only where the operator says so.
+PIPE = Tool(
+    "pipe",
+    "Stream to or from another agent, or `mcp-bus pipe`, that is there now. Not durable: what is not read is lost. "
+    "Close ends the stream.",
+    args.Pipe,
+    piping.pipe,
+    ("worker", "lead", "full"),
+)
+
 # The profile whose schemas show little.
 BRIEF = "worker"
 
 
-def offered(profile: str, *, read_only: bool) -> tuple[Tool, ...]:
-    """Return the tools of a profile; with `read_only`, those that change nothing."""
-    return tuple(tool for tool in TOOLS if profile in tool.profiles and (tool.read_only or not read_only))
+def offered(profile: str, *, read_only: bool, pipes: bool = False) -> tuple[Tool, ...]:
+    """Return the tools of a profile, with `pipes` also that for pipes; with `read_only`, those that change nothing."""
+    known = (*TOOLS, PIPE) if pipes else TOOLS
+    return tuple(tool for tool in known if profile in tool.profiles and (tool.read_only or not read_only))

@@ -62,12 +62,12 @@ def said(text: str, limit: int = 120) -> str:
 
 def quoted(text: str, mark: str, *, limit: int = BODY, offset: int = 0, more: str = "") -> str:
     """Return words of others between two marked lines, one part of them if they are long."""
-    part, end = _fitting(text, offset, limit)
+    part, end = fitting(text, offset, limit)
     rest = f"\n({len(text) - end} more characters{more.format(end=end)})" if end < len(text) else ""
     return f"--- text of another agent, until {mark} ---\n{part}\n--- {mark} ---{rest}"
 
 
-def _fitting(text: str, offset: int, limit: int) -> tuple[str, int]:
+def fitting(text: str, offset: int, limit: int) -> tuple[str, int]:
     """Return what fits, made harmless, and where it ends: what stands for a character can be longer than it."""
     part = text[offset : offset + limit]
     shown = clean(part, multiline=True)

@@ -65,6 +65,26 @@ class Records(Protocol):
         ...
 
 
+class Outputs(Protocol):
+    """Keeps results as text for people.  Derived: nothing reads one back, and losing all of them loses nothing."""
+
+    def ids(self) -> set[str]:
+        """Return the ids of the tasks that have one, as far as a listing can tell."""
+        ...
+
+    def write(self, task_id: str, data: bytes) -> None:
+        """Write the one of a task, whole or not at all, over one that is there.
+
+        Raises:
+            CorruptRecord: something else is where they belong.
+        """
+        ...
+
+    def remove(self, task_id: str) -> None:
+        """Remove the one of a task, if it is there."""
+        ...
+
+
 class Store(Protocol):
     """Keeps tasks, channels and records.
 
@@ -76,6 +96,11 @@ class Store(Protocol):
     @property
     def records(self) -> Records:
         """The small documents beside the tasks."""
+        ...
+
+    @property
+    def outputs(self) -> Outputs:
+        """The results as text for people."""
         ...
 
     @property
@@ -122,7 +147,7 @@ class Store(Protocol):
         """Move a task from one slot to another, if it is still there.
 
         Args:
-            new: None forgets the task and leaves a tombstone.
+            new: None forgets the task, with its output, and leaves a tombstone.
             entry: what goes with the move: the result (to done), else a line of history.
 
         Raises:

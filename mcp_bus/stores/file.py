@@ -18,6 +18,7 @@ from mcp_bus.stores import foreign, graves, mend, publish, story
 from mcp_bus.stores.fsops import Fs
 from mcp_bus.stores.journal import Journal
 from mcp_bus.stores.layout import check_format, once
+from mcp_bus.stores.outputs import FileOutputs
 from mcp_bus.stores.reader import Reader
 from mcp_bus.stores.records import FileRecords
 from mcp_bus.stores.tree import Tree
@@ -61,6 +62,7 @@ class FileStore:
         self._reader = Reader(self.tree, source or System())
         self._source = source or System()
         self.records = FileRecords(self.tree, self._source, sync=durable)
+        self.outputs = FileOutputs(self.tree, self._source, sync=durable)
         self._published: dict[str, list[str]] = {}
         self._journal = Journal(self.tree, self._source, who)
         self._policies: dict[str, tuple[float, Policy]] = {}

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from mcp_bus import names, wire
 from mcp_bus.errors import Conflict, CorruptRecord
 from mcp_bus.model import State, day_of
+from mcp_bus.stores import outputs
 
 if TYPE_CHECKING:
     from mcp_bus.model import Slot
@@ -101,6 +102,7 @@ def _forget(tree: Tree, old: Slot, kept: str, *, sync: bool) -> None:
         tree.drop("keys", key + ".json")  # Before the identity, or a post of the key would make a new one.
     tree.drop("tasks", identity)
     tree.drop(base + "responses", identity)
+    outputs.drop(tree, old.id)
     for name in tree.names(f"{base}attempts/{old.id}"):
         tree.drop(f"{base}attempts/{old.id}", name)
     remove_folder(tree, f"{base}attempts", old.id)

@@ -26,6 +26,7 @@ _OURS = frozenset(
         "logs",
         "runs",
         "pipes",
+        "outputs",
         "lost+found",
         "bus.json",
         "registry.json",
@@ -58,6 +59,7 @@ You may look at everything.  Change things with `mcp-bus`, not by hand.
     cursors/ told/                         what subscribers of a topic have read, what hooks have told
     pipes/                                 named pipes: nothing in them is kept
     runs/<id>.a<attempt>.<word>/           what a worker's command was asked, wrote and made
+    outputs/<id>_result.md                 results to read, of channels with the rule `outputs`; delete what you like
     boots/                                 the start of the machine after which tasks were last looked for
     tombstones/                            ids that were pruned
     manifest.json, journal/                for people; may be deleted at any time

@@ -46,6 +46,7 @@ class Medium:
         self.manifest: tuple[bytes, int] = (b"", 0)
         self.records: dict[tuple[str, str], Record] = {}
         self.texts: dict[tuple[str, str], str] = {}
+        self.outputs: dict[str, bytes] = {}
 
 
 class MemoryRecords:
@@ -100,6 +101,26 @@ class MemoryRecords:
         return self._medium.texts.get((kind, name))
 
 
+class MemoryOutputs:
+    """Results as text that live as long as their medium."""
+
+    def __init__(self, medium: Medium) -> None:
+        """Keep them in `medium`."""
+        self._kept = medium.outputs
+
+    def ids(self) -> set[str]:
+        """See `Outputs.ids`."""
+        return set(self._kept)
+
+    def write(self, task_id: str, data: bytes) -> None:
+        """See `Outputs.write`."""
+        self._kept[task_id] = data
+
+    def remove(self, task_id: str) -> None:
+        """See `Outputs.remove`."""
+        self._kept.pop(task_id, None)
+
+
 class MemoryStore:
     """A store that lives as long as its medium."""
 
@@ -109,6 +130,7 @@ class MemoryStore:
         """Open a medium, or a new one."""
         self.medium = medium or Medium()
         self.records = MemoryRecords(self.medium, source or System())
+        self.outputs = MemoryOutputs(self.medium)
 
     def add(self, body: Body) -> Body:
         """See `Store.add`."""
@@ -190,7 +212,7 @@ class MemoryStore:
         medium.graves[old.id] = f"{old.state} on {old.day}"
         key = wire.load_body(medium.bodies.pop(old.id)).key
         medium.keys.pop(key, None)
-        for kept in (medium.slots, medium.results, medium.history):
+        for kept in (medium.slots, medium.results, medium.history, medium.outputs):
             kept.pop(old.id, None)
 
     def changes(self, channels: Sequence[str]) -> object:

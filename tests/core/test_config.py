@@ -85,8 +85,12 @@ def test_a_bus_beside_the_repository_is_found_from_any_worktree(project: Path, h
         assert (found.path, found.origins["bus"]) == (project.resolve() / ".mcp-bus", "repository")
 
 
-@pytest.mark.parametrize("line", ['agent = "boss"', 'session = "1"', 'durability = "none"', 'durability = "full"'])
-def test_a_project_s_file_cannot_speak_for_a_person_or_switch_off_fsync(project: Path, home: Path, line: str) -> None:
+@pytest.mark.parametrize(
+    "line", ['agent = "boss"', 'session = "1"', 'durability = "none"', 'durability = "full"', "pipes = true"]
+)
+def test_a_project_s_file_cannot_speak_for_a_person_or_switch_off_fsync_or_open_pipes(
+    project: Path, home: Path, line: str
+) -> None:
     path, name = project / "mcp-bus.toml", line.partition(" ")[0]
     path.write_text(line + "\n")
     with pytest.raises(InvalidRequest) as refusal:

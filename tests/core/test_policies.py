@@ -21,6 +21,7 @@ def test_a_policy_written_and_read_is_the_same_and_later_settings_are_passed_ove
         {"max_attempts": 0}, {"max_attempts": -1}, {"max_attempts": 1.5}, {"max_attempts": True}, {"max_attempts": "3"},
         {"lease_s": 0}, {"max_lease_s": 0}, {"lease_s": float("nan")}, {"lease_s": float("inf")}, {"ttl_s": 10**9},
         {"kind": "stack"}, {"kind": 7}, {"description": 7}, {"description": "x" * 4001}, {"retention_days": None},
+        {"outputs": 1}, {"outputs": "yes"}, {"outputs": None},
     ],
     ids=lambda setting: str(setting)[:40],
 )  # fmt: skip

@@ -64,4 +64,5 @@ def test_the_policy_has_the_fields_and_defaults_of_the_page() -> None:
     said = PAGE.partition("**[B6] Policy.**")[2].partition("\n\n")[0]
     for name, value in policies.fields(Policy()).items():
         shown = f" {value:g}" if isinstance(value, int | float) else ""
+        shown = " false" if value is False else shown
         assert re.search(rf"`{name}`{shown}\b" if shown else rf"`{name}`", " ".join(said.split())), name

@@ -16,7 +16,7 @@ from mcp_bus.cli.codes import code_of
 from mcp_bus.cli.main import CODES, VERBS
 from mcp_bus.model import POLICY_FIELDS, POST_OPTIONS
 from mcp_bus.server import resources
-from mcp_bus.server.tools import TOOLS, Tool
+from mcp_bus.server.tools import PIPE, TOOLS, Tool
 from tests.docs.executed import ROOT
 from tools import draw_settings
 
@@ -70,7 +70,7 @@ def test_the_settings_of_a_channel_are_named() -> None:
 # --- the tools ------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("tool", TOOLS, ids=lambda tool: str(tool.name))
+@pytest.mark.parametrize("tool", [*TOOLS, PIPE], ids=lambda tool: str(tool.name))
 def test_a_tool_has_a_heading_and_all_its_arguments(tool: Tool) -> None:
     said = section(PAGE_OF_TOOLS, tool.name)
     names = set(tool.model.model_fields)
@@ -82,7 +82,7 @@ def test_a_tool_has_a_heading_and_all_its_arguments(tool: Tool) -> None:
 
 
 def test_the_profiles_are_those_of_the_code() -> None:
-    for tool in TOOLS:
+    for tool in (*TOOLS, PIPE):
         cells = ["yes" if profile in tool.profiles else "" for profile in ("worker", "lead", "full")]
         row = f"| `{tool.name}` | {' | '.join(cells)} | {'yes' if tool.read_only else ''} |"
         assert row.replace("|  |", "| |") in PAGE_OF_TOOLS.replace("|  |", "| |")

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import anyio
 
-from mcp_bus.server.tools import TOOLS
+from mcp_bus.server.tools import PIPE, TOOLS
 from tests.docs.executed import ROOT, blocks
 from tests.server.support import desk, open_bus
 
@@ -51,7 +51,7 @@ def filled(text: str, known: dict[str, str]) -> str:
 
 
 def test_every_tool_has_an_example() -> None:
-    assert {tool for tool, _, _ in calls()} == {tool.name for tool in TOOLS}
+    assert {tool for tool, _, _ in calls()} == {tool.name for tool in (*TOOLS, PIPE)}
 
 
 def test_the_examples_answer_what_the_page_says(tmp_path: Path) -> None:
@@ -60,7 +60,7 @@ def test_the_examples_answer_what_the_page_says(tmp_path: Path) -> None:
 
     async def run() -> None:
         known: dict[str, str] = {}
-        async with desk(tmp_path, "auto") as ann:
+        async with desk(tmp_path, "auto", pipes=True) as ann:
             for tool, arguments, wanted in calls():
                 given = json.loads(filled(arguments, known))
                 if tool == "send_message":
