@@ -54,11 +54,7 @@ class Crew:
         if any(seen.is_live or abs(now - seen.presence.beat) < grace or self._may_wake(seen) for seen in able):
             return True
         agents = {seen.presence.agent for seen in able}
-        return any(
-            names.is_of(holder, agent)
-            for agent in agents
-            for holder in (self._holders if agents else ())
-        )
+        return any(names.is_of(holder, agent) for agent in agents for holder in (self._holders if agents else ()))
 
     def _may_wake(self, seen: Seen) -> bool:
         """Tell whether a silent session is to be given time to speak up: this machine may have slept, and it with it.

@@ -251,8 +251,9 @@ def holder(agent: str, session: str) -> str:
     """Return the word that stands for one session of an agent in a lease's file name.
 
     Readable first, unique by the session: `planner`, `7f3a90c2` give `planner~7f3a90c2`.  A name that cannot stand
-    there as it is becomes its readable part and digits of its checksum, as `github-com-acme-app-main+89ab45cd~7f3a90c2`:
-    nobody may finish what another agent holds because their names look alike.
+    there as it is becomes its readable part and digits of its checksum, as
+    `github-com-acme-app-main+89ab45cd~7f3a90c2`: nobody may finish what another agent holds because
+    their names look alike.
     """
     word, room = re.sub(r"[^A-Za-z0-9_@+]+", "-", agent).strip("-"), 63 - len(session)
     if word != agent or len(word) > room or _DIGITS.search(word):
