@@ -46,6 +46,7 @@ GROUPS: dict[str, dict[str, tuple[str, str]]] = {
         "ls": ("look", "channels with their counts, or the tasks of one"),
         "status": ("status", "the bus at a glance: who works, what needs a person"),
         "log": ("log", "what happened, from the journal"),
+        "tail": ("log", "the end of what happened, and with -f what comes"),
     },
     "fix": {
         "retry": ("fix", "bring dead, cancelled or expired tasks back"),

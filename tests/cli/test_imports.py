@@ -59,6 +59,7 @@ CALLS: dict[str, tuple[list[str], set[str]]] = {
     "ls": ([], set()),
     "status": ([], set()),
     "log": ([], set()),
+    "tail": ([], set()),
     "send": (["human", "x"], set()),
     "inbox": ([], {"ctypes"}),  # it may wait, as claim
     "trace": (["deadbeef"], set()),
@@ -92,7 +93,7 @@ OWN = {
     "topics": {"subscribe", "unsubscribe"},
     "bidding": {"bids", "award"},
     "status": {"status"},
-    "log": {"log"},
+    "log": {"log", "tail"},
     "fix": {"retry", "requeue", "discard", "undo", "cancel", "reprioritise", "sweep"},
     "setup": {"init", "config", "channel", "version"},
     "serve": {"serve", "demo"},
