@@ -47,6 +47,7 @@ GROUPS: dict[str, dict[str, tuple[str, str]]] = {
         "status": ("status", "the bus at a glance: who works, what needs a person"),
         "log": ("log", "what happened, from the journal"),
         "tail": ("log", "the end of what happened, and with -f what comes"),
+        "export": ("export", "tasks with body, result and history, as JSON lines, CSV or Markdown"),
     },
     "fix": {
         "retry": ("fix", "bring dead, cancelled or expired tasks back"),

@@ -60,6 +60,7 @@ CALLS: dict[str, tuple[list[str], set[str]]] = {
     "status": ([], set()),
     "log": ([], set()),
     "tail": ([], set()),
+    "export": ([], set()),
     "send": (["human", "x"], set()),
     "inbox": ([], {"ctypes"}),  # it may wait, as claim
     "trace": (["deadbeef"], set()),
@@ -94,6 +95,7 @@ OWN = {
     "bidding": {"bids", "award"},
     "status": {"status"},
     "log": {"log", "tail"},
+    "export": {"export"},
     "fix": {"retry", "requeue", "discard", "undo", "cancel", "reprioritise", "sweep"},
     "setup": {"init", "config", "channel", "version"},
     "serve": {"serve", "demo"},
