@@ -103,10 +103,12 @@ def test_a_task_is_found_also_when_it_is_not_where_it_was_a_moment_ago(open_bus_
     (ready,) = bus.store.scan("work", State.READY)
     assert bus.store.get(posted, near=ready) == bus.store.get(posted)
     bus.claim(["work"])
-    for near in (ready, ready._replace(channel="elsewhere"), ready._replace(id="req_deadbeef")):
+    bus.post("work", "another")
+    (another,) = bus.store.scan("work", State.READY)
+    for near in (ready, ready._replace(channel="elsewhere"), another):
         task = bus.store.get(posted, near=near)
         assert task is not None
-        assert task.state is State.LEASED
+        assert (task.slot.id, task.state) == (posted, State.LEASED)
 
 
 def test_a_task_that_is_where_it_was_is_not_searched_for(file_bus: Bus, monkeypatch: pytest.MonkeyPatch) -> None:
