@@ -148,30 +148,37 @@ def synthesis(bus: Operator, plan: Plan, progress: Progress) -> str:
     done = [row for row in made if row.node.stage is Stage.DONE]
     chosen = [row for row in made if is_chosen(row.node)]
     gaps = [row for row in made if row.node.stage is not Stage.DONE and row not in chosen]
-    lines = [f"# {_heading(plan.goal)}", "", f"{outcome(plan, progress)}: {len(done)} of {len(made)} steps done."]
+    lines = [f"# {heading(plan.goal)}", "", f"{outcome(plan, progress)}: {len(done)} of {len(made)} steps done."]
     if gaps:
         lines += ["", "## Gaps", ""]
-        lines += [f"- **{row.step.name}** {row.stage}{f': {_plain(row.why)}' if row.why else ''}" for row in gaps]
+        lines += [f"- **{row.step.name}** {row.stage}{f': {span(row.why)}' if row.why else ''}" for row in gaps]
     absent = missing(plan, progress)
     if absent:
-        lines += ["", f"No worker could do: {', '.join(map(_plain, absent))}."]
+        lines += ["", f"No worker could do: {', '.join(map(span, absent))}."]
     if chosen:
         lines += ["", f"Left out by choice: {', '.join(row.step.name for row in chosen)}."]
     for row in done:
-        who = f"By {_plain(row.who)}, task {_plain(short(row.node.task))}."
+        who = f"By {span(row.who)}, task {span(short(row.node.task))}."
         lines += ["", f"## {row.step.name}", "", who, "", *_block(bus, row)]
     return "\n".join(lines) + "\n"
 
 
-def _heading(text: str) -> str:
-    """Return the goal, which whoever posted the plan wrote, without what Markdown would make something of."""
+def heading(text: str) -> str:
+    """Return a line of others, such as a goal, without what Markdown would make something of."""
     return re.sub(r"([\\`*_\[\]<>!#|&()~@$:])", r"\\\1", clean(text)).replace("www.", "www\\.")
 
 
-def _plain(text: str) -> str:
+def span(text: str) -> str:
     """Return words of others as Markdown that shows them as they are: nothing in a span of code is a link, or acts."""
     inner = clean(text).replace("`", "'")
     return f"`{inner}`"
+
+
+def fenced(text: str) -> list[str]:
+    """Return text of others as the lines of a block that it cannot end."""
+    text = clean(text, multiline=True)
+    fence = "`" * max(3, 1 + max(map(len, re.findall("`+", text)), default=0))
+    return [fence, text, fence]
 
 
 def _block(bus: Operator, row: Row) -> list[str]:
@@ -180,15 +187,12 @@ def _block(bus: Operator, row: Row) -> list[str]:
         task = bus.get(row.node.task)
     except BusError as error:
         return [f"(its result cannot be read: {clean(str(error))})"]
-    text = clean(task.result.content if task.result else "", multiline=True)
-    fence = "```"
-    while fence in text:
-        fence += "`"
     files = [
-        f"- {_plain(item.path)}, {item.size} bytes, sha256 {_plain(item.sha256)}"
+        f"- {span(item.path)}, {item.size} bytes, sha256 {span(item.sha256)}"
         for item in (task.result.artifacts if task.result else ())
     ]
-    return [fence, text, fence, *(["", "Files:", "", *files] if files else [])]
+    text = task.result.content if task.result else ""
+    return [*fenced(text), *(["", "Files:", "", *files] if files else [])]
 
 
 def line(plan: Plan, progress: Progress) -> str:

@@ -201,7 +201,7 @@ def dump_body(body: Body) -> bytes:
     ours: dict[str, Any] = dict(body.extra)
     for key in _WHEN_SET:
         value = getattr(body, key)
-        if value:
+        if value or isinstance(value, dict):  # An empty schema is one, too: the result has to be JSON.
             ours[key] = value
     if body.max_attempts is not None:
         ours["max_attempts"] = body.max_attempts

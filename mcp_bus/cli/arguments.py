@@ -98,6 +98,14 @@ class Parser(argparse.ArgumentParser):
         common.add_argument("--json", action="store_true", help="answer with one JSON document")
         common.add_argument("-q", "--quiet", action="store_true", help="do not say which bus is used")
 
+    def options(self) -> dict[str, argparse.Action]:
+        """Return the options by their spellings."""
+        return self._option_string_actions
+
+    def places(self) -> list[argparse.Action]:
+        """Return the positional arguments, in order."""
+        return [action for action in self._actions if not action.option_strings]
+
     def error(self, message: str) -> NoReturn:
         """Refuse the command line.
 
@@ -110,7 +118,7 @@ class Parser(argparse.ArgumentParser):
             from mcp_bus.cli import meant
 
             places = [action.metavar for action in self._actions if isinstance(action.metavar, str)]
-            close = meant.words(rest.split(), self._option_string_actions, places)
+            close = meant.words(rest.split(), self.options(), places)
             hint = f"{close}  ({hint})" if close else hint
         raise InvalidRequest(message, hint=hint)
 

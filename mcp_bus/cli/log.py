@@ -1,4 +1,4 @@
-"""log: the timeline of a bus, from its journal.  For people: nothing that happened is decided by it."""
+"""log, tail: the timeline of a bus, from its journal.  For people: nothing that happened is decided by it."""
 
 from __future__ import annotations
 
@@ -37,12 +37,12 @@ _FLAGS = os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 
 
 
 def declare(parser: Parser) -> None:
-    """Declare the options of `log`."""
-    parser.add_argument("--follow", action="store_true", help="go on, and show what happens as it happens")
+    """Declare the options of `log` and `tail`."""
+    parser.add_argument("--follow", "-f", action="store_true", help="go on, and show what happens as it happens")
     parser.add_argument("--since", type=seconds, metavar="TIME", help="what happened in the last 90, 5m, 2h, 3d")
     parser.add_argument("--channel", default="", metavar="NAME", help="only there")
     parser.add_argument(
-        "--limit", type=int, metavar="N", help=f"the latest so many ({MANY}, with --since all; 0 for all)"
+        "--limit", "-n", type=int, metavar="N", help=f"the latest so many ({MANY}, with --since all; 0 for all)"
     )
 
 
@@ -213,4 +213,7 @@ def parsed(data: bytes) -> Event | None:
     return event
 
 
-VERBS = {"log": Verb(declare, log, "mcp-bus log --since 10m\nmcp-bus log --follow --channel review")}
+VERBS = {
+    "log": Verb(declare, log, "mcp-bus log --since 10m\nmcp-bus log --follow --channel review"),
+    "tail": Verb(declare, log, "mcp-bus tail -n 5\nmcp-bus tail -f"),
+}

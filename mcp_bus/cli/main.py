@@ -46,6 +46,8 @@ GROUPS: dict[str, dict[str, tuple[str, str]]] = {
         "ls": ("look", "channels with their counts, or the tasks of one"),
         "status": ("status", "the bus at a glance: who works, what needs a person"),
         "log": ("log", "what happened, from the journal"),
+        "tail": ("log", "the end of what happened, and with -f what comes"),
+        "export": ("export", "tasks with body, result and history, as JSON lines, CSV or Markdown"),
     },
     "fix": {
         "retry": ("fix", "bring dead, cancelled or expired tasks back"),
@@ -63,6 +65,7 @@ GROUPS: dict[str, dict[str, tuple[str, str]]] = {
         "hook": ("hook", "tell an agent what waits for it, through its client's hooks"),
         "config": ("setup", "settings, and where each was set"),
         "channel": ("setup", "make channels and set their rules"),
+        "completion": ("completion", "print a script with which a shell completes verbs, options and names"),
         "abq": ("abq", "abq's verbs, with its arguments and output"),
         "version": ("setup", "what is installed"),
     },
@@ -148,12 +151,16 @@ def _guarded(words: list[str], out: Out) -> int:
 
 
 def _dispatch(words: list[str], out: Out, calls: list[Call]) -> int:
-    leading, verb, rest = _split(words)
+    leading, verb, rest = split(words)
     if verb == "help":  # As `mcp-bus VERB --help`, or of the whole command.
         rest = [word for word in rest if not word.startswith("-")]
         leading, verb, rest = (leading, rest[0], ["--help"]) if rest else (["--help"], "", [])
     if not verb:
         return _without_verb(leading, out)
+    if verb == "complete":  # Not for people: what the scripts of `completion` call.
+        from mcp_bus.cli import completing
+
+        return completing.main(rest, out)
     verb = ALIASES.get(verb, verb)
     if verb not in VERBS:
         from mcp_bus.cli import meant
@@ -206,7 +213,7 @@ def load(args: object) -> Config:
     return config.load({name: value for name, value in flags.items() if value is not None})
 
 
-def _split(words: list[str]) -> tuple[list[str], str, list[str]]:
+def split(words: list[str]) -> tuple[list[str], str, list[str]]:
     """Tell options before the verb, the verb, and what follows it."""
     at = 0
     while at < len(words) and words[at].startswith("-"):

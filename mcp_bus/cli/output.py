@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
     from typing import TextIO
 
-__all__ = ["Out", "Unwritten", "ago", "clean", "cut", "duration", "fit", "one_line", "quote", "width"]
+__all__ = ["Out", "Unwritten", "ago", "clean", "cut", "document", "duration", "fit", "one_line", "quote", "width"]
 
 STYLES = {"bold": "1", "dim": "2", "red": "31", "green": "32", "yellow": "33", "blue": "34"}
 # Columns narrower than this say nothing.
@@ -22,7 +22,7 @@ NARROW = 8
 
 
 class Unwritten(BusError):
-    """The answer could not be written to stdout."""
+    """The answer could not be written."""
 
     code = "unwritten"
     retryable = True
@@ -46,11 +46,7 @@ class Out:
 
     def json(self, value: object, *, is_line: bool = False) -> None:
         """Make a value the answer, as one JSON document; or one of several, each a line."""
-        import json
-
-        text = json.dumps(value, indent=2 if _is_terminal(sys.stdout) and not is_line else None)
-        # The one control character JSON leaves as it is.
-        self._lines.append(text.replace("\x7f", "\\u007f"))
+        self._lines.append(document(value, indent=2 if _is_terminal(sys.stdout) and not is_line else None))
 
     def forget(self) -> None:
         """Take back what was not written yet."""
@@ -138,6 +134,14 @@ class Out:
                 _to_nowhere(stream)
             except (AttributeError, ValueError):
                 continue  # It was closed from the start.
+
+
+def document(value: object, indent: int | None = None) -> str:
+    """Return a value as a JSON document, ASCII and without control characters; in one line unless indented."""
+    import json
+
+    # The one control character JSON leaves as it is.
+    return json.dumps(value, indent=indent).replace("\x7f", "\\u007f")
 
 
 def _to_nowhere(stream: TextIO) -> None:

@@ -114,6 +114,7 @@ def declare_config(parser: Parser) -> None:
     """Declare the options of `config`."""
     parser.add_argument("action", nargs="?", choices=("list", "get"), default="list", help="list unless told")
     parser.add_argument("name", nargs="?", metavar="NAME", help="the setting to get")
+    parser.add_argument("--show-origin", action="store_true", help="as git: ORIGIN, a tab, NAME=VALUE")
 
 
 def config(call: Call) -> int:
@@ -131,8 +132,15 @@ def config(call: Call) -> int:
     if "agent" in values:
         values["agent"] = agent_of(found)  # Never empty: without a setting, git says who this is.
     if out.as_json:
-        made = {name: {"value": _plain(value), "origin": origin} for name, (value, origin) in values.items()}
+        made = {
+            name: {"value": _plain(value), "origin": origin}
+            | ({"where": _where(call, name, origin)} if args.show_origin else {})
+            for name, (value, origin) in values.items()
+        }
         out.json(made[args.name] | {"name": args.name} if args.name else made)
+    elif args.show_origin:
+        for name, (value, origin) in values.items():
+            out.line(f"{clean(_where(call, name, origin))}\t{'' if args.name else f'{name}='}{_word(value)}")
     elif args.name:
         out.line(_word(values[args.name][0]))
         out.note(f"from {clean(values[args.name][1])}")
@@ -143,6 +151,19 @@ def config(call: Call) -> int:
         ]
         out.table(("NAME", "VALUE", "FROM", "VARIABLE", "WHAT IT IS"), rows)
     return OK
+
+
+def _where(call: Call, name: str, origin: str) -> str:
+    """Return where a setting was set, as git says it: `file:` and its path, `environment:VARIABLE`, `flag:--bus`."""
+    from mcp_bus.config import SETTINGS
+
+    if origin == "flag":
+        return f"flag:--{name.replace('_', '-')}"
+    if origin == SETTINGS[name].env:
+        return f"environment:{origin}"
+    if origin.endswith(".toml"):
+        return f"file:{call.config.cwd / origin}"
+    return f"default:{'' if origin == 'default' else origin.removeprefix('default: ')}"
 
 
 def _plain(value: object) -> object:
@@ -286,7 +307,7 @@ def version(call: Call) -> int:
 
 VERBS = {
     "init": Verb(declare_init, init, "mcp-bus init\nmcp-bus init --here"),
-    "config": Verb(declare_config, config, "mcp-bus config list\nmcp-bus config get bus"),
+    "config": Verb(declare_config, config, "mcp-bus config list --show-origin\nmcp-bus config get bus"),
     "channel": Verb(
         declare_channel,
         channel,

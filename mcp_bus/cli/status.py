@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from mcp_bus import find as finding
-from mcp_bus.cli import fields, pages
+from mcp_bus.cli import bars, fields, pages
 from mcp_bus.cli.arguments import Verb
 from mcp_bus.cli.codes import OK
 from mcp_bus.cli.output import ago, clean, one_line
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from mcp_bus.bus import Bus
     from mcp_bus.cli.arguments import Call, Parser
     from mcp_bus.cli.output import Out
+    from mcp_bus.find import ChannelView
     from mcp_bus.model import Slot, Task
 
 # Tasks in work, overdue and dead ones that are listed.
@@ -34,18 +35,20 @@ def declare(_parser: Parser) -> None:
 def status(call: Call) -> int:
     """Show the bus at a glance."""
     with call.bus() as bus:
-        made = _status(call, bus)
+        views = [view for view in finding.channels(bus.store) if view.policy.kind == "queue"]
+        made = _status(call, bus, views)
         now = bus.source.now()
     if call.out.as_json:
         call.out.json(made)
-    else:
-        _page(call.out, made, now)
+        return OK
+    _page(call.out, made, now)
+    bars.show(call.out, views)
+    _dead_letter(call.out, made)
     return OK
 
 
-def _status(call: Call, bus: Bus) -> dict[str, Any]:
+def _status(call: Call, bus: Bus, views: Sequence[ChannelView]) -> dict[str, Any]:
     now, store = bus.source.now(), bus.store
-    views = [view for view in finding.channels(store) if view.policy.kind == "queue"]
     leases = sorted((slot for view in views for slot in store.scan(view.name, State.LEASED)), key=_holder)
     dead = [slot for view in views for slot in store.scan(view.name, State.DEAD)]
     agents: dict[str, int] = {}
@@ -154,11 +157,15 @@ def _page(out: Out, made: dict[str, Any], now: int) -> None:
     last = made["last_sweep"]
     out.line(f"swept     {_ago(last, now) if last else 'never'}")
     _kept(out, made)
-    if not counts[State.DEAD]:
+
+
+def _dead_letter(out: Out, made: dict[str, Any]) -> None:
+    count = made["counts"][State.DEAD]
+    if not count:
         return
     out.line()
-    many = "task needs" if counts[State.DEAD] == 1 else "tasks need"
-    out.line(out.paint(f"{counts[State.DEAD]} {many} a person: `mcp-bus show ID`, then retry or discard", "bold"))
+    many = "task needs" if count == 1 else "tasks need"
+    out.line(out.paint(f"{count} {many} a person: `mcp-bus show ID`, then retry or discard", "bold"))
     out.table(
         ("ID", "CHANNEL", "STATE", "TITLE", "WHY"),
         [

@@ -119,11 +119,12 @@ class Store(Protocol):
         """
         ...
 
-    def get(self, task_id: str, at: Slot | None = None) -> Task | None:
+    def get(self, task_id: str, at: Slot | None = None, *, near: Slot | None = None) -> Task | None:
         """Return a task, or None when there was never one of that id.
 
         Args:
             at: a slot that `scan` gave: read just the body there, and no result or history.
+            near: a slot that `scan` gave: look there first, which spares a search through listings.
 
         Raises:
             Gone: it was pruned.
@@ -187,6 +188,10 @@ class Store(Protocol):
 
     def count(self, channel: str) -> dict[State, int]:
         """Return how many tasks of a channel are in each state, as far as a listing can tell."""
+        ...
+
+    def strangers(self, channel: str) -> list[str]:
+        """Return the paths of what lies among the tasks of a channel that have not ended well, and is none."""
         ...
 
     def ids(self) -> list[str]:

@@ -132,7 +132,7 @@ class FileStore:
         mend.place_again(self.tree, kept.id)
         return kept
 
-    def get(self, task_id: str, at: Slot | None = None) -> Task | None:
+    def get(self, task_id: str, at: Slot | None = None, *, near: Slot | None = None) -> Task | None:
         """See `Store.get`."""
         with self.tree.words():
             if at is not None:
@@ -140,7 +140,7 @@ class FileStore:
             body = self._reader.identity(task_id)
             if body is None:
                 return None
-            slot = self._reader.locate(body)
+            slot = self._reader.locate(body, near)
             result = self._reader.result(slot) if slot.state is State.DONE else None
             if result is not None:
                 slot = _done(slot, body, result)
@@ -274,6 +274,11 @@ class FileStore:
                 ends = [names.end_of(name) for name in self.tree.names(base + folder)]
                 made |= {state: made[state] + ends.count(state) for state in ARCHIVED}
         return made
+
+    def strangers(self, channel: str) -> list[str]:
+        """See `Store.strangers`."""
+        with self.tree.words():
+            return foreign.strangers(self.tree, channel)
 
     def ids(self) -> list[str]:
         """See `Store.ids`."""

@@ -36,6 +36,16 @@ def look(tree: Tree, channel: str, now: int) -> list[str]:
     return done
 
 
+def strangers(tree: Tree, channel: str) -> list[str]:
+    """Return the paths of what lies where tasks of a channel wait, are held or dead, and has no task's name."""
+    return [
+        f"channels/{channel}/{part}/{name}"
+        for part in names.STATES
+        for name in tree.names(f"channels/{channel}/{part}")
+        if names.parse(channel, part, name) is None and not name.endswith(names.REASON)
+    ]
+
+
 def _stranger(tree: Tree, folder: str, name: str, now: int) -> list[str]:
     at = tree.live(folder)
     about = None if at is None else tree.fs.stat(name, at)

@@ -149,8 +149,9 @@ class MemoryStore:
             medium.moves += 1
         return body
 
-    def get(self, task_id: str, at: Slot | None = None) -> Task | None:
+    def get(self, task_id: str, at: Slot | None = None, *, near: Slot | None = None) -> Task | None:
         """See `Store.get`."""
+        del near  # Nothing is searched for here.
         medium = self.medium
         with medium.lock:
             if at is not None:
@@ -249,6 +250,11 @@ class MemoryStore:
         with self.medium.lock:
             slots = [slot for slot in self.medium.slots.values() if slot.channel == channel]
         return {state: sum(slot.state is state for slot in slots) for state in State}
+
+    def strangers(self, channel: str) -> list[str]:
+        """See `Store.strangers`: nobody else can put anything here."""
+        del channel
+        return []
 
     def ids(self) -> list[str]:
         """See `Store.ids`."""

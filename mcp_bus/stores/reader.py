@@ -116,10 +116,16 @@ class Reader:
         self._tree.fs.rename(draft, tmp, name, self._tree.fd(folder))
         self._tree.drop("tmp", draft)  # A rename onto another name of the same file leaves both.
 
-    def locate(self, body: Body) -> Slot:
-        """Find where a task is by its exact names first, then by listing; it may move meanwhile."""
+    def locate(self, body: Body, near: Slot | None = None) -> Slot:
+        """Find where a task is by its exact names first, then by listing; it may move meanwhile.
+
+        Args:
+            near: where it was a moment ago.
+        """
         channel, start = body.channel, lifecycle.first(body)
         for _ in range(LOOKS):
+            if near is not None and (near.id, near.channel) == (body.id, channel) and self._is_at(near):
+                return near
             if self._is_at(start):
                 return start
             if start.state is State.SCHEDULED and self._is_at(ready := lifecycle.due(start, now=start.not_before)):

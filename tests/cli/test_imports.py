@@ -59,6 +59,8 @@ CALLS: dict[str, tuple[list[str], set[str]]] = {
     "ls": ([], set()),
     "status": ([], set()),
     "log": ([], set()),
+    "tail": ([], set()),
+    "export": ([], set()),
     "send": (["human", "x"], set()),
     "inbox": ([], {"ctypes"}),  # it may wait, as claim
     "trace": (["deadbeef"], set()),
@@ -76,6 +78,7 @@ CALLS: dict[str, tuple[list[str], set[str]]] = {
     "sweep": ([], set()),
     "init": ([], set()),
     "config": ([], set()),
+    "completion": (["bash"], set()),
     "channel": (["list"], set()),
     "abq": (["status"], set()),
     "version": ([], {"email", "importlib.metadata", "shutil", "tempfile", "zipfile"}),
@@ -92,11 +95,14 @@ OWN = {
     "topics": {"subscribe", "unsubscribe"},
     "bidding": {"bids", "award"},
     "status": {"status"},
-    "log": {"log"},
+    "log": {"log", "tail"},
+    "export": {"export"},
     "fix": {"retry", "requeue", "discard", "undo", "cancel", "reprioritise", "sweep"},
     "setup": {"init", "config", "channel", "version"},
     "serve": {"serve", "demo"},
     "hook": {"hook"},
+    "completion": {"completion"},
+    "completing": set(),
 }
 SPY = """
 import json, sys
@@ -106,11 +112,10 @@ print(json.dumps(sorted(sys.modules)), file=sys.stderr)
 """
 
 
-def loaded(cli: Cli, verb: str) -> set[str]:
+def loaded(cli: Cli, *words: str) -> set[str]:
     """Return the modules a process has loaded after a verb."""
-    words = [cli.post() if word == "TASK" else word for word in CALLS[verb][0]]
     done = subprocess.run(
-        [sys.executable, "-c", SPY, "--quiet", verb, *words],
+        [sys.executable, "-c", SPY, "--quiet", *words],
         env=cli.env, cwd=cli.home, capture_output=True, text=True, timeout=30, check=True,
     )  # fmt: skip
     return set(json.loads(done.stderr.splitlines()[-1]))
@@ -122,9 +127,16 @@ def test_every_verb_is_looked_at() -> None:
 
 @pytest.mark.parametrize("verb", CALLS)
 def test_a_verb_loads_nothing_heavy_and_no_other_verbs(cli: Cli, verb: str) -> None:
-    modules = loaded(cli, verb)
+    modules = loaded(cli, verb, *(cli.post() if word == "TASK" else word for word in CALLS[verb][0]))
     tops = modules | {name.partition(".")[0] for name in modules}
     assert (tops & HEAVY) - CALLS[verb][1] == set()
     ours = {name.rpartition(".")[2] for name in modules if name.startswith("mcp_bus.cli.")}
     assert {module for module, verbs in OWN.items() if module in ours and verb not in verbs} == set()
     assert not any(name.startswith(("mcp_bus.server", "mcp_bus.demo")) for name in modules)
+
+
+def test_what_completes_a_line_loads_nothing_heavy(cli: Cli) -> None:
+    cli.dead()
+    modules = loaded(cli, "complete", "bash", "", "retry", "")
+    assert "mcp_bus.cli.known" in modules
+    assert (modules | {name.partition(".")[0] for name in modules}) & HEAVY == set()

@@ -1,4 +1,4 @@
-"""log: the timeline, whatever state the journal is in."""
+"""log, tail: the timeline, whatever state the journal is in."""
 
 from __future__ import annotations
 
@@ -79,6 +79,19 @@ def test_the_log_shows_the_latest_and_all_when_asked(cli: Cli) -> None:
     assert numbers(cli) == list(range(10, 60))
     assert numbers(cli, "--limit", "0") == list(range(60))
     assert numbers(cli, "--since", "99999d") == list(range(60))
+
+
+def test_tail_is_log_with_the_letters_that_people_type(cli: Cli) -> None:
+    write(cli, "a-2026-01-01.jsonl", *(event(f"2026-01-01T10:00:{n:02}.000Z", number=n) for n in range(60)))
+    assert cli.json("tail") == cli.json("log")
+    assert cli.main("tail", "-n", "2")[1] == cli.main("log", "--limit", "2")[1] != ""
+    with cli.start("tail", "-f", "-n", "1", "--json", "-q") as follower:
+        assert follower.stdout
+        assert json.loads(follower.stdout.readline())["id"] == f"req_{59:032x}"
+        posted = cli.post()
+        assert json.loads(follower.stdout.readline())["id"] == posted
+        follower.kill()
+        assert follower.communicate(timeout=WAIT_S)[0] == ""
 
 
 def test_since_and_channel_leave_the_rest_out(cli: Cli) -> None:

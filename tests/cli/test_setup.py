@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from mcp_bus.config import SETTINGS
+
 if TYPE_CHECKING:
     from tests.cli.conftest import Cli
 
@@ -135,6 +137,37 @@ def test_config_get_prints_one_value(cli: Cli) -> None:
     assert cli.main("config", "get", "nonsense")[0] == 2
     assert cli.main("config", "get")[0] == 2
     assert cli.main("config", "list", "bus")[0] == 2
+
+
+def test_show_origin_says_as_git_does_exactly_where_each_setting_was_set(cli: Cli, tmp_path: Path) -> None:
+    mine, project = tmp_path / ".config/mcp-bus/config.toml", tmp_path / "mcp-bus.toml"
+    mine.parent.mkdir(parents=True)
+    mine.write_text('wait_s = 7\nlog_level = "info"\n')
+    project.write_text("wait_s = 8\n")
+    code, out, _ = cli.main("config", "list", "--show-origin", "--agent", "me")
+    made = {line: origin for origin, _, line in (line.partition("\t") for line in out.splitlines())}
+    assert code == 0
+    assert [line.partition("=")[0] for line in made] == list(SETTINGS)
+    assert {line: made[line] for line in (f"bus={cli.bus}", "agent=me", "wait_s=8", "log_level=info", "session=")} == {
+        f"bus={cli.bus}": "environment:MCP_BUS_DIR",
+        "agent=me": "flag:--agent",
+        "wait_s=8": f"file:{project}",
+        "log_level=info": f"file:{mine}",
+        "session=": "default:",
+    }
+    assert cli.main("config", "get", "wait_s", "--show-origin")[1] == f"file:{project}\t8\n"
+    assert cli.json("config", "get", "wait_s", "--show-origin")["where"] == f"file:{project}"
+    assert cli.json("config", "--show-origin")["profile"]["where"] == "default:"
+
+
+def test_show_origin_says_why_the_bus_is_where_nothing_put_it(cli: Cli, repository: Path) -> None:
+    def origin(name: str) -> str:
+        words = ("config", "get", name, "--show-origin")
+        return cli.run(*words, cwd=repository, env={"MCP_BUS_DIR": "", "MCP_BUS_AGENT": ""}).stdout.partition("\t")[0]
+
+    assert (origin("bus"), origin("agent")) == ("default:one per user", "default:git")
+    assert cli.run("init", "--here", cwd=repository).returncode == 0
+    assert origin("bus") == "default:repository"
 
 
 def test_config_tells_the_name_that_is_used_when_none_is_set(cli: Cli, repository: Path) -> None:

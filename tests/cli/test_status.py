@@ -2,8 +2,17 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
+import os
+import re
+import struct
+import termios
 from typing import TYPE_CHECKING
+
+import pytest
+
+from mcp_bus.cli import bars
 
 if TYPE_CHECKING:
     from tests.cli.conftest import Cli
@@ -110,3 +119,98 @@ def test_what_waits_for_the_human_and_who_is_there_is_told_and_topics_are_no_tas
     assert "for the human" not in cli.main("status")[1]
     assert "broadcast (topic)" in cli.main("ls")[1]
     assert [(item["name"], item["kind"]) for item in cli.json("ls")["channels"]] == [("broadcast", "topic")]
+
+
+# --- bars ---------------------------------------------------------------------------------------------
+
+
+def on_terminal(cli: Cli, columns: int, *words: str, **env: str) -> str:
+    """Run a verb with a terminal as its stdout; return what it shows there."""
+    ours, theirs = os.openpty()
+    fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 24, columns, 0, 0))
+    shown = b""
+    with cli.start(*words, stdout=theirs, env=env) as process:
+        os.close(theirs)
+        try:
+            while part := os.read(ours, 65536):
+                shown += part
+        except OSError:
+            pass  # How Linux says that the other side is closed.
+        assert process.communicate(timeout=30)[1] == ""
+    os.close(ours)
+    assert process.returncode == 0
+    return shown.decode().replace("\r\n", "\n")
+
+
+def busy(cli: Cli) -> None:
+    """Leave tasks in every part of a bar."""
+    cli.dead()
+    for _ in range(3):
+        cli.post("work")
+        cli.json("submit", *_ticket(cli), "--done", "x")
+    cli.post("work")
+    cli.claim("work")
+    cli.post("work")
+    cli.post("work", "x", "--delay", "1h")
+    cli.post("a-channel-with-a-name-that-takes-more-than-a-line-of-a-small-one")
+
+
+def _ticket(cli: Cli) -> list[str]:
+    task_id, token = cli.claim("work")
+    return [task_id, "--token", token]
+
+
+def test_on_a_terminal_each_channel_has_a_bar_and_its_numbers(cli: Cli) -> None:
+    busy(cli)
+    cli.json("channel", "create", "empty")
+    shown = on_terminal(cli, 80, "-q", "status", NO_COLOR="1")
+    assert "\x1b" not in shown
+    start = shown.index("channels  > leased  . waiting  x dead  # done\n")
+    assert shown[start:].splitlines()[1:4] == [
+        "work                  >>>......xxx########  1 leased  2 waiting  1 dead  3 done",
+        "a-channel-with-a-na…  ....................  1 waiting",
+        "",
+    ]
+    assert "1 task needs a person" in shown[start:]
+
+
+def test_bars_fit_a_narrow_terminal_and_leave_the_numbers_out(cli: Cli) -> None:
+    busy(cli)
+    for columns, bar in ((50, ">>...xx#####"), (20, ">..x####")):
+        lines = on_terminal(cli, columns, "-q", "status", NO_COLOR="1").splitlines()
+        start = next(number for number, line in enumerate(lines) if line.startswith("channels"))
+        assert lines[start + 1].split() == ["work", bar]
+        assert max(map(len, lines[start : start + 3])) <= columns
+
+
+def test_bars_are_coloured_on_a_terminal_alone_and_piped_output_has_none(cli: Cli) -> None:
+    busy(cli)
+    shown = on_terminal(cli, 80, "-q", "status")
+    assert "\x1b[33m>>>\x1b[0m\x1b[34m......\x1b[0m\x1b[31mxxx\x1b[0m\x1b[32m########\x1b[0m" in shown
+    plain = on_terminal(cli, 80, "-q", "status", NO_COLOR="1")
+    assert re.sub(r"\x1b\[[0-9]+m", "", shown).partition("channels  >")[2] == plain.partition("channels  >")[2] != ""
+    piped = cli.run("-q", "status").stdout
+    assert not re.search("channels  >|>>|##|\x1b", piped)
+
+
+def test_a_bus_without_tasks_has_no_bars_and_one_with_many_channels_shows_the_busiest(cli: Cli) -> None:
+    assert "channels  " not in on_terminal(cli, 80, "-q", "status")
+    for number in range(12):
+        cli.post(f"c{number:02}")
+    cli.post("z-busiest")
+    cli.post("z-busiest")
+    shown = on_terminal(cli, 80, "-q", "status", NO_COLOR="1")
+    names = [line.split()[0] for line in shown[shown.index("channels  >") :].splitlines()[1:11]]
+    assert names == ["z-busiest", *(f"c{number:02}" for number in range(9))]
+    assert "and 3 more: `mcp-bus ls`" in shown
+
+
+@pytest.mark.parametrize(
+    ("counts", "made"),
+    [
+        ([1, 1, 1, 1], [2, 2, 2, 2]), ([0, 0, 0, 5], [0, 0, 0, 8]), ([1, 1, 1, 1_000_000], [1, 1, 1, 5]),
+        ([1_000_000, 0, 1, 0], [7, 0, 1, 0]), ([3, 3, 0, 0], [4, 4, 0, 0]),
+    ],
+)  # fmt: skip
+def test_a_bar_is_full_and_shows_whatever_there_is_one_of(counts: list[int], made: list[int]) -> None:
+    assert bars.shares(counts, 8) == made

@@ -9,11 +9,14 @@ import pytest
 
 from mcp_bus import open_bus, wire
 from mcp_bus.identity.process import boot_id
-from mcp_bus.model import day_of
+from mcp_bus.model import State, day_of
+from mcp_bus.stores.reader import Reader
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
+
+    from mcp_bus.bus import Bus
 
 
 def _note_among_tasks(root: Path) -> None:
@@ -74,3 +77,45 @@ def test_a_manifest_from_the_future_does_not_end_thorough_sweeps(tmp_path: Path)
 def test_times_out_of_any_range_are_shown_as_the_nearest(far: int) -> None:
     assert wire.stamp(far)[:4] in ("1970", "9999")
     assert day_of(far)[:4] in ("0001", "9999")
+
+
+def test_strangers_among_tasks_are_named_and_what_the_bus_keeps_there_is_none(tmp_path: Path) -> None:
+    root = tmp_path / "bus"
+    with open_bus(root) as bus:
+        bus.post("work", "x", max_attempts=1)
+        task = bus.claim(["work"])
+        assert task is not None
+        bus.nack(task, "dead, with a page that says why")
+        bus.post("work", "y", delay_s=60)
+        bus.post("work", "z")
+        bus.claim(["work"])
+        assert bus.store.strangers("work") == []
+        for part in ("requests", "delayed", "processing", "dead"):
+            (root / "channels/work" / part / "notes.txt").write_text("hi", encoding="utf-8")
+        (root / "channels/work/requests/folder").mkdir()
+        expected = [f"channels/work/{part}/notes.txt" for part in ("requests", "delayed", "processing", "dead")]
+        assert sorted(bus.store.strangers("work")) == sorted([*expected, "channels/work/requests/folder"])
+
+
+def test_a_task_is_found_also_when_it_is_not_where_it_was_a_moment_ago(open_bus_as: Callable[..., Bus]) -> None:
+    bus = open_bus_as()
+    posted = bus.post("work", "x").id
+    (ready,) = bus.store.scan("work", State.READY)
+    assert bus.store.get(posted, near=ready) == bus.store.get(posted)
+    bus.claim(["work"])
+    bus.post("work", "another")
+    (another,) = bus.store.scan("work", State.READY)
+    for near in (ready, ready._replace(channel="elsewhere"), another):
+        task = bus.store.get(posted, near=near)
+        assert task is not None
+        assert (task.slot.id, task.state) == (posted, State.LEASED)
+
+
+def test_a_task_that_is_where_it_was_is_not_searched_for(file_bus: Bus, monkeypatch: pytest.MonkeyPatch) -> None:
+    posted = file_bus.post("work", "x").id
+    file_bus.cancel(posted)
+    (slot,) = file_bus.store.scan("work", State.CANCELLED)
+    monkeypatch.setattr(Reader, "_listed", None)
+    task = file_bus.store.get(posted, near=slot)
+    assert task is not None
+    assert task.slot == slot
