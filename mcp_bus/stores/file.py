@@ -345,7 +345,7 @@ class FileStore:
 
     def _move(self, old: Slot, new: Slot, entry: Attempt | None) -> None:
         source, target = names.place(old), names.place(new)
-        if entry is not None and entry.outcome is Outcome.LAPSED and self._is_staged(old):
+        if entry is not None and entry.outcome is Outcome.LAPSED and publish.is_staged(self.tree, old):
             msg = f"the result of {old.id!r} is on its way"
             raise Conflict(msg, hint="a sweep will carry it on")
         if entry is not None:
@@ -366,12 +366,6 @@ class FileStore:
             self.fs.fsync(there)
         if old.state is State.DEAD:
             self.tree.drop(f"channels/{old.channel}/dead", old.id + names.REASON)
-
-    def _is_staged(self, old: Slot) -> bool:
-        at = self.tree.live(publish.STAGED)
-        return (
-            at is not None and bool(old.lease and old.lease.token) and self.fs.stat(names.staged(old), at) is not None
-        )
 
     def _finish(self, old: Slot, new: Slot, result: Result) -> None:
         staged = publish.finish(self.tree, old, new, result, sync=self.durable)

@@ -114,6 +114,12 @@ def settle(tree: Tree, published: dict[str, list[str]], *, sync: bool) -> None:
                 continue
 
 
+def is_staged(tree: Tree, old: Slot) -> bool:
+    """Tell whether a result of a claim is on its way."""
+    at = tree.live(STAGED)
+    return at is not None and bool(old.lease and old.lease.token) and tree.fs.stat(names.staged(old), at) is not None
+
+
 def finish(tree: Tree, old: Slot, new: Slot, result: Result, *, sync: bool) -> str:
     """Carry a result through all three steps; return its staged name, to be settled later.
 
