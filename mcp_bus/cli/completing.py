@@ -12,7 +12,7 @@ names of files.  Whatever happens, nothing else is printed, and nothing is chang
 from __future__ import annotations
 
 import re
-from contextlib import suppress
+from contextlib import closing, suppress
 from functools import cached_property
 from importlib import import_module
 from itertools import pairwise
@@ -131,10 +131,14 @@ def _joined(words: Sequence[str]) -> list[str]:
 
 def complete(words: Sequence[str]) -> Found:
     """Return what the last word may become, or `FILES`."""
+    *before, begin = words
+    with closing(Lookup(before)) as known:
+        return _complete(before, begin, known)
+
+
+def _complete(before: list[str], begin: str, known: Lookup) -> Found:
     from mcp_bus.cli.main import ALIASES, LEADING, VERBS, split
 
-    *before, begin = words
-    known = Lookup(before)
     name, is_assigned, value = begin.partition("=")
     if is_assigned and LEADING.get(name):
         return FILES if name == "--bus" else [(f"{name}={word}", about) for word, about in known.of("agent", value)]
@@ -220,6 +224,11 @@ class Lookup:
             if name in ("--bus", "--agent") and (value or following):
                 flags[name[2:]] = (value or following).strip("'\"")
         return Known(flags)
+
+    def close(self) -> None:
+        """Close the bus, if it was looked at."""
+        if "_known" in vars(self):
+            self._known.close()
 
     def values(self, spot: Spot) -> Found:
         """Return what an argument may be, or `FILES`."""

@@ -65,7 +65,8 @@ complete --command mcp-bus --no-files --arguments '(__mcp_bus)'
 """
 SCRIPTS = {"bash": BASH, "zsh": ZSH, "fish": FISH}
 HELP = """\
-# bash, in ~/.bashrc
+mcp-bus completion bash
+# to have it for good: bash, in ~/.bashrc
 eval "$(mcp-bus completion bash)"
 # zsh, in ~/.zshrc after compinit
 eval "$(mcp-bus completion zsh)"

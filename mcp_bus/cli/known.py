@@ -39,6 +39,11 @@ class Known:
     def _store(self) -> FileStore:
         return FileStore(config.load(self._flags).path, durable=False)
 
+    def close(self) -> None:
+        """Close the bus, if it could be opened."""
+        if "_store" in vars(self):
+            self._store.close()
+
     def tasks(self, states: Sequence[State], begin: str) -> list[tuple[str, str]]:
         """Return ids that begin with a word, whole or short as it is, and what each is: state, channel and holder."""
         named = "req_".startswith(begin[:4]) and begin != ""

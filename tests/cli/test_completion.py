@@ -7,6 +7,7 @@ import os
 import shutil
 import subprocess
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -17,8 +18,6 @@ from mcp_bus.model import State
 from tests.cli.conftest import ROOT
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from tests.cli.conftest import Cli
 
 FILES = ["<files>"]
@@ -234,6 +233,18 @@ def test_completing_changes_nothing_and_offers_no_name_that_could_act(cli: Cli) 
             assert word[0] not in "~-", (words, word)
             assert word != "secret", words
     assert everything(cli.bus) == before
+
+
+def test_completing_leaves_nothing_open(cli: Cli) -> None:
+    folder = Path("/proc/self/fd")
+    if not folder.exists():
+        pytest.skip("there is no /proc here to count descriptors in")
+    cli.dead()
+    offered(cli, "retry", "")
+    before = len(list(folder.iterdir()))
+    for words in LINES:
+        offered(cli, *words)
+    assert len(list(folder.iterdir())) == before
 
 
 @pytest.mark.parametrize("kind", ["missing", "file", "fifo", "folder", "format", "settings", "variable"])
