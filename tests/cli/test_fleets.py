@@ -124,27 +124,33 @@ def test_a_log_that_grew_large_is_put_aside_when_its_worker_starts(cli: Cli, fil
     up.communicate(timeout=30)
 
 
-def test_a_record_that_names_another_s_process_has_nobody_stopped(cli: Cli, file: Path) -> None:
-    assert file.exists()
+@pytest.mark.parametrize("lie", ["without a start", "with its start", "a group"])
+def test_a_record_that_names_another_s_process_has_nobody_stopped(cli: Cli, file: Path, lie: str) -> None:
+    up = cli.start("worker", "up", str(file))
+    running(cli)
+    end = time.monotonic() + 30
+    while (
+        "Ctrl-C ends" not in cli.main("worker", "logs", "count")[1]
+    ):  # By now its supervisor rests, and writes nothing.
+        assert time.monotonic() < end
     with subprocess.Popen(["sleep", "600"]) as other, open_bus(cli.bus, agent="mallory") as bus:
         try:
             worker = {"name": "count", "state": "running", "pid": other.pid, "holder": "x"}
+            worker |= {"started": process.started(other.pid)} if lie == "with its start" else {}
+            worker |= {"pid": -other.pid} if lie == "a group" else {}
             data = {
                 "pid": other.pid, "started": process.started(other.pid), "host": process.host(),
                 "boot": process.boot_id(), "file": "w.toml", "workers": [worker],
             }  # fmt: skip
             bus.store.records.write("fleets", "evil", data, after=0, durable=False)
-            assert cli.main("worker", "stop")[0] == 3
-            up = cli.start("worker", "up", str(file))
-            running(cli)
             ((name, record),) = [item for item in bus.store.records.all("fleets").items() if item[0] != "evil"]
-            liars = [worker | {"started": process.started(other.pid)}, worker, worker | {"pid": -other.pid}]
-            for at, liar in enumerate(liars):
-                changed = {**record.data, "workers": [liar]}
-                bus.store.records.write("fleets", name, changed, after=record.revision + at, durable=False)
-                assert cli.main("worker", "stop", "count")[0] == 3
+            changed = {**record.data, "workers": [worker]}
+            bus.store.records.write("fleets", name, changed, after=record.revision, durable=False)
+            assert cli.main("worker", "stop", "count")[0] == 3
             assert other.poll() is None
-            up.terminate()
-            up.communicate(timeout=30)
+            assert cli.main("worker", "stop")[1].count("was told to end") == 1, "the fleet alone"
+            assert other.poll() is None
         finally:
             other.kill()
+            up.terminate()
+            up.communicate(timeout=30)
