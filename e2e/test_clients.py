@@ -65,7 +65,7 @@ def test_a_model_posts_sends_and_reads_through_the_client(stage: Stage) -> None:
     assert (letter.body.content, letter.body.sender.agent) == ("it is posted", "worker")
     assert "which colour?" not in stage.seen[2]
     assert "which colour?" in stage.seen[3], "the model has read it"
-    (here,) = [seen.presence for seen in bus.mail.roster.all() if seen.presence.agent == "worker"]
+    (here,) = [seen.presence for seen in bus.roster.all() if seen.presence.agent == "worker"]
     assert here.client == CALLED.get(stage.client.name, stage.client.name)
 
 
@@ -91,7 +91,7 @@ def test_hooks_tell_the_model_at_the_start_after_a_tool_and_at_the_stop_each_onc
     bus, name = stage.bus, name_of(stage)
 
     def send_to_the_session() -> None:
-        (here,) = [seen.presence for seen in bus.mail.roster.all() if seen.is_live]
+        (here,) = [seen.presence for seen in bus.roster.all() if seen.is_live]
         assert here.agent == name
         bus.mail.send(f"{name}~{here.session}", "a secret")
 
@@ -117,7 +117,7 @@ def test_hooks_tell_the_model_at_the_start_after_a_tool_and_at_the_stop_each_onc
         assert (stage.seen[3].count(news), stage.seen[3].count(last)) in ((1, 1), (1, 2))
         assert "before you stop" in stage.seen[3]
     assert "a secret" not in "".join(stage.seen)
-    assert bus.mail.roster.all(), "it was there"
+    assert bus.roster.all(), "it was there"
 
 
 # The plugin of opencode does all or nothing.

@@ -76,12 +76,12 @@ def main(can: list[str]) -> None:
     """Work on whatever needs one of these capabilities, until nothing does for a while."""
     with open_bus(agent="crew") as bus:
         bus.capabilities = tuple(can)
-        bus.mail.roster.arrive(can)  # A step that nobody here can do is skipped: say what you can.
+        bus.roster.arrive(can)  # A step that nobody here can do is skipped: say what you can.
         try:
             while task := wait_for(bus, bus.claim, timeout_s=IDLE_S):
                 work(bus, task)
         finally:
-            bus.mail.roster.leave()
+            bus.roster.leave()
 
 
 if __name__ == "__main__":

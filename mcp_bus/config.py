@@ -5,14 +5,13 @@ The project file is `mcp-bus.toml` in the checkout's top directory, the user fil
 so it is read with care and may not set what only the person may decide.
 """
 
-from __future__ import annotations
-
 import errno
 import os
 import stat
 import sys
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 from mcp_bus import plain
 from mcp_bus.bus import Bus
@@ -24,9 +23,6 @@ from mcp_bus.names import check_channel
 from mcp_bus.recovery import Tender
 from mcp_bus.stores import layout, probe
 from mcp_bus.stores.file import FileStore
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
 
 FOLDER = ".mcp-bus"
 PROFILES = ("worker", "lead", "full")

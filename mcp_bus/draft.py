@@ -16,9 +16,10 @@ if TYPE_CHECKING:
 
     from mcp_bus.model import Policy, Sender, Task
 
-CAPABILITY = re.compile(r"[a-z0-9][a-z0-9._:/+-]{0,63}\Z", re.IGNORECASE)
-TOKEN = re.compile(r"[0-9a-f]{4,32}\Z")
-USAGE = re.compile(r"[a-z][a-z0-9_]{0,47}\Z")
+# Compiled when they are first used.
+CAPABILITY = r"[A-Za-z0-9][A-Za-z0-9._:/+-]{0,63}\Z"
+LEASE_WORD = r"[0-9a-f]{4,32}\Z"
+USAGE = r"[a-z][a-z0-9_]{0,47}\Z"
 MOST = 10**15
 MAX_TITLE = 200
 MAX_WORDS = 32
@@ -61,12 +62,12 @@ def check_usage(usage: Mapping[str, float]) -> dict[str, float]:
 
 def _is_amount(name: object, value: object) -> bool:
     is_number = isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value < MOST
-    return is_number and isinstance(name, str) and USAGE.match(name) is not None
+    return is_number and isinstance(name, str) and re.match(USAGE, name) is not None
 
 
 def check_token(token: object) -> str:
     """Return a lease token if it has the form of one."""
-    if isinstance(token, str) and TOKEN.match(token):
+    if isinstance(token, str) and re.match(LEASE_WORD, token):
         return token
     msg = f"{str(token)[:40]!r} is not a lease token"
     raise InvalidRequest(msg, hint="pass the token that the claim returned")
@@ -101,7 +102,7 @@ def check_words(name: str, value: object) -> tuple[str, ...]:
         msg = f"{name} is not a list of at most {MAX_WORDS} words"
         raise InvalidRequest(msg, hint="for example ['python', 'review']")
     for word in value:
-        if not isinstance(word, str) or not CAPABILITY.match(word):
+        if not isinstance(word, str) or not re.match(CAPABILITY, word):
             msg = f"{str(word)[:80]!r} is not a word for {name}"
             raise InvalidRequest(msg, hint="use letters, digits and . _ : / + -, at most 64")
     return tuple(sorted({word.lower() for word in value}))

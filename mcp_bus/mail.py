@@ -67,10 +67,9 @@ class Mail:
     def __init__(self, bus: Bus) -> None:
         """Read and write for the session that `bus` speaks for."""
         self._bus = bus
-        self.roster = bus.roster
         self.topics = Topics(bus)
         self._offered: dict[str, Task] = {}
-        self._outbox = Outbox(bus, self.roster, self.topics)
+        self._outbox = Outbox(bus, bus.roster, self.topics)
 
     @property
     def inboxes(self) -> tuple[str, str]:

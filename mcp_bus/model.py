@@ -317,6 +317,14 @@ class Policy(NamedTuple):
     description: str = ""
 
 
+class Record(NamedTuple):
+    """A small document that is replaced as a whole: which revision of it this is, and when it was last touched."""
+
+    revision: int
+    data: Mapping[str, Any]
+    touched: int
+
+
 class PostOptions(TypedDict, total=False):
     """What a post may say besides channel and content; all optional.
 

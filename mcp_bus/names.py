@@ -5,8 +5,6 @@ N6).  `place` makes the path of a slot, `parse` reads one back; they are inverse
 Parsing is strict: a name that is not exactly what `place` would make is foreign, and None.
 """
 
-from __future__ import annotations
-
 import re
 from binascii import crc32
 from functools import cache

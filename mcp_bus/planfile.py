@@ -269,7 +269,8 @@ def _loaded(item: dict[str, Any]) -> Step:
     )
     words = (*step.after, *step.requires, *step.verify)
     is_schema = step.result_schema is None or isinstance(step.result_schema, dict)
-    is_plain = all(isinstance(word, str) for word in words) and all(map(draft.CAPABILITY.match, step.requires))
+    is_plain = all(isinstance(word, str) for word in words)
+    is_plain = is_plain and all(re.match(draft.CAPABILITY, word) for word in step.requires)
     if not STEP.match(step.name) or not is_schema or not is_plain:
         msg = f"{step.name[:60]!r} is no step"
         raise ValueError(msg)

@@ -13,8 +13,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from mcp_bus.clock import Source
-    from mcp_bus.model import Identity
-    from mcp_bus.stores.base import Record, Records, Store
+    from mcp_bus.model import Identity, Record
+    from mcp_bus.stores.base import Records, Store
 
 KIND = "agents"
 # A session says that it is there this often, and counts as gone when it was silent for three times as long.

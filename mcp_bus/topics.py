@@ -21,8 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 
     from mcp_bus.bus import Bus
-    from mcp_bus.model import Body, Slot
-    from mcp_bus.stores.base import Record
+    from mcp_bus.model import Body, Record, Slot
 
 EVERYONE = Policy("topic", ttl_s=86_400, description="what everyone should know; each agent reads it")
 # Paths of acks that no reader made.

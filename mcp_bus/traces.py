@@ -61,7 +61,7 @@ def trace(bus: Bus, message_id: str) -> Trace:
         NotFound: there is none of that id.
         InvalidRequest: it is a task; `get` shows those.
     """
-    task, seen, now = bus.get(message_id), bus.mail.roster.all(), bus.source.now()
+    task, seen, now = bus.get(message_id), bus.roster.all(), bus.source.now()
     if names.is_inbox(task.channel):
         agent, session = _owner(task, seen)
         mine = [item for item in seen if item.presence.agent == agent and session in ("", item.presence.session)]

@@ -36,18 +36,18 @@ def main(leading: Sequence[str], words: Sequence[str], out: Out) -> int:
     """Do one of abq's verbs; return the exit code."""
     out.as_json, out.quiet = False, True  # Its options are its own.
     try:
-        args = abqparser.parser().parse_args(words)
+        args = abqparser.parse(words)
     except SystemExit:
         return OK  # --help was answered.
     except InvalidRequest as error:
         out.warn(f"abq: error: {clean(str(error))}")
         return USAGE
-    from mcp_bus import config
-
-    settings = config.as_abq(_leading(leading))
     if args.verb == "version":
         out.line(f"abq {wire.VERSION}")
         return OK
+    from mcp_bus import config
+
+    settings = config.as_abq(_leading(leading))
     try:
         with config.open_from(settings, create=True, tell=lambda _: None) as bus:
             return _verb(args, bus, settings, out)

@@ -153,7 +153,7 @@ def _read(bus: Bus, slot: Slot) -> Task | None:
 def _stuck(bus: Bus, channel: str = "") -> list[Slot]:
     """Return what nobody works on any more: its lease is over, or its holder's process has certainly ended."""
     now = bus.source.now()
-    over = {seen.presence.holder for seen in bus.mail.roster.all() if seen.is_over}
+    over = {seen.presence.holder for seen in bus.roster.all() if seen.is_over}
     names = [channel] if channel else find.queues(bus.store)
     return [
         slot
@@ -169,9 +169,7 @@ def check(args: argparse.Namespace, bus: Bus, settings: Config, out: Out) -> int
         if not (args.alive and args.channel):
             msg = "--channel and --alive go together"
             raise InvalidRequest(msg)
-        live = [
-            seen.presence for seen in bus.mail.roster.all() if seen.is_live and args.channel in seen.presence.serves
-        ]
+        live = [seen.presence for seen in bus.roster.all() if seen.is_live and args.channel in seen.presence.serves]
         out.line(f"{clean(args.channel)}: {'alive, ' + clean(live[0].agent) if live else 'nobody is there'}")
         return OK if live else ERROR
     passed, issues, warnings, advice = ["ABQ home exists", "Channels directory exists"], list[str](), list[str](), []

@@ -27,7 +27,7 @@ def declare(parser: Parser) -> None:
 def agents(call: Call) -> int:
     """List who is there or holds a task, what they can do, and what they hold."""
     with call.bus() as bus:
-        seen, now = bus.mail.roster.all(), bus.source.now()
+        seen, now = bus.roster.all(), bus.source.now()
         known = {item.presence.agent for item in seen}
         held = holdings(bus.store, {*known, bus.identity.agent})
         others = unseen(held.values(), seen)

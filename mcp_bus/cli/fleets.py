@@ -109,7 +109,7 @@ def ps(call: Call) -> int:
     """List workers: those of fleets, and others that are there."""
     with call.bus() as bus:
         now, known, tasks = bus.source.now(), fleets(bus), _held(bus)
-        live = [seen.presence for seen in bus.mail.roster.all() if seen.is_live]
+        live = [seen.presence for seen in bus.roster.all() if seen.is_live]
     made = [item | {"is_supervised": True} for fleet in known for item in fleet["workers"]]
     supervised = {item.get("holder") for item in made}
     for who in live:

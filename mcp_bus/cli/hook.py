@@ -138,7 +138,7 @@ def _speak(client: str, event: Event, said: Mapping[str, Any], flags: Mapping[st
         called = CALLED.get(client, client)
         own = _own(
             item
-            for item in opened.mail.roster.all()
+            for item in opened.roster.all()
             if settings["agent"] in ("", item.presence.agent) and item.presence.client in ("", called)
         )
         who = opened.identity

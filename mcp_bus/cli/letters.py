@@ -87,7 +87,7 @@ def _check_answerable(bus: Bus, to: str) -> None:
     """
     from mcp_bus import addresses
 
-    if addresses.resolve(to, bus.mail.roster.all(), bus.store).kind == "channel":
+    if addresses.resolve(to, bus.roster.all(), bus.store).kind == "channel":
         msg = f"{to!r} is a channel: what is sent there is a task, which has a result and no answer"
         raise InvalidRequest(msg, hint="send it without --wait, then `mcp-bus wait ID`")
 

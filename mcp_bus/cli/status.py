@@ -67,7 +67,7 @@ def _status(call: Call, bus: Bus, views: Sequence[ChannelView]) -> dict[str, Any
         "leases": [_leased(task) for task in pages.read(bus, iter(leases[:FEW]))],
         "overdue": overdue,
         "dead": [_dead(task) for task in pages.read(bus, iter(dead[:FEW]))],
-        "agents": sorted({seen.presence.agent for seen in bus.mail.roster.all() if seen.is_live}),
+        "agents": sorted({seen.presence.agent for seen in bus.roster.all() if seen.is_live}),
         "for_the_human": _unread(bus, [inbox(HUMAN)]),
         "for_agents": _unread(bus, [name for name in store.channels() if is_inbox(name) and name != inbox(HUMAN)]),
         "rejected": _aside(call, "rejected"),

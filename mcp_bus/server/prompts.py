@@ -51,7 +51,7 @@ def _delegate(_: Bus, given: Mapping[str, str]) -> str:
 
 
 def _plan(bus: Bus, given: Mapping[str, str]) -> str:
-    seen = [item.presence for item in bus.mail.roster.all() if item.is_live]
+    seen = [item.presence for item in bus.roster.all() if item.is_live]
     can = sorted({word for presence in seen for word in presence.capabilities})
     there = clean(", ".join(can)[:1000]) or "nothing that anyone has said; then leave capability out"
     what = f"\n\nThe goal:\n{given['goal']}" if given.get("goal") else ""

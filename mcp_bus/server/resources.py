@@ -205,7 +205,7 @@ def _plan(bus: Bus, name: str) -> dict[str, Any]:
 
 def _agents(bus: Bus) -> list[dict[str, Any]]:
     """Return the sessions that are remembered, then who else holds a task: by name where that can be told."""
-    seen = bus.mail.roster.all()
+    seen = bus.roster.all()
     held = holdings(bus.store, {item.presence.agent for item in seen} | {bus.identity.agent})
     made, about = list[dict[str, Any]](), dict[str, Any]()
     for item in seen:
@@ -299,7 +299,7 @@ def complete(bus: Bus, name: str, value: str) -> list[str]:
     if name == "topic":
         return [topic for topic in bus.mail.topics.all() if topic.startswith(value)]
     if name == "agent":
-        return sorted({seen.presence.agent for seen in bus.mail.roster.all() if seen.presence.agent.startswith(value)})
+        return sorted({seen.presence.agent for seen in bus.roster.all() if seen.presence.agent.startswith(value)})
     if name == "plan":
         known = sorted(bus.store.records.names(model.PLANS), reverse=True)
         return [plan for plan in known if plan.startswith(value) or plan.endswith(value)]

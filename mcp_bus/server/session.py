@@ -103,7 +103,7 @@ class Session:
         self._beaten = anyio.current_time()
         try:
             if not self.config["read_only"]:
-                bus.mail.roster.arrive(self.config["capabilities"])
+                bus.roster.arrive(self.config["capabilities"])
         except BusError as error:
             logger.info("could not say that this session is there: %s", error)
 
@@ -216,7 +216,7 @@ class Session:
         if bus is None:
             return
         why, mail = "its session ended", bus.mail
-        for last in (lambda: bus.release_all(why), lambda: mail.give_back(why), mail.roster.leave, bus.close):
+        for last in (lambda: bus.release_all(why), lambda: mail.give_back(why), bus.roster.leave, bus.close):
             try:
                 last()
             except BusError as error:
@@ -278,7 +278,7 @@ class Session:
     def _beat(self, bus: Bus) -> None:
         if anyio.current_time() - self._beaten >= presence.BEAT_S:
             self._beaten = anyio.current_time()
-            bus.mail.roster.beat()
+            bus.roster.beat()
 
 
 def _still(bus: Bus, task: Task) -> Task | None:

@@ -150,7 +150,7 @@ async def await_results(call: Call, given: args.AwaitResults) -> str:
 async def list_channels(call: Call, given: args.ListChannels) -> str:
     """List channels with their counts."""
     del given
-    return answers.channels(call.bus, find.channels(call.bus.store), call.bus.mail.roster.all(), call.ways)
+    return answers.channels(call.bus, find.channels(call.bus.store), call.bus.roster.all(), call.ways)
 
 
 async def get_task(call: Call, given: args.GetTask) -> str:

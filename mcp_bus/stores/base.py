@@ -5,21 +5,13 @@ The rules every store keeps are in `contract`, a test suite that any store runs.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
     from pathlib import Path
 
-    from mcp_bus.model import Attempt, Body, Policy, Result, Slot, State, Task
-
-
-class Record(NamedTuple):
-    """A small document that is replaced as a whole: which revision of it this is, and when it was last touched."""
-
-    revision: int
-    data: Mapping[str, Any]
-    touched: int
+    from mcp_bus.model import Attempt, Body, Policy, Record, Result, Slot, State, Task
 
 
 class Records(Protocol):

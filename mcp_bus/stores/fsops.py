@@ -5,8 +5,6 @@ Everything is relative to an open directory (`at`), never to a path that someone
 symlink in between.
 """
 
-from __future__ import annotations
-
 import contextlib
 import errno
 import os

@@ -12,9 +12,8 @@ from typing import TYPE_CHECKING, Any
 from mcp_bus import lifecycle, names, wire
 from mcp_bus.clock import System
 from mcp_bus.errors import Conflict, Gone, NotFound
-from mcp_bus.model import Attempt, Outcome, Policy, Result, State, Task
+from mcp_bus.model import Attempt, Outcome, Policy, Record, Result, State, Task
 from mcp_bus.routing import rank
-from mcp_bus.stores.base import Record
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence

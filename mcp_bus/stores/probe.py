@@ -1,18 +1,14 @@
 """Can this file system carry a bus?  Asked of its name, then of itself."""
 
-from __future__ import annotations
-
 import errno
 import re
 import sys
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 from mcp_bus.errors import StoreUnavailable
-
-if TYPE_CHECKING:
-    from mcp_bus.stores.tree import Tree
+from mcp_bus.stores.tree import Tree
 
 GOOD = frozenset({"ext2", "ext3", "ext4", "xfs", "btrfs", "f2fs", "zfs", "apfs", "overlay", "bcachefs"})
 VOLATILE = frozenset({"tmpfs", "ramfs"})

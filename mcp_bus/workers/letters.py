@@ -119,7 +119,7 @@ class Letters:
         with runs.Runs(self._root, bus.source) as old:
             old.check()
             old.forget()
-        bus.mail.roster.arrive(bus.capabilities, self._source.channels)
+        bus.roster.arrive(bus.capabilities, self._source.channels)
         try:
             with Hint(()) as hint:
                 self._attend(hint, leash)
@@ -130,7 +130,7 @@ class Letters:
                 self._settle()
             with suppress(BusError):
                 bus.mail.give_back("its handler has ended")
-                bus.mail.roster.leave()
+                bus.roster.leave()
         if self._trouble is not None:
             raise self._trouble
 
@@ -154,7 +154,7 @@ class Letters:
             if now() - beaten >= BEAT_S:
                 beaten = now()
                 with suppress(BusError):
-                    self._bus.mail.roster.beat()
+                    self._bus.roster.beat()
 
     def _is_done(self) -> bool:
         return bool(self._source.most) and self._begun >= self._source.most

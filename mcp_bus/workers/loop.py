@@ -133,7 +133,7 @@ class Loop:
             with Runs(self._root, bus.source) as old:
                 old.check()
                 old.forget()
-            roster = bus.mail.roster
+            roster = bus.roster
             roster.arrive(self._scope.capabilities, self._scope.channels)
             threads = [threading.Thread(target=self._slot, name=f"slot-{n}") for n in range(self._scope.concurrency)]
             for thread in threads:
@@ -172,7 +172,7 @@ class Loop:
             if deadline and bus.source.monotonic() >= deadline:
                 self._aborting.set()
             with suppress(BusError):
-                bus.mail.roster.beat()
+                bus.roster.beat()
 
     def _told_to_end(self) -> None:
         if not self._draining.is_set():

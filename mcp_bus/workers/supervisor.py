@@ -263,7 +263,7 @@ class Supervisor:
 
     def _check_health(self) -> None:
         """Kill workers whose processes run and that give no sign of life (rule V1)."""
-        silent = {seen.presence.holder for seen in self._bus.mail.roster.all() if seen.why == SILENCE}
+        silent = {seen.presence.holder for seen in self._bus.roster.all() if seen.why == SILENCE}
         for child in self.children:
             if child.process is not None and child.holder in silent and child.process.poll() is None:
                 child.why = "gave no sign of life"

@@ -301,8 +301,8 @@ def test_gc_puts_aside_what_waited_too_long_and_requeue_what_nobody_works_on_and
         assert ours(cli, "gc", "-v").splitlines() == [f"Archived: {stale}", "Archived 1 stale message(s)"]
         assert ours(cli, "requeue") == "Requeued 0 message(s)\n"
         assert cli.state(worked) == "leased"
-        bus.mail.roster.arrive()
-        bus.mail.roster.leave()
+        bus.roster.arrive()
+        bus.roster.leave()
     assert "1 message(s) stuck in processing" in ours(cli, "check")
     assert ours(cli, "requeue", "app", "-v").splitlines() == [f"Requeued: {worked}", "Requeued 1 message(s)"]
     assert cli.state(worked) == "ready"

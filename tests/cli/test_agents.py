@@ -64,10 +64,10 @@ def test_a_name_that_was_seen_is_told_again(cli: Cli) -> None:
 def test_a_session_that_is_over_and_holds_a_task_is_listed_without_all(cli: Cli) -> None:
     cli.post()
     with open_bus(cli.bus, agent="bob", session="00000007") as bus:
-        bus.mail.roster.arrive(["python"])
+        bus.roster.arrive(["python"])
         assert bus.claim() is not None
         assert [(item["agent"], item["live"], item["holds"]) for item in listed(cli)] == [("bob", True, 1)]
-        bus.mail.roster.leave()
+        bus.roster.leave()
     (item,) = listed(cli)
     assert (item["agent"], item["live"], item["holds"]) == ("bob", False, 1)
     assert "its session has ended; lease ends in " in cli.main("agents")[1]

@@ -259,7 +259,7 @@ def test_a_client_whose_starter_also_runs_the_server_of_another_is_not_taken_for
     monkeypatch.setattr(hook, "_process", lambda pid: tree.get(pid, ("", 0)))
     found = {}
     with open_bus(client.cli.bus, agent="planner") as bus:
-        here = bus.mail.roster.arrive()._replace(pid=700)
+        here = bus.roster.arrive()._replace(pid=700)
         seen = [Seen(here, "")]
         for name, pid in (("of the client itself", 1000), ("through a shell", 1001)):
             monkeypatch.setattr(os, "getpid", lambda pid=pid: pid)
@@ -277,12 +277,12 @@ SERVER = """
 import sys
 from mcp_bus import open_bus
 with open_bus(sys.argv[1], agent="planner") as bus:
-    bus.mail.roster.arrive()
+    bus.roster.arrive()
     bus.post("work", "do it")
     task = bus.claim(["work"])
     print(bus.identity.session, task.id, task.lease.token, flush=True)
     sys.stdin.read()
-    bus.mail.roster.leave()
+    bus.roster.leave()
 """
 
 

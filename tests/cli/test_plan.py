@@ -83,7 +83,7 @@ def test_a_worker_that_claims_says_what_it_can_do_and_is_waited_for(cli: Cli, tm
     cli.main("init", str(cli.bus))
     assert cli.main("claim", "--capability", "paint")[0] == 4
     with open_bus(cli.bus, agent="ann") as bus:
-        (seen,) = bus.mail.roster.all()
+        (seen,) = bus.roster.all()
         assert seen.presence.capabilities == ("paint",)
     plan = posted(cli, path)
     assert cli.json("claim", "--capability", "paint")["step"] == "paint"

@@ -119,13 +119,13 @@ def test_a_session_killed_while_it_arrives_or_leaves_is_there_or_not_and_nobody_
     layout.create(disk / "bus", fs=Steps())
 
     def work(root: Path, fs: Fs) -> None:
-        roster = open_at(root, fs, agent="bob").mail.roster
+        roster = open_at(root, fs, agent="bob").roster
         roster.arrive()
         roster.leave()
 
     for said, root in Points(disk / "bus", disk / "crashed", work):
         with open_at(root) as ann:
-            seen = ann.mail.roster.all()
+            seen = ann.roster.all()
             assert [item.is_live for item in seen] in ([], [False]), f"{said}: its process is dead"
             sent = ann.mail.send("@bob", "x")
             assert sent.live == 0

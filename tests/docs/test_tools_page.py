@@ -65,7 +65,7 @@ def test_the_examples_answer_what_the_page_says(tmp_path: Path) -> None:
                 given = json.loads(filled(arguments, known))
                 if tool == "send_message":
                     bob = stack.enter_context(open_bus(tmp_path))
-                    bob.mail.roster.arrive()
+                    bob.roster.arrive()
                 answer = await ann.client.call_tool(tool, given)
                 if tool == "send_message":
                     (question,) = bob.mail.read()

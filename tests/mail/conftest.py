@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 def here(bus: Bus) -> Bus:
     bus.identity = bus.identity._replace(pid=os.getpid())
     bus.mail = mail.Mail(bus)
-    bus.mail.roster.arrive()
+    bus.roster.arrive()
     return bus
 
 

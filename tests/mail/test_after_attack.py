@@ -71,7 +71,7 @@ def test_a_message_to_a_name_that_no_agent_can_have_is_refused(ann: Bus, name: s
 
 @pytest.mark.parametrize("name", ["bob~7f3a", "@bob~7f3a"])
 def test_a_session_that_an_agent_does_not_have_is_not_written_to(ann: Bus, bob: Bus, name: str) -> None:
-    assert bob.mail.roster.all()
+    assert bob.roster.all()
     with pytest.raises(NotFound, match="'bob' has no session '7f3a'"):
         ann.mail.send(name, "hello")
 
@@ -126,7 +126,7 @@ def test_what_an_ended_session_was_shown_is_unread_again_at_once(
     twin = here(open_bus_as("bob", "9"))
     sweep(ann)
     assert twin.mail.read() == [], "it is there, and may ack yet"
-    bob.mail.roster.leave()  # As a killed one is seen: its process has ended.
+    bob.roster.leave()  # As a killed one is seen: its process has ended.
     done = sweep(ann)
     assert sum("unread again" in line for line in done) == 2
     assert {item.body.id for item in twin.mail.read()} == {note, news}

@@ -154,7 +154,7 @@ def test_a_message_to_one_session_is_read_by_it_alone(ann: Bus, bob: Bus, open_b
 
 def test_a_message_to_a_session_that_ended_is_undeliverable_and_said_to_be(ann: Bus, bob: Bus) -> None:
     sent = ann.mail.send("bob~2", "x").id
-    bob.mail.roster.leave()
+    bob.roster.leave()
     swept(ann)
     assert told(ann, sent) == ("undeliverable", ["queued", "undeliverable"])
     with pytest.raises(NotFound, match="has ended"):
@@ -165,7 +165,7 @@ def test_a_message_to_an_agent_without_a_session_waits_and_is_not_said_to_be_mor
     ann: Bus, bob: Bus, source: VirtualSource
 ) -> None:
     seen = source.now()
-    bob.mail.roster.leave()
+    bob.roster.leave()
     sent = ann.mail.send("bob", "x")
     assert (sent.live, sent.last_seen) == (0, seen)
     source.advance(86_400)

@@ -72,7 +72,7 @@ def test_a_session_that_starts_anew_goes_on_where_the_last_one_ended(
         ann.mail.send("news", text)
     assert texts(bob, limit=2) == ["1", "2"]
     bob.mail.ack()
-    bob.mail.roster.leave()
+    bob.roster.leave()
     ann.mail.send("news", "4")
     source.advance(1)
     assert texts(here(open_bus_as("bob", "3"))) == ["3", "4"]
@@ -124,7 +124,7 @@ def test_everyone_reads_broadcast_but_who_said_otherwise_and_not_its_sender(ann:
 
 def test_a_dead_agent_does_not_make_a_broadcast_fail(ann: Bus, bob: Bus, source: VirtualSource) -> None:
     source.advance(3600)
-    ann.mail.roster.beat()
+    ann.roster.beat()
     sent = ann.mail.send("broadcast", "hear")
     assert sent.live == 0
     assert states(ann, sent.id) == {}

@@ -56,7 +56,7 @@ def test_a_session_record_that_is_none_stops_nobody_and_counts_for_nobody(file_b
     bus.post("work", "x")
     assert bus.claim() is not None
     sweep(bus)
-    assert [seen.presence.agent for seen in bus.mail.roster.all() if seen.is_live] == ["ann"]
+    assert [seen.presence.agent for seen in bus.roster.all() if seen.is_live] == ["ann"]
 
 
 @pytest.mark.parametrize("number", [10**12 - 2, 10**12 - 1, 10**12, 999_999_999_999_999])

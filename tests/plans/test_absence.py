@@ -44,8 +44,8 @@ def test_a_worker_that_is_there_or_is_at_work_is_waited_for(
 ) -> None:
     run = post("paint", "paint-2", grace_s=30, paint={"requires": ["paint"]}, paint_2={"requires": ["paint"]})
     painter = open_bus_as("cat", "00000003")
-    painter.mail.roster.arrive(["paint"])
-    painter.mail.roster.leave()
+    painter.roster.arrive(["paint"])
+    painter.roster.leave()
     taken = painter.claim(capabilities=["paint"], lease_s=600)
     assert taken is not None
     source.advance(400)
@@ -59,7 +59,7 @@ def test_a_worker_that_is_there_or_is_at_work_is_waited_for(
 
 def test_a_worker_able_to_do_something_else_is_none(post: Poster, bus: Bus, source: VirtualSource) -> None:
     run = post("paint", grace_s=30, paint={"requires": ["paint", "red"]})
-    bus.mail.roster.arrive(["paint"])
+    bus.roster.arrive(["paint"])
     source.advance(31)
     swept(bus)
     assert run.stages == {"paint": "skipped"}
@@ -71,8 +71,8 @@ def test_one_that_left_is_waited_for_as_long_as_one_that_never_came(
     run = post("paint", grace_s=30, paint={"requires": ["paint"]})
     source.advance(20)
     painter = open_bus_as("cat", "00000003")
-    painter.mail.roster.arrive(["paint"])
-    painter.mail.roster.leave()
+    painter.roster.arrive(["paint"])
+    painter.roster.leave()
     source.advance(29)
     swept(bus)
     assert run.stages == {"paint": "released"}, "it may be starting anew"
@@ -87,8 +87,8 @@ def test_a_sign_of_life_from_the_future_delays_nothing(
     run = post("paint", grace_s=30, paint={"requires": ["paint"]})
     painter = open_bus_as("cat", "00000003")
     source.advance(3600)
-    painter.mail.roster.arrive(["paint"])
-    painter.mail.roster.leave()
+    painter.roster.arrive(["paint"])
+    painter.roster.leave()
     source.advance(-3600 + 31)
     swept(bus)
     assert run.stages == {"paint": "skipped"}
@@ -157,8 +157,8 @@ def test_a_lease_that_is_no_able_worker_s_or_has_run_out_says_nothing(
 ) -> None:
     run = post("paint", "other", grace_s=30, paint={"requires": ["paint"]}, other={"channel": "else"})
     painter, busy = open_bus_as("cat", "00000003"), open_bus_as("dog", "00000004")
-    painter.mail.roster.arrive(["paint"])
-    painter.mail.roster.leave()
+    painter.roster.arrive(["paint"])
+    painter.roster.leave()
     held = (busy if whose == "another's" else painter).claim(["else"], lease_s=600 if whose == "another's" else 5)
     assert held is not None
     source.advance(31)

@@ -338,6 +338,6 @@ def test_a_step_that_waits_for_a_worker_that_is_not_there_says_so(post: Poster, 
     run = post("paint", "other", paint={"capability": "paint"})
     told = {row.step.name: row.why for row in report.rows(bus, *plans.progress(bus, run.plan.id))}
     assert told == {"paint": "no live worker can do paint", "other": ""}
-    bus.mail.roster.arrive(["paint"])
+    bus.roster.arrive(["paint"])
     told = {row.step.name: row.why for row in report.rows(bus, *plans.progress(bus, run.plan.id))}
     assert told == {"paint": "", "other": ""}

@@ -113,7 +113,7 @@ async def test_each_kind_of_resource_is_told_of(place: Path, era: str, bob: Bus,
     bob.mail.topics.subscribe("news")
     async with hearing(build(settings(place)), era, uri) as (_, ear):
         if uri == "bus://agents":
-            bob.mail.roster.arrive()
+            bob.roster.arrive()
         elif uri == "bus://inbox":
             bob.mail.send("@ann", "hello")
         elif uri == "bus://topics/news":
@@ -137,5 +137,5 @@ async def test_who_unsubscribed_is_told_no_longer(place: Path, bob: Bus) -> None
             warnings.simplefilter("ignore", MCPDeprecationWarning)
             await ann.client.unsubscribe_resource(INBOX)
         bob.post("review", "x")
-        bob.mail.roster.arrive()
+        bob.roster.arrive()
         assert await ear.until(1) == [agents]

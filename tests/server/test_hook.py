@@ -92,7 +92,7 @@ async def test_a_hook_makes_no_bus_and_says_that_the_agent_is_there(place: Path)
         assert not (place / "bus").exists()
         with open_bus(place) as bob:
             assert await told(ann, "UserPromptSubmit") == {}
-            assert [item.presence.agent for item in bob.mail.roster.all() if item.is_live] == ["ann"]
+            assert [item.presence.agent for item in bob.roster.all() if item.is_live] == ["ann"]
 
 
 async def test_readers_are_told_what_waits_at_a_start_and_else_nothing(place: Path) -> None:

@@ -123,7 +123,7 @@ async def test_words_of_others_cannot_pose_as_ours_in_any_answer_about_messages(
     evil = EVIL[name]
     name_of = evil if evil.isprintable() else evil.split("\n")[0] + "zebra"
     with open_bus(place, agent=name_of[:150], capabilities=("python",)) as eve:
-        eve.mail.roster.arrive(("python",))
+        eve.roster.arrive(("python",))
         async with desk(place, era) as ann:
             await ann.call("list_channels")
             eve.mail.send("ann", evil, title=evil[:200], thread=evil[:200])

@@ -113,7 +113,7 @@ async def test_a_session_is_there_once_its_client_has_looked_at_the_tools(place:
     with open_bus(place) as bob:
         async with desk(place, era, agent="eve") as eve:
             await eve.client.list_tools()
-            assert [item.presence.agent for item in bob.mail.roster.all() if item.is_live] == ["eve"]
+            assert [item.presence.agent for item in bob.roster.all() if item.is_live] == ["eve"]
             assert bob.mail.send("eve", "hello").live == 1
 
 
@@ -321,12 +321,12 @@ async def test_a_session_says_who_it_is_what_it_can_do_and_when_it_goes(
         message = bob.mail.send("@ann", "hello").id
         text = await ann.call("list_channels")
         assert '\nagents here: "ann" (you) can "gpu, python"\n' in text
-        (seen,) = bob.mail.roster.all()
+        (seen,) = bob.roster.all()
         assert (seen.presence.agent, seen.presence.capabilities, seen.why) == ("ann", ("gpu", "python"), "")
-        await until(lambda: bob.mail.roster.all()[0].presence.beat > seen.presence.beat, "it never beat")
+        await until(lambda: bob.roster.all()[0].presence.beat > seen.presence.beat, "it never beat")
         await ann.call("read_inbox")
         assert bob.get(message).state == "leased"
-    (seen,) = bob.mail.roster.all()
+    (seen,) = bob.roster.all()
     assert seen.why == "its session has ended"
     assert bob.get(message).state == "ready"
 
@@ -334,7 +334,7 @@ async def test_a_session_says_who_it_is_what_it_can_do_and_when_it_goes(
 async def test_of_many_agents_that_are_there_eight_are_named(place: Path, era: str) -> None:
     for number in range(11):
         with open_bus(place, agent=f"agent{number:02}") as bus:
-            bus.mail.roster.arrive()
+            bus.roster.arrive()
     async with desk(place, era) as ann:
         line = found("^(agents here: .*)$", await ann.call("list_channels"))
     assert line.count('"agent') + line.count('"ann"') == 8

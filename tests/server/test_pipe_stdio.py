@@ -79,7 +79,7 @@ async def test_a_killed_server_leaves_nothing_that_blocks_a_shell(place: Path, b
                 assert text(await read(ann, wait_s=20)) == "hello"
             else:
                 await write(ann, "hello", wait_s=20)
-            (pid,) = [item.presence.pid for item in bob.mail.roster.all() if item.presence.agent == "ann"]
+            (pid,) = [item.presence.pid for item in bob.roster.all() if item.presence.agent == "ann"]
             os.kill(pid, signal.SIGKILL)
             told.append(await ended(other, "x" * 200_000 if action == "read" else None))
     ((out, err),) = told

@@ -135,12 +135,12 @@ def test_it_says_that_it_is_there_with_what_it_can_do_and_where(
     thread = threading.Thread(target=made.run)
     thread.start()
     until(lambda: bool(watched.starts))
-    (seen,) = [item for item in work.bus.mail.roster.all() if item.presence.session == "2"]
+    (seen,) = [item for item in work.bus.roster.all() if item.presence.session == "2"]
     assert (seen.is_live, seen.presence.capabilities, seen.presence.serves) == (True, ("python",), ("work",))
     made.stop()
     made.stop()
     thread.join(SOON_S)
-    (seen,) = [item for item in work.bus.mail.roster.all() if item.presence.session == "2"]
+    (seen,) = [item for item in work.bus.roster.all() if item.presence.session == "2"]
     assert seen.why == "its session has ended"
 
 
@@ -245,7 +245,7 @@ def test_trouble_with_the_medium_is_told_and_waited_out(
     made = worker("print('done')", idle_s=0.0, most=1)
     thread = threading.Thread(target=made.run)
     thread.start()
-    until(lambda: any(item.presence.session == "2" for item in work.bus.mail.roster.all()))
+    until(lambda: any(item.presence.session == "2" for item in work.bus.roster.all()))
     away = place.with_name("away")
     place.rename(away)
     until(lambda: bool(watched.troubles))

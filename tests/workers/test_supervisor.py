@@ -61,7 +61,7 @@ class Up:
         """Wait until a worker says that it is there; return its process."""
 
         def pids() -> list[int]:
-            return [seen.presence.pid for seen in bus.mail.roster.all() if seen.is_live and seen.presence.agent == name]
+            return [seen.presence.pid for seen in bus.roster.all() if seen.is_live and seen.presence.agent == name]
 
         until(lambda: self.pid(name) in pids())
         return self.pid(name)
@@ -233,7 +233,7 @@ def test_a_supervisor_that_is_killed_takes_its_workers_along(here: Bus, place: P
     running = subprocess.Popen([sys.executable, "-m", "mcp_bus", "worker", "up", str(path)], env=env)
 
     def pids() -> list[int]:
-        return [seen.presence.pid for seen in here.mail.roster.all() if seen.is_live and seen.presence.agent == "a"]
+        return [seen.presence.pid for seen in here.roster.all() if seen.is_live and seen.presence.agent == "a"]
 
     until(lambda: bool(pids()))
     (pid,) = pids()
