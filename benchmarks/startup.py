@@ -181,6 +181,20 @@ def call(tool: str, arguments: dict[str, Any], request: int = 1) -> bytes:
     return line(request, "tools/call", {"name": tool, "arguments": arguments})
 
 
+# Verbs that abq has too, in the order in which they find something to do.
+ABQ_VERBS = (
+    "init",
+    "channel list",
+    "send work command hello",
+    "recv work",
+    "status",
+    "ls work",
+    "check",
+    "gc",
+    "version",
+)
+
+
 def verbs(scratch: Path, *, runs: int, abq: Path | None) -> tuple[table.Table, list[table.Goal]]:
     """Run verbs of the command line as whole processes, beside an empty Python and abq's same verbs."""
     env = environment(scratch)
@@ -191,13 +205,11 @@ def verbs(scratch: Path, *, runs: int, abq: Path | None) -> tuple[table.Table, l
         "mcp-bus status": ([*ours, "status"], env),
         "mcp-bus post": ([*ours, "post", "work", "look at src/app.py"], env),
     }
-    if abq is not None:
-        theirs = environment(scratch, PYTHONPATH=str(abq), ABQ_HOME=str(scratch / "abq"))
-        program = [sys.executable, "-m", "abq.cli"]
-        _run([*program, "init"], theirs, scratch)
-        _run([*program, "channel", "create", "work"], theirs, scratch)
-        commands["abq status"] = ([*program, "status"], theirs)
-        commands["abq send"] = ([*program, "send", "work", "command", "look at src/app.py"], theirs)
+    for name, program, more in _abqs(abq):
+        given = environment(scratch, **more, ABQ_HOME=str(scratch / name))
+        _run([*program, "init"], given, scratch)
+        _run([*program, "channel", "create", "work"], given, scratch)
+        commands |= {f"{name} {words}": ([*program, *words.split()], given) for words in ABQ_VERBS}
     times: dict[str, list[float]] = {name: [] for name in commands}
     codes: dict[str, set[int]] = {name: set() for name in commands}
     chance = random.Random(4)
@@ -221,12 +233,20 @@ def verbs(scratch: Path, *, runs: int, abq: Path | None) -> tuple[table.Table, l
         for name, seen in times.items()
     ]
     goals = [
-        table.Goal(f"{one} of {other}", 1.2, table.ratio(times[one], times[other]))
-        for one, other in (("mcp-bus status", "abq status"), ("mcp-bus post", "abq send"))
-        if times.get(other)
+        table.Goal(f"{words}, of abq's own", 1.2, table.ratio(times[f"ours {words}"], times[f"abq {words}"]))
+        for words in ABQ_VERBS
+        if times.get(f"abq {words}")
     ]
     head = ("whole process", "ms", "of runs", "of python -c pass", "exit code")
     return table.Table("A verb of the command line", head, rows), goals
+
+
+def _abqs(abq: Path | None) -> list[tuple[str, list[str], dict[str, str]]]:
+    """Return abq's program and ours that stands in for it: a name, its words and what its environment has."""
+    if abq is None:
+        return []
+    theirs = ("abq", [sys.executable, "-m", "abq.cli"], {"PYTHONPATH": str(abq)})
+    return [theirs, ("ours", [sys.executable, "-m", "mcp_bus", "abq"], {})]
 
 
 def _run(command: Sequence[str], env: Mapping[str, str], cwd: Path) -> int:

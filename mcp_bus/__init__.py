@@ -32,6 +32,8 @@ from mcp_bus.errors import (
 from mcp_bus.model import (
     Attempt,
     Body,
+    ChannelView,
+    Ending,
     Identity,
     Lease,
     Outcome,
@@ -48,7 +50,6 @@ from mcp_bus.model import (
 if TYPE_CHECKING:
     from mcp_bus.bus import Bus
     from mcp_bus.config import open_bus
-    from mcp_bus.find import ChannelView, Ending
     from mcp_bus.mail import Acked, Delivery, Mail
     from mcp_bus.outbox import Sent
     from mcp_bus.recovery import sweep
@@ -101,9 +102,7 @@ __all__ = [
 _HOMES = {
     "Acked": "mail",
     "Bus": "bus",
-    "ChannelView": "find",
     "Delivery": "mail",
-    "Ending": "find",
     "Mail": "mail",
     "Sent": "outbox",
     "Trace": "traces",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from itertools import islice
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from mcp_bus import names
 from mcp_bus.errors import (
@@ -16,7 +16,7 @@ from mcp_bus.errors import (
     NotFound,
     StoreUnavailable,
 )
-from mcp_bus.model import ENDED, MAX_CONTENT, PLANS, Policy, State
+from mcp_bus.model import ENDED, MAX_CONTENT, PLANS, ChannelView, Ending, Policy, State
 from mcp_bus.plain import cut
 from mcp_bus.routing import missing
 
@@ -160,15 +160,6 @@ def public(store: Store) -> list[str]:
     return [name for name in store.channels() if not names.is_inbox(name)]
 
 
-class ChannelView(NamedTuple):
-    """One channel at a glance; `oldest` is when the oldest ready task was posted, 0 for none."""
-
-    name: str
-    counts: dict[State, int]
-    oldest: int
-    policy: Policy
-
-
 def channels(store: Store) -> list[ChannelView]:
     """Return every channel with its counts, as far as listings can tell; inboxes are their owners' affair."""
     views = []
@@ -230,19 +221,6 @@ def _has(task: Task, words: Sequence[str]) -> bool:
     body = task.body
     text = f"{body.title}\n{body.thread}\n{body.content[:MAX_CONTENT]}\n{body.sender.agent}\n{task.id}".lower()
     return all(word in text for word in words)
-
-
-class Ending(NamedTuple):
-    """How a waited-for task stands: the task that has the last word, or why there is none.
-
-    `task` is the successor when the one asked for was edited and retried.  `is_over` means that
-    waiting longer brings nothing by itself.
-    """
-
-    asked: str
-    task: Task | None
-    is_over: bool
-    error: str = ""
 
 
 def ending(bus: Bus, task_id: str) -> Ending:

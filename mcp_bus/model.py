@@ -325,6 +325,28 @@ class Record(NamedTuple):
     touched: int
 
 
+class ChannelView(NamedTuple):
+    """One channel at a glance; `oldest` is when the oldest ready task was posted, 0 for none."""
+
+    name: str
+    counts: dict[State, int]
+    oldest: int
+    policy: Policy
+
+
+class Ending(NamedTuple):
+    """How a waited-for task stands: the task that has the last word, or why there is none.
+
+    `task` is the successor when the one asked for was edited and retried.  `is_over` means that
+    waiting longer brings nothing by itself.
+    """
+
+    asked: str
+    task: Task | None
+    is_over: bool
+    error: str = ""
+
+
 class PostOptions(TypedDict, total=False):
     """What a post may say besides channel and content; all optional.
 

@@ -10,8 +10,8 @@ from mcp_bus.cli.arguments import BODY_HELP, Verb, content, given, seconds, shel
 from mcp_bus.cli.codes import ERROR, NOT_FOUND, NOTHING, OK, PERSON, code_of, problem
 from mcp_bus.cli.output import clean, duration, one_line
 from mcp_bus.errors import BusError, Conflict, CorruptRecord, InvalidRequest, LeaseLost, NotFound
-from mcp_bus.find import Ending, public, resolve, safe_ending, short, why_empty
-from mcp_bus.model import ENDED, State, Ticket
+from mcp_bus.find import public, resolve, safe_ending, short, why_empty
+from mcp_bus.model import ENDED, Ending, State, Ticket
 from mcp_bus.plain import near
 
 if TYPE_CHECKING:

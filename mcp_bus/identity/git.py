@@ -6,9 +6,10 @@ import stat
 from pathlib import Path
 from typing import NamedTuple
 
-_SECTION = re.compile(r'\s*\[\s*(?P<name>[A-Za-z0-9.-]+)(?:\s+"(?P<sub>(?:[^"\\]|\\.)*)")?\s*\]')
-_URL = re.compile(r"\s*url\s*=\s*(?P<url>.*?)\s*\Z", re.IGNORECASE)
-_SCHEME = re.compile(r"(?:[a-z][a-z0-9+.-]*)://", re.IGNORECASE)
+# Compiled when they are first used: outside of a checkout they are not.
+_SECTION = r'\s*\[\s*(?P<name>[A-Za-z0-9.-]+)(?:\s+"(?P<sub>(?:[^"\\]|\\.)*)")?\s*\]'
+_URL = r"\s*[uU][rR][lL]\s*=\s*(?P<url>.*?)\s*\Z"
+_SCHEME = r"(?:[A-Za-z][A-Za-z0-9+.-]*)://"
 MAX_CONFIG = 1_000_000
 
 
@@ -81,10 +82,10 @@ def _text(path: Path) -> str:
 def _origin(config: str) -> str:
     inside = False
     for line in config.splitlines():
-        section = _SECTION.match(line)
+        section = re.match(_SECTION, line)
         if section:
             inside = section["name"].lower() == "remote" and section["sub"] == "origin"
-        elif inside and (url := _URL.match(line)):
+        elif inside and (url := re.match(_URL, line)):
             return url["url"].strip('"')
     return ""
 
@@ -96,8 +97,8 @@ def normal(remote: str) -> str:
     """
     if not remote:
         return ""
-    if _SCHEME.match(remote):
-        rest = _SCHEME.sub("", remote, count=1)
+    if re.match(_SCHEME, remote):
+        rest = re.sub(_SCHEME, "", remote, count=1)
         if remote.lower().startswith("file:"):
             return _local(rest)
         place, _, path = rest.partition("/")

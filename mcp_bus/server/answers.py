@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from mcp_bus import names
 from mcp_bus.errors import BusError, Conflict, CorruptRecord
-from mcp_bus.find import Ending, public, short, why_empty
+from mcp_bus.find import public, short, why_empty
 from mcp_bus.holders import holdings
 from mcp_bus.model import ENDED, OPEN, Outcome, State
 from mcp_bus.plain import clean, cut, duration
@@ -32,8 +32,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from mcp_bus.bus import Bus
-    from mcp_bus.find import ChannelView
-    from mcp_bus.model import Posted, Task
+    from mcp_bus.model import ChannelView, Ending, Posted, Task
     from mcp_bus.presence import Seen
 
 MAX_LINES = 22

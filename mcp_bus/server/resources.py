@@ -131,7 +131,7 @@ def _harmless(char: str) -> str:
     return json.dumps(char)[1:-1] if not char.isascii() else f"\\u{ord(char):04x}"
 
 
-def _channel(view: find.ChannelView) -> dict[str, Any]:
+def _channel(view: model.ChannelView) -> dict[str, Any]:
     return {
         "channel": view.name,
         "counts": view.counts,

@@ -18,7 +18,7 @@ from mcp_bus.server import answers, args, letters, messaging, piping, planning, 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
-    from mcp_bus.model import PostOptions, Task
+    from mcp_bus.model import Ending, PostOptions, Task
     from mcp_bus.server.call import Call
 
 # A page of `find_tasks`.
@@ -130,7 +130,7 @@ async def await_results(call: Call, given: args.AwaitResults) -> str:
             raise InvalidRequest(msg, hint=f'await_results(tasks=["{find.short(plan)}"])')
         return await planning.wait(call, plan, wait_s)
     names = [find.resolve(bus.store, name) for name in dict.fromkeys(given.tasks)]
-    latest: list[find.Ending] = []
+    latest: list[Ending] = []
 
     def look() -> bool | None:
         call.session.tend()

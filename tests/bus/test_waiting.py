@@ -12,7 +12,7 @@ import pytest
 
 from mcp_bus import Bus, find, sweep, wait_for
 from mcp_bus.clock import System
-from mcp_bus.model import State
+from mcp_bus.model import Ending, State
 from mcp_bus.stores.file import FileStore
 from tests.fakes import who
 
@@ -112,7 +112,7 @@ def test_a_poster_that_waits_gets_the_result(bus: Bus, child: Child) -> None:
     posted = bus.post("work", "a").id
     child.tell("answer forty-two")
 
-    def look() -> find.Ending | None:
+    def look() -> Ending | None:
         ending = find.ending(bus, posted)
         return ending if ending.is_over else None
 
