@@ -104,7 +104,7 @@ def load(
     ]
     top = checkout.top if checkout else cwd
     layers.append((str(top / "mcp-bus.toml"), _project(top)))
-    base = Path(env.get("XDG_CONFIG_HOME") or _home(env) / ".config")
+    base = Path(env.get("XDG_CONFIG_HOME") or home(env) / ".config")
     layers.append((str(base / "mcp-bus" / "config.toml"), _file(base / "mcp-bus" / "config.toml")))
     values: dict[str, Any] = {}
     origins: dict[str, str] = {}
@@ -129,7 +129,7 @@ def agent_of(config: Config) -> tuple[str, str]:
     return who.agent, "git" if git.find(config.cwd) else "directory"
 
 
-def _home(env: Mapping[str, str]) -> Path:
+def home(env: Mapping[str, str]) -> Path:
     """Return the user's home.  An empty HOME counts as not set; `Path.home` would make `/` of it."""
     if env.get("HOME"):
         return Path(env["HOME"])
@@ -146,7 +146,7 @@ def _home(env: Mapping[str, str]) -> Path:
 
 def _expanded(text: str, env: Mapping[str, str]) -> Path:
     if text == "~" or text.startswith("~/"):
-        return _home(env) / text[2:]
+        return home(env) / text[2:]
     try:
         return Path(text).expanduser()
     except RuntimeError:
@@ -157,7 +157,7 @@ def _expanded(text: str, env: Mapping[str, str]) -> Path:
 def _place(checkout: git.Checkout | None, env: Mapping[str, str]) -> tuple[str, str]:
     if checkout is not None and (checkout.home / FOLDER).is_dir():
         return str(checkout.home / FOLDER), "repository"
-    return str(_home(env) / FOLDER), "default: one per user"
+    return str(home(env) / FOLDER), "default: one per user"
 
 
 def _file(path: Path, *, may_be_link: bool = True) -> dict[str, Any]:
@@ -301,8 +301,8 @@ def open_from(config: Config, *, client: str = "", create: bool = False, tell: C
 
 def as_abq(flags: Mapping[str, Any]) -> Config:
     """Gather the settings as abq's users expect them: the bus is `ABQ_HOME`, else `MCP_BUS_DIR`, else `~/.abq`."""
-    home = os.environ.get("ABQ_HOME") or os.environ.get("MCP_BUS_DIR") or str(_home(os.environ) / ".abq")
-    return load({"bus": home, **flags})
+    place = os.environ.get("ABQ_HOME") or os.environ.get("MCP_BUS_DIR") or str(home(os.environ) / ".abq")
+    return load({"bus": place, **flags})
 
 
 def environment() -> dict[str, str]:

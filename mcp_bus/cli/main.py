@@ -61,6 +61,8 @@ GROUPS: dict[str, dict[str, tuple[str, str]]] = {
     },
     "set up": {
         "init": ("setup", "make a bus"),
+        "install": ("install", "put the bus into the settings of agent clients"),
+        "uninstall": ("install", "take it out of them again"),
         "demo": ("serve", "see a bus work, from an empty folder to an answer"),
         "serve": ("serve", "speak MCP over stdin and stdout, for an agent"),
         "hook": ("hook", "tell an agent what waits for it, through its client's hooks"),

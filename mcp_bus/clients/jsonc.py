@@ -1,0 +1,239 @@
+"""JSON as people keep it in settings: with comments and trailing commas.  Read, and changed without touching the rest.
+
+Pure.  No library for Python edits such text and leaves comments, order and layout as they are.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+MAX_DEEP = 100
+_SPACE = re.compile(r"(?:[ \t\r\n]+|//[^\n]*|/\*.*?\*/)*", re.DOTALL)
+_STRING = re.compile(r'"(?:[^"\\\x00-\x1f]|\\.)*"')
+_SCALAR = re.compile(r"-?[0-9][0-9.eE+-]*|true|false|null")
+_INDENT = re.compile(r"^([ \t]+)\S", re.MULTILINE)
+_REST_OF_LINE = re.compile(r"[ \t]*(?://[^\n]*|(?:/\*[^\n]*?\*/[ \t]*)*)(?=\r?\n|\Z)")
+
+
+class Malformed(ValueError):
+    """A text is not JSON, comments and trailing commas allowed; says where and why."""
+
+
+class Value(NamedTuple):
+    """A value where it stands in a text.
+
+    Attributes:
+        start, end: its first character, and the one after its last.
+        data: what it means.
+        members: of an object, in the order of the text.
+    """
+
+    start: int
+    end: int
+    data: object
+    members: tuple[Member, ...] = ()
+
+
+class Member(NamedTuple):
+    """A member of an object: `start` is that of its key, `comma` the place of the comma after it, -1 for none."""
+
+    key: str
+    start: int
+    value: Value
+    comma: int = -1
+
+
+def parse(text: str) -> Value:
+    """Return the value that a text is.
+
+    Raises:
+        Malformed: it is none.
+    """
+    reader = _Reader(text)
+    value = reader.value(reader.skip(0), 0)
+    end = reader.skip(value.end)
+    if end < len(text):
+        raise reader.wrong(end, "something follows the value")
+    return value
+
+
+class _Reader:
+    """Reads one text."""
+
+    def __init__(self, text: str) -> None:
+        self._text = text
+
+    def wrong(self, at: int, why: str) -> Malformed:
+        line, column = self._text.count("\n", 0, at) + 1, at - self._text.rfind("\n", 0, at)
+        return Malformed(f"line {line}, column {column}: {why}")
+
+    def skip(self, at: int) -> int:
+        """Return where what is neither space nor comment goes on."""
+        found = _SPACE.match(self._text, at)
+        return found.end() if found else at
+
+    def value(self, at: int, depth: int) -> Value:
+        if depth > MAX_DEEP:
+            raise self.wrong(at, f"it is nested more than {MAX_DEEP} deep")
+        first = self._text[at : at + 1]
+        if first == "{":
+            return self._object(at, depth)
+        if first == "[":
+            return self._array(at, depth)
+        if first == '"':
+            return self._string(at)
+        found = _SCALAR.match(self._text, at)
+        if self._text.startswith("/*", at):
+            raise self.wrong(at, "a comment has no end")
+        if not found:
+            raise self.wrong(at, "a value is missing" if not first else f"{first!r} begins no value")
+        try:
+            return Value(at, found.end(), json.loads(found[0]))
+        except ValueError:
+            raise self.wrong(at, f"{found[0][:40]!r} is no number") from None
+
+    def _string(self, at: int) -> Value:
+        found = _STRING.match(self._text, at)
+        if not found:
+            raise self.wrong(at, "a text has no end, or a line break in it")
+        try:
+            return Value(at, found.end(), json.loads(found[0]))
+        except ValueError:
+            raise self.wrong(at, "a text has an escape that JSON does not know") from None
+
+    def _comma(self, at: int, closing: str) -> tuple[int, int]:
+        """Return the place of a comma, -1 for none, and where the next item or the end is."""
+        at = self.skip(at)
+        if self._text[at : at + 1] == ",":
+            return at, self.skip(at + 1)
+        if self._text[at : at + 1] != closing:
+            raise self.wrong(at, f"',' or '{closing}' is missing")
+        return -1, at
+
+    def _array(self, start: int, depth: int) -> Value:
+        items, at = list[object](), self.skip(start + 1)
+        while self._text[at : at + 1] != "]":
+            item = self.value(at, depth + 1)
+            items.append(item.data)
+            _, at = self._comma(item.end, "]")
+        return Value(start, at + 1, items)
+
+    def _object(self, start: int, depth: int) -> Value:
+        members, at = list[Member](), self.skip(start + 1)
+        while self._text[at : at + 1] != "}":
+            if self._text[at : at + 1] != '"':
+                raise self.wrong(at, "a name in quotes is missing")
+            key = self._string(at)
+            colon = self.skip(key.end)
+            if self._text[colon : colon + 1] != ":":
+                raise self.wrong(colon, "':' is missing")
+            value = self.value(self.skip(colon + 1), depth + 1)
+            if any(member.key == key.data for member in members):
+                raise self.wrong(at, f"{str(key.data)[:40]!r} is there twice")
+            comma, after = self._comma(value.end, "}")
+            members.append(Member(str(key.data), at, value, comma))
+            at = after
+        data = {member.key: member.value.data for member in members}
+        return Value(start, at + 1, data, tuple(members))
+
+
+# --- changing ---------------------------------------------------------------------------------------------
+
+
+def put(text: str, path: Sequence[str], value: object) -> str:
+    """Return a text in which a member, and the objects that lead to it, are there; all else is as it was.
+
+    Raises:
+        Malformed: the text is no JSON, or something on the way is no object.
+    """
+    style, at = _Style(text), parse(text)
+    for depth, key in enumerate(path):
+        if not isinstance(at.data, dict):
+            where = ".".join(path[:depth]) or "the whole"
+            msg = f"{where} is no object"
+            raise Malformed(msg)
+        known = next((member for member in at.members if member.key == key), None)
+        if known is None:
+            for name in reversed(path[depth + 1 :]):
+                value = {name: value}
+            return _added(text, at, key, value, style)
+        at = known.value
+    return text[: at.start] + style.dump(value, style.before(at.start)) + text[at.end :]
+
+
+def drop(text: str, path: Sequence[str]) -> str:
+    """Return a text without a member; one that has it not is returned as it is.
+
+    Raises:
+        Malformed: the text is no JSON.
+    """
+    at = parse(text)
+    for key in path[:-1]:
+        known = next((member for member in at.members if member.key == key), None)
+        if known is None:
+            return text
+        at = known.value
+    index = next((number for number, member in enumerate(at.members) if member.key == path[-1]), -1)
+    if index < 0:
+        return text
+    member, comma = at.members[index], at.members[index - 1].comma if index else -1
+    start, end = member.start, member.comma + 1 if member.comma >= 0 else member.value.end
+    line = text.rfind("\n", 0, start) + 1
+    is_last = member.comma < 0 <= comma
+    if not text[line:start].strip(" \t"):  # It begins its line: the line goes with it.
+        start = line - 1 if line else 0
+        start -= text[start - 1 : start] == "\r"
+    elif is_last and not text[comma + 1 : start].strip():
+        return text[:comma] + text[end:]
+    else:
+        end += len(text[end:]) - len(text[end:].lstrip(" \t"))
+    text = text[:start] + text[end:]
+    return text[:comma] + text[comma + 1 :] if is_last else text
+
+
+def _added(text: str, within: Value, key: str, value: object, style: _Style) -> str:
+    is_flat = "\n" not in text[within.start : within.end] and bool(within.members)
+    outer = style.before(within.start)
+    if is_flat:
+        made = f"{json.dumps(key)}: {json.dumps(value, ensure_ascii=False)}"
+        last = within.members[-1]
+        if last.comma >= 0:
+            return f"{text[: last.comma + 1]} {made}{text[last.comma + 1 :]}"
+        return f"{text[: last.value.end]}, {made}{text[last.value.end :]}"
+    inner = outer + style.unit
+    made = f"{style.line}{inner}{json.dumps(key)}: {style.dump(value, inner)}"
+    if not within.members:
+        kept = text[within.start + 1 : within.end - 1].rstrip()  # Comments, perhaps.
+        return f"{text[: within.start + 1]}{kept}{made}{style.line}{outer}{text[within.end - 1 :]}"
+    last = within.members[-1]
+    place = last.value.end if last.comma < 0 else last.comma + 1
+    rest = _REST_OF_LINE.match(text, place)
+    line = rest.end() if rest else place
+    comma = "," if last.comma < 0 else ""
+    return f"{text[:place]}{comma}{text[place:line]}{made}{',' if last.comma >= 0 else ''}{text[line:]}"
+
+
+class _Style:
+    """How a text is laid out."""
+
+    def __init__(self, text: str) -> None:
+        self._text = text
+        self.line = "\r\n" if "\r\n" in text else "\n"
+        found = _INDENT.search(text)
+        self.unit = found[1] if found else "  "
+
+    def before(self, at: int) -> str:
+        """Return the indentation of the line that a place is in."""
+        line = self._text.rfind("\n", 0, at) + 1
+        rest = self._text[line:]
+        return rest[: len(rest) - len(rest.lstrip(" \t"))]
+
+    def dump(self, value: object, indent: str) -> str:
+        """Return a value as text that goes on at an indentation."""
+        text = json.dumps(value, indent=self.unit, ensure_ascii=False)
+        return text.replace("\n", self.line + indent)

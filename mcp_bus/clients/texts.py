@@ -1,0 +1,204 @@
+"""Settings as text: one entry is put in or taken out, and nothing else changes.  Pure.
+
+Line ends, a byte order mark, comments and the order of things stay.  Every change is read back: what is not exactly
+the old settings with that one difference is not offered.
+"""
+
+from __future__ import annotations
+
+import tomllib
+from typing import TYPE_CHECKING, Any
+
+from mcp_bus.clients import jsonc
+from mcp_bus.errors import InvalidRequest
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+JSON, TOML, YAML = "JSON", "TOML", "YAML"
+BOM = "\ufeff"
+
+
+def read(text: str, form: str) -> dict[str, Any]:
+    """Return what settings say; of an empty text, nothing.
+
+    Raises:
+        InvalidRequest: the text is not of that form, or not a table of names and values.
+    """
+    text = text.removeprefix(BOM)
+    if not text.strip():
+        return {}
+    try:
+        found = _parse(text, form)
+    except (ValueError, RecursionError) as error:
+        msg = f"it is not {form}: {error}"
+        raise InvalidRequest(msg[:300], hint="mend it, or put the entry in by hand: --print shows it") from None
+    if not isinstance(found, dict):
+        msg = f"it is {form}, but not a table of names and values"
+        raise InvalidRequest(msg, hint="mend it, or put the entry in by hand: --print shows it")
+    return found
+
+
+def _parse(text: str, form: str) -> object:
+    if form == JSON:
+        return jsonc.parse(text).data
+    if form == TOML:
+        return tomllib.loads(text)
+    from ruamel.yaml import YAML as Yaml  # noqa: PLC0415, N811  only one client keeps YAML
+    from ruamel.yaml.error import YAMLError  # noqa: PLC0415  as above
+
+    try:
+        return Yaml(typ="safe", pure=True).load(text)
+    except YAMLError as error:
+        raise ValueError(" ".join(str(error).split())) from None
+
+
+def entry(found: Mapping[str, Any], path: Sequence[str]) -> object:
+    """Return what settings say at a path; None if they say nothing there.
+
+    Raises:
+        InvalidRequest: something on the way is no table.
+    """
+    at: object = found
+    for depth, name in enumerate(path):
+        if not isinstance(at, dict):
+            msg = f"{'.'.join(path[:depth])!r} in it is no table"
+            raise InvalidRequest(msg, hint="mend it, or put the entry in by hand: --print shows it")
+        if name not in at:
+            return None
+        at = at[name]
+    return at
+
+
+def put(text: str, form: str, path: Sequence[str], value: Mapping[str, Any]) -> str:
+    """Return settings with an entry, in place of an older one.
+
+    Raises:
+        InvalidRequest: the settings cannot be read, or cannot be changed without changing more than that.
+    """
+    before = read(text, form)
+    entry(before, path)
+    made = _changed(text, form, lambda plain: _put(plain, form, path, value))
+    _check(before, read(made, form), path, value)
+    return made
+
+
+def drop(text: str, form: str, path: Sequence[str]) -> str:
+    """Return settings without an entry.
+
+    Raises:
+        InvalidRequest: as of `put`.
+    """
+    before = read(text, form)
+    if entry(before, path) is None:
+        return text
+    made = _changed(text, form, lambda plain: _drop(plain, form, path))
+    _check(before, read(made, form), path, None)
+    return made
+
+
+def _changed(text: str, form: str, change: Any) -> str:  # noqa: ANN401  a function of a text
+    mark = BOM if text.startswith(BOM) else ""
+    plain = text.removeprefix(BOM)
+    try:
+        made: str = change(plain)
+    except ValueError as error:
+        msg = f"it cannot be changed: {error}"
+        raise InvalidRequest(msg[:300], hint="put the entry in by hand: --print shows it") from None
+    if form != JSON and "\r\n" in plain:
+        made = made.replace("\r\n", "\n").replace("\n", "\r\n")
+    return mark + made
+
+
+def _put(text: str, form: str, path: Sequence[str], value: Mapping[str, Any]) -> str:
+    if form == JSON:
+        return jsonc.put(text if text.strip() else "{}\n", path, value)
+    if form == TOML:
+        import tomlkit  # noqa: PLC0415  only one client keeps TOML
+
+        document = tomlkit.parse(text)
+        at: Any = document
+        for name in path[:-1]:
+            if name not in at:
+                at[name] = tomlkit.table(is_super_table=True)
+            at = at[name]
+        table: Any = tomlkit.inline_table() if isinstance(at, tomlkit.items.InlineTable) else tomlkit.table()
+        for name, item in value.items():
+            table[name] = tomlkit.item(_inline(item))
+        at[path[-1]] = table
+        return tomlkit.dumps(document)
+    return _yaml(text, path, value)
+
+
+def _inline(value: object) -> object:
+    if not isinstance(value, dict):
+        return value
+    import tomlkit  # noqa: PLC0415  as above
+
+    made = tomlkit.inline_table()
+    made.update(value)
+    return made
+
+
+def _drop(text: str, form: str, path: Sequence[str]) -> str:
+    if form == JSON:
+        return jsonc.drop(text, path)
+    if form == TOML:
+        import tomlkit  # noqa: PLC0415  as above
+
+        document = tomlkit.parse(text)
+        at: Any = document
+        for name in path[:-1]:
+            at = at[name]
+        del at[path[-1]]
+        return tomlkit.dumps(document)
+    return _yaml(text, path, None)
+
+
+def _yaml(text: str, path: Sequence[str], value: Mapping[str, Any] | None) -> str:
+    from io import StringIO  # noqa: PLC0415  as of its only use
+
+    from ruamel.yaml import YAML as Yaml  # noqa: PLC0415, N811  as above
+
+    yaml = Yaml(typ="rt", pure=True)
+    yaml.preserve_quotes = True
+    yaml.width = 10**6
+    document = yaml.load(text) if text.strip() else {}
+    document = {} if document is None else document
+    at = document
+    for name in path[:-1]:
+        at = at.setdefault(name, {})
+    if value is None:
+        del at[path[-1]]
+    else:
+        at[path[-1]] = dict(value)
+    out = StringIO()
+    yaml.dump(document, out)
+    return out.getvalue()
+
+
+def _check(before: Mapping[str, Any], after: Mapping[str, Any], path: Sequence[str], value: object) -> None:
+    """Refuse a change that changed more than it was to; the tables on the way may be new."""
+    if entry(after, path) != value:
+        _refuse()
+    if _without(before, path) != _without(after, path):
+        _refuse()
+
+
+def _refuse() -> None:
+    msg = "it cannot be changed without changing more than this entry"
+    raise InvalidRequest(msg, hint="put the entry in by hand: --print shows it")
+
+
+def _without(found: Mapping[str, Any], path: Sequence[str]) -> dict[str, Any]:
+    """Return settings without an entry, and without tables on the way to it that hold nothing else."""
+    made = dict(found)
+    if len(path) == 1:
+        made.pop(path[0], None)
+        return made
+    inner = made.pop(path[0], None)
+    if isinstance(inner, dict) and (rest := _without(inner, path[1:])):
+        made[path[0]] = rest
+    elif inner is not None and not isinstance(inner, dict):
+        made[path[0]] = inner
+    return made

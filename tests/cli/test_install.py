@@ -1,0 +1,213 @@
+"""install, uninstall: what a person sees, is asked, and finds in the settings of clients afterwards."""
+
+from __future__ import annotations
+
+import json
+import os
+import pty
+import stat
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from mcp_bus.clients import jsonc
+from mcp_bus.clients.known import CLIENTS
+from mcp_bus.server.tools import TOOLS
+
+if TYPE_CHECKING:
+    from tests.cli.conftest import Cli
+
+
+@pytest.fixture
+def there(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> Cli:
+    """A home in which Cursor was used, and no client's program can be found."""
+    monkeypatch.setenv("PATH", str(cli.home / "bin"))
+    monkeypatch.chdir(cli.home)
+    (cli.home / ".cursor").mkdir()
+    return cli
+
+
+def settings(cli: Cli) -> Path:
+    return cli.home / ".cursor" / "mcp.json"
+
+
+def servers(path: Path) -> Any:
+    found: Any = jsonc.parse(path.read_text()).data
+    return found["mcpServers"]
+
+
+def program(cli: Cli, name: str, code: str) -> Path:
+    """Put a program on PATH."""
+    path = cli.home / "bin" / name
+    path.parent.mkdir(exist_ok=True)
+    path.write_text(f"#!{sys.executable}\n{code}")
+    path.chmod(0o755)
+    return path
+
+
+def test_one_command_finds_the_clients_writes_their_settings_and_starts_the_server(there: Cli) -> None:
+    made = there.json("install", "--yes")
+    assert [item["client"] for item in made["clients"]] == ["cursor"]
+    assert (made["written"], made["tools"]) == (True, len(TOOLS))
+    entry = servers(settings(there))["bus"]
+    assert Path(entry["command"]).is_absolute()
+    assert entry["env"] == {"MCP_BUS_AGENT": "cursor"}
+    before = settings(there).read_bytes()
+    again = there.json("install", "--yes")
+    assert (again["clients"][0]["what"], again["written"]) == ("as it was", False)
+    assert settings(there).read_bytes() == before
+    assert there.json("uninstall", "--yes")["clients"][0]["what"] == "removed"
+    assert not settings(there).exists()
+
+
+@pytest.mark.parametrize("words", [("--dry-run",), ("--print",), ("--list",)])
+def test_looking_writes_nothing(there: Cli, words: tuple[str, ...]) -> None:
+    code, out, err = there.main("install", "cursor", *words)
+    assert code == 0, err
+    assert "cursor" in (out + err).lower()
+    assert list((there.home / ".cursor").iterdir()) == []
+    assert not (there.home / ".local").exists()
+
+
+def test_what_is_printed_is_the_entry_for_those_who_write_it_themselves(there: Cli) -> None:
+    (shown,) = there.json("install", "codex", "--print")["clients"]
+    assert shown["entry"]["required"] is True
+    out = there.main("install", "codex", "--print")[1]
+    assert "[mcp_servers.bus]" in out
+
+
+def test_where_nobody_can_be_asked_nothing_is_written(there: Cli) -> None:
+    run = there.run("install", "cursor", text="y\n", env={"PATH": ""})
+    assert (run.returncode, "nobody can be asked" in run.stderr) == (2, True)
+    assert not settings(there).exists()
+
+
+@pytest.mark.parametrize(("answer", "is_written"), [("y\n", True), ("n\n", False), ("\n", False)])
+def test_a_person_sees_the_change_and_is_asked(there: Cli, answer: str, *, is_written: bool) -> None:
+    person, terminal = pty.openpty()
+    with there.start("install", "cursor", stdin=terminal, env={"PATH": ""}) as process:
+        os.write(person, answer.encode())
+        out, err = process.communicate(timeout=60)
+    os.close(person)
+    os.close(terminal)
+    assert '+    "bus": {' in err
+    assert "Write this? [y/N]" in err
+    assert settings(there).exists() == is_written
+    assert (process.returncode, "Cursor: added" in out) == ((0, True) if is_written else (2, False))
+
+
+def test_a_bus_that_was_named_is_the_one_the_client_gets(there: Cli) -> None:
+    there.main("--bus", str(there.home / "other"), "install", "cursor", "--yes")
+    assert servers(settings(there))["bus"]["env"]["MCP_BUS_DIR"] == str(there.home / "other")
+
+
+def test_a_project_s_settings_are_those_of_the_folder_one_is_in(there: Cli) -> None:
+    there.json("install", "cursor", "vscode", "--scope", "project", "--yes")
+    assert "bus" in servers(there.home / ".cursor" / "mcp.json")
+    assert "bus" in json.loads((there.home / ".vscode" / "mcp.json").read_text())["servers"]
+    code, _, err = there.main("install", "goose", "--scope", "project", "--yes")
+    assert (code, "Goose keeps no settings in a project" in err) == (2, True)
+
+
+def test_one_client_that_cannot_be_changed_holds_up_no_other(there: Cli) -> None:
+    settings(there).write_text('{"mcpServers": ')
+    made = there.json("install", "cursor", "gemini", "gemini-cli", "--yes", code=2)
+    assert len(made["clients"]) == 2, "a client may be called by its program's name"
+    assert "is left as it is: it is not JSON" in made["clients"][0]["error"]
+    assert settings(there).read_text() == '{"mcpServers": '
+    assert "bus" in servers(there.home / ".gemini" / "settings.json")
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "why"),
+    [
+        (("install", "cursr"), 3, "did you mean cursor?"),
+        (("install", "claude-cod"), 3, "did you mean claude-code?"),
+        (("install", "emacs"), 3, "known: claude-code"),
+        (("uninstall", "emacs"), 3, "known: claude-code"),
+    ],
+)
+def test_a_client_that_is_not_known_is_told_from_those_that_are(
+    there: Cli, words: tuple[str, ...], code: int, why: str
+) -> None:
+    got, _, err = there.main(*words)
+    assert (got, why in err) == (code, True), err
+
+
+def test_where_no_client_is_the_known_ones_are_named(there: Cli) -> None:
+    (there.home / ".cursor").rmdir()
+    code, _, err = there.main("install", "--yes")
+    assert (code, "no client was found here" in err, "cursor" in err) == (3, True, True)
+    assert there.json("uninstall", "--yes") == {"clients": [], "written": False}
+
+
+CLAUDE = """
+import json, os, sys
+path = os.path.join(os.environ["HOME"], ".claude.json")
+found = json.load(open(path)) if os.path.exists(path) else {}
+servers = found.setdefault("mcpServers", {})
+if sys.argv[1:6] == ["mcp", "add-json", "--scope", "user", "bus"]:
+    if "bus" in servers:
+        sys.exit("MCP server bus already exists in user config")
+    servers["bus"] = json.loads(sys.argv[6])
+elif sys.argv[1:] == ["mcp", "remove", "--scope", "user", "bus"]:
+    del servers["bus"]
+else:
+    sys.exit(f"what is {sys.argv[1:]}?")
+json.dump(found, open(path, "w"))
+"""
+
+
+def test_a_client_with_a_command_of_its_own_for_this_is_asked_to_do_it(there: Cli) -> None:
+    program(there, "claude", CLAUDE)
+    (there.home / ".claude.json").write_text('{"theme": "dark"}')
+    (step,) = there.json("install", "claude-code", "--yes")["clients"]
+    assert step["commands"][0][1:3] == ["mcp", "add-json"]
+    path = there.home / ".claude.json"
+    entry = servers(path)["bus"]
+    assert (entry["type"], entry["alwaysLoad"]) == ("stdio", True)
+    assert there.json("install", "claude-code", "--yes")["clients"][0]["what"] == "as it was"
+    there.json("--bus", str(there.home / "b"), "install", "claude-code", "--yes")
+    assert servers(path)["bus"]["env"]["MCP_BUS_DIR"] == str(there.home / "b"), "an older entry gives way"
+    there.json("uninstall", "claude-code", "--yes")
+    assert json.loads(path.read_text()) == {"theme": "dark", "mcpServers": {}}
+
+
+def test_what_its_own_command_says_when_it_fails_is_told(there: Cli) -> None:
+    program(there, "claude", "import sys; sys.exit('not logged in')")
+    code, _, err = there.main("install", "claude-code", "--yes")
+    assert (code, "its own command failed (1): not logged in" in err) == (1, True), err
+
+
+def test_what_is_kept_of_settings_is_for_nobody_else_to_read(there: Cli) -> None:
+    settings(there).write_text('{"token": "secret"}')
+    settings(there).chmod(0o644)
+    there.json("install", "cursor", "--yes")
+    assert stat.S_IMODE(settings(there).stat().st_mode) == 0o644
+    kept = [path for path in (there.home / ".local").rglob("*") if path.is_file()]
+    assert any(path.read_text() == '{"token": "secret"}' for path in kept)
+    assert {stat.S_IMODE(path.stat().st_mode) & 0o077 for path in kept if path.name != "lock"} == {0}
+
+
+def test_a_server_that_does_not_answer_is_told_with_what_it_said(there: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    broken = program(there, "mcp-bus", "import sys; sys.exit('no module named mcp')")
+    monkeypatch.setattr(sys, "argv", [str(broken)])
+    code, _, err = there.main("install", "cursor", "--yes")
+    assert (code, "no module named mcp" in err) == (1, True), err
+
+
+def test_without_a_home_nothing_is_guessed(there: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    def nobody(_: int) -> None:
+        raise KeyError
+
+    monkeypatch.setenv("HOME", "")
+    monkeypatch.setattr("pwd.getpwuid", nobody)
+    code, _, err = there.main("--bus", "b", "install", "cursor", "--yes")
+    assert (code, "HOME is not set" in err) == (2, True), err
+
+
+def test_every_client_has_what_a_table_of_them_shows() -> None:
+    assert len(CLIENTS) == 14
+    assert all(client.title and client.path and client.again for client in CLIENTS.values())

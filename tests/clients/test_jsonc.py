@@ -1,0 +1,118 @@
+"""JSON with comments: what is read, what is refused, and that a change changes nothing else."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mcp_bus.clients import jsonc
+
+VALUE = {"command": "/x", "args": ["serve"]}
+
+
+@pytest.mark.parametrize(
+    ("text", "data"),
+    [
+        ('{"a": [1, -2.5e3, true, null, "\\u00e9\\n"]}', {"a": [1, -2500.0, True, None, "\xe9\n"]}),
+        ('// top\n{ /* in */ "a": 1, // end\n}\n// last', {"a": 1}),
+        ('{"a": [1, 2,],}', {"a": [1, 2]}),
+        ('{"url": "http://x // not a comment"}', {"url": "http://x // not a comment"}),
+        ("[]", []),
+        (' "text" ', "text"),
+    ],
+)
+def test_what_people_write_is_read(text: str, data: object) -> None:
+    assert jsonc.parse(text).data == data
+
+
+@pytest.mark.parametrize(
+    ("text", "why"),
+    [
+        ("", "line 1, column 1: a value is missing"),
+        ('{"a": 1', "',' or '}' is missing"),
+        ('{"a": 1} x', "line 1, column 10: something follows"),
+        ('{\n  "a" 1}', "line 2, column 7: ':' is missing"),
+        ("{a: 1}", "a name in quotes is missing"),
+        ("{'a': 1}", "a name in quotes is missing"),
+        ('{"a": 01}', "'01' is no number"),
+        ('{"a": .5}', "'.' begins no value"),
+        ('{"a": "x\ny"}', "a text has no end, or a line break in it"),
+        ('{"a": "\\q"}', "an escape that JSON does not know"),
+        ('{"a": 1, "a": 2}', "'a' is there twice"),
+        ("{,}", "a name in quotes is missing"),
+        ("[1,,2]", "',' begins no value"),
+        ("/* for ever", "a comment has no end"),
+        ("[" * 200, "nested more than 100 deep"),
+        ("NaN", "'N' begins no value"),
+    ],
+)
+def test_what_is_none_is_refused_with_its_place(text: str, why: str) -> None:
+    with pytest.raises(jsonc.Malformed) as refused:
+        jsonc.parse(text)
+    assert why in str(refused.value)
+
+
+values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(max_size=8),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
+    max_leaves=12,
+)
+objects = st.dictionaries(st.text(max_size=5), values, max_size=4)
+
+
+@given(values, st.sampled_from([None, 2, "\t"]))
+def test_all_that_is_json_is_read_as_json(value: object, indent: int | str | None) -> None:
+    assert jsonc.parse(json.dumps(value, indent=indent)).data == value
+
+
+@given(objects, st.sampled_from([None, 2, "\t"]), st.sampled_from(["s", "a"]))
+def test_what_is_put_in_is_there_beside_all_else_and_can_be_taken_out(
+    value: dict[str, object], indent: int | str | None, key: str
+) -> None:
+    value.pop(key, None)
+    text = json.dumps(value, indent=indent)
+    made = jsonc.put(text, [key, "bus"], VALUE)
+    assert json.loads(made) == {**value, key: {"bus": VALUE}}
+    again = jsonc.put(made, [key, "bus"], {"other": 1})
+    assert json.loads(again) == {**value, key: {"bus": {"other": 1}}}
+    assert json.loads(jsonc.drop(again, [key, "bus"])) == {**value, key: {}}
+    assert json.loads(jsonc.drop(again, [key])) == value
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        ("{}", '{\n  "s": {\n    "bus": 1\n  }\n}'),
+        ('{"a": 1}', '{"a": 1, "s": {"bus": 1}}'),
+        ('{\n\t"a": 1 // why\n}\n', '{\n\t"a": 1, // why\n\t"s": {\n\t\t"bus": 1\n\t}\n}\n'),
+        ('{\n    "a": 1, // why\n}', '{\n    "a": 1, // why\n    "s": {\n        "bus": 1\n    },\n}'),
+        ('{\r\n  "s": {\r\n  }\r\n}', '{\r\n  "s": {\r\n    "bus": 1\r\n  }\r\n}'),
+        ('{\n  "s": {\n    "x": {} /* k */\n  }\n}', '{\n  "s": {\n    "x": {}, /* k */\n    "bus": 1\n  }\n}'),
+        ("{\n  // nothing yet\n}", '{\n  // nothing yet\n  "s": {\n    "bus": 1\n  }\n}'),
+    ],
+)
+def test_what_is_put_in_is_laid_out_as_the_rest_is(before: str, after: str) -> None:
+    assert jsonc.put(before, ["s", "bus"], 1) == after
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        ('{\n  "a": 1,\n  "bus": {\n    "x": 1\n  }\n}\n', '{\n  "a": 1\n}\n'),
+        ('{\n  "bus": 1,\n  "a": 1\n}', '{\n  "a": 1\n}'),
+        ('{"bus": 1, "a": 2}', '{"a": 2}'),
+        ('{"a": 2, "bus": 1}', '{"a": 2}'),
+        ('{\r\n  "a": 1, // why\r\n  "bus": 1,\r\n}', '{\r\n  "a": 1, // why\r\n}'),
+        ('{"a": 1}', '{"a": 1}'),
+    ],
+)
+def test_what_is_taken_out_leaves_the_rest_as_it_was(before: str, after: str) -> None:
+    assert jsonc.drop(before, ["bus"]) == after
+
+
+def test_nothing_is_put_into_what_is_no_object() -> None:
+    with pytest.raises(jsonc.Malformed, match="s is no object"):
+        jsonc.put('{"s": [1]}', ["s", "bus"], 1)
