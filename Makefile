@@ -54,7 +54,7 @@ soak: $(if $(wildcard benchmarks/soak*),$(VENV)/.dev,not-yet-soak) ## the long r
 	@$(BIN)/python -m benchmarks.soak
 
 e2e: $(if $(wildcard e2e),$(VENV)/.dev,not-yet-e2e) ## real MCP clients against a scripted model
-	@$(BIN)/python -m pytest e2e
+	@$(BIN)/python -m pytest e2e $(E2E_ARGS)
 
 not-yet-%:
 	@echo "make $*: not in this version" >&2; exit 2
