@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from e2e.clients import RUN_S
+from e2e.clients import CLIENTS, ROOT, RUN_S
 
 if TYPE_CHECKING:
     from e2e.clients import Client
@@ -69,3 +69,15 @@ def test_a_client_takes_what_install_wrote_and_loses_it_again(installed: tuple[C
     assert "removed" in person.run(str(PROGRAM), "uninstall", client.name, "--yes")
     assert said not in person.run(str(command), *asked)
     assert "not there" in person.run(str(PROGRAM), "uninstall", client.name, "--dry-run")
+
+
+@pytest.mark.parametrize("installed", CLIENTS[:1], indirect=True, ids=str)
+def test_claude_code_finds_nothing_wrong_with_the_plugin_and_installs_it(
+    installed: tuple[Client, Path], person: Person
+) -> None:
+    command = str(installed[1])
+    for folder in (ROOT, ROOT / "plugin"):
+        assert "Validation passed" in person.run(command, "plugin", "validate", str(folder))
+    person.run(command, "plugin", "marketplace", "add", str(ROOT))
+    person.run(command, "plugin", "install", "mcp-bus@mcp-bus")
+    assert "mcp-bus@mcp-bus" in person.run(command, "plugin", "list")
