@@ -65,11 +65,11 @@ def install(call: Call) -> int:
     """Put the server into the settings of clients."""
     from mcp_bus.clients import edits, known
 
-    home, args = _home(), call.args
+    home, args = home_here(), call.args
     if args.list:
         return _list(call, home)
-    server = _server(call)
-    chosen = _chosen(call) or _found(home)
+    server = server_of(call)
+    chosen = _chosen(call) or found_here(home)
     if not chosen:
         msg = "no client was found here"
         raise NotFound(msg, hint=f"name one: {', '.join(known.CLIENTS)}")
@@ -77,7 +77,7 @@ def install(call: Call) -> int:
         return _print(call, chosen, home, server)
 
     def step(client: Client) -> _Step:
-        entry = client.entry(_named(server, client))
+        entry = client.entry(named(server, client))
         change = edits.adding(client, _place(call, client, home), entry, is_forced=args.force)
         return _Step(client, change, _own(client, args.scope, change, json.dumps(entry)))
 
@@ -88,7 +88,7 @@ def uninstall(call: Call) -> int:
     """Take the server out of the settings of clients."""
     from mcp_bus.clients import edits
 
-    home, args = _home(), call.args
+    home, args = home_here(), call.args
     if args.list:
         return _list(call, home)
 
@@ -96,15 +96,20 @@ def uninstall(call: Call) -> int:
         change = edits.removing(client, _place(call, client, home), home)
         return _Step(client, change, _own(client, args.scope, change, ""))
 
-    named = _chosen(call)
-    steps = [_tried(client, step) for client in named or _all(args.scope)]
-    if not named:
+    chosen = _chosen(call)
+    steps = [_tried(client, step) for client in chosen or _all(args.scope)]
+    if not chosen:
         steps = [step for step in steps if step.change is None or step.change.what != edits.ABSENT]
         steps = [step for step in steps if step.error is None]
     return _do(call, home, steps, None)
 
 
-def _home() -> Home:
+def home_here() -> Home:
+    """Return the home of whoever runs this.
+
+    Raises:
+        InvalidRequest: there is none.
+    """
     from mcp_bus.clients.known import Home
     from mcp_bus.config import environment, home
 
@@ -120,13 +125,13 @@ def _chosen(call: Call) -> list[Client]:
     from mcp_bus.clients.known import CLIENTS
     from mcp_bus.plain import near
 
-    named = {client.command: client for client in CLIENTS.values() if client.command} | CLIENTS
+    called = {client.command: client for client in CLIENTS.values() if client.command} | CLIENTS
     for name in call.args.clients:
-        if name not in named:
+        if name not in called:
             close = near(name, CLIENTS) or [other for other in CLIENTS if name in other or other in name]
             msg = f"there is no client {clean(name)[:40]!r} that is known here"
             raise NotFound(msg, hint=f"did you mean {close[0]}?" if close else f"known: {', '.join(CLIENTS)}")
-    return list({named[name].name: named[name] for name in call.args.clients}.values())
+    return list({called[name].name: called[name] for name in call.args.clients}.values())
 
 
 def _all(scope: str) -> list[Client]:
@@ -135,7 +140,8 @@ def _all(scope: str) -> list[Client]:
     return [client for client in CLIENTS.values() if scope == USER or client.project]
 
 
-def _found(home: Home) -> list[Client]:
+def found_here(home: Home) -> list[Client]:
+    """Return the clients that were ever used here."""
     from mcp_bus.clients.known import CLIENTS
 
     return [client for client in CLIENTS.values() if _is_here(client, home)]
@@ -154,7 +160,7 @@ def _is_here(client: Client, home: Home) -> bool:
     return place.is_file() or any(folder.is_dir() for folder in folders)
 
 
-def _server(call: Call) -> Server:
+def server_of(call: Call) -> Server:
     """Return how clients start this very program: by its absolute path, for not all of them have a PATH."""
     import shutil
 
@@ -170,7 +176,8 @@ def _server(call: Call) -> Server:
     return Server(sys.executable, ("-m", "mcp_bus", "serve"), env)
 
 
-def _named(server: Server, client: Client) -> Server:
+def named(server: Server, client: Client) -> Server:
+    """Return the server as a client starts it, under the client's name."""
     return server._replace(env={"MCP_BUS_AGENT": client.name, **server.env})
 
 
@@ -207,7 +214,7 @@ def _tried(client: Client, step: Callable[[Client], _Step]) -> _Step:
 def _list(call: Call, home: Home) -> int:
     from mcp_bus.clients.known import CLIENTS
 
-    here = {client.name for client in _found(home)}
+    here = {client.name for client in found_here(home)}
     if call.out.as_json:
         rows = [
             {"client": name, "is_here": name in here, "file": str(client.user(home))}
@@ -226,7 +233,7 @@ def _print(call: Call, chosen: Sequence[Client], home: Home, server: Server) -> 
 
     made = list[dict[str, Any]]()
     for client in chosen:
-        entry, place = client.entry(_named(server, client)), _place(call, client, home)
+        entry, place = client.entry(named(server, client)), _place(call, client, home)
         made.append({"client": client.name, "file": str(place), "entry": entry})
         if not call.out.as_json:
             call.out.line(f"# {client.title}: {clean(str(place))}")
