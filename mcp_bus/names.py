@@ -268,6 +268,8 @@ def check_channel(name: object) -> str:
         hint = "that is an inbox: send to it, and read your own"
     if isinstance(name, str) and CHANNEL.match(name.lower()) and name.lower().split(".")[0] not in _DEVICES:
         hint = f"channel names are lower case: {name.lower()!r}"
+    if isinstance(name, str) and name.lower().split(".")[0] in _DEVICES:
+        hint = "that is a device on Windows, where a bus could not have it; choose another"
     msg = f"{shown} is not a channel name"
     raise InvalidRequest(msg, hint=hint)
 

@@ -25,7 +25,9 @@ if TYPE_CHECKING:
 
 # As tasks go.  Those that go back are found at the second look at what waits.
 FLOW = (State.SCHEDULED, State.READY, State.LEASED, State.DEAD, State.DONE, State.CANCELLED, State.EXPIRED)
-BACK = (State.READY, State.SCHEDULED)
+BACK = (State.LEASED, State.READY, State.SCHEDULED, State.LEASED)
+# So often at most: a task that is claimed and given back all the time may be missed by a look; by all, only by chance.
+LOOKS = 8
 # How often a person who looks on is told how far it is.
 TELL_S = 0.5
 
@@ -122,8 +124,12 @@ class Tasks:
 
     def _of(self, channel: str) -> Iterator[Task]:
         had = set[str]()
-        for state in [state for state in FLOW if state in self._states] + [s for s in BACK if s in self._states]:
-            for slot in self._bus.store.scan(channel, state):
+        looks = [FLOW, *[BACK] * LOOKS]
+        for states in looks:
+            before = len(had)
+            for slot in (
+                slot for state in states if state in self._states for slot in self._bus.store.scan(channel, state)
+            ):
                 if slot.id in had:
                     continue
                 had.add(slot.id)
@@ -131,6 +137,8 @@ class Tasks:
                 task = self._read(slot)
                 if task is not None:
                     yield task
+            if states is BACK and len(had) == before:
+                return
 
     def _read(self, slot: Slot) -> Task | None:
         try:

@@ -58,8 +58,8 @@ def _row(cells: Sequence[str | int]) -> str:
     from io import StringIO
 
     made = StringIO()
-    # The line feed is what makes it quote a cell that has one.
-    writer = rows.writer(made, lineterminator="\n")
+    # All in quotes: a program that splits at semicolons or tabs then still sees where a cell begins.
+    writer = rows.writer(made, lineterminator="\n", quoting=rows.QUOTE_NONNUMERIC)
     writer.writerow([cell if isinstance(cell, int) else harmless(cell) for cell in cells])
     return made.getvalue()[:-1]
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mcp_bus.cli import running
-from mcp_bus.cli.codes import ERROR, NOT_FOUND, OK, PERSON
+from mcp_bus.cli.codes import NOT_FOUND, OK, PERSON
 from mcp_bus.cli.output import ago, clean, one_line
 from mcp_bus.errors import InvalidRequest, NotFound
 from mcp_bus.find import short
@@ -20,6 +20,7 @@ from mcp_bus.identity import process
 if TYPE_CHECKING:
     from mcp_bus.bus import Bus
     from mcp_bus.cli.arguments import Call
+    from mcp_bus.workers.fleet import Fleet
 
 MAX_FILE = 256 * 1024
 LINES = 40
@@ -38,6 +39,7 @@ def up(call: Call) -> int:
     seen = environment()
     seen.pop("MCP_BUS_SESSION", None)
     with call.bus(create=True) as bus:
+        _check(made, path.parent, seen, bus)
         host = Host(
             (sys.executable, "-m", "mcp_bus"),
             {**seen, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
@@ -55,6 +57,27 @@ def up(call: Call) -> int:
         call.out.warn(f"  next: {call.again()} worker logs NAME, mend it, and start the fleet again")
         return PERSON
     return OK
+
+
+def _check(made: Fleet, folder: Path, seen: dict[str, str], bus: Bus) -> None:
+    """Refuse a fleet of which a worker could not even begin: it would die again and again, and take the others along.
+
+    Raises:
+        InvalidRequest: a command or a folder is missing; says whose.
+        NotFound: a role is.
+    """
+    from mcp_bus.workers.readers import PRESETS
+
+    for spec in made.workers:
+        words = PRESETS[spec.preset].words if spec.preset else spec.command
+        try:
+            running.program(words[0], folder / spec.cwd, seen)
+        except InvalidRequest as error:
+            msg = f"[workers.{spec.name}] {error}"
+            raise InvalidRequest(msg, hint=error.hint) from None
+        if spec.role and bus.store.records.text("agents", spec.role) is None:
+            msg = f"[workers.{spec.name}] there is no role {spec.role[:60]!r}"
+            raise NotFound(msg, hint=f"write agents/{one_line(spec.role, 60)}.md in the bus directory")
 
 
 def _one(call: Call, what: str) -> str:
@@ -187,7 +210,7 @@ def stop(call: Call) -> int:
     names, code = list(dict.fromkeys(call.args.names)), OK
     with call.bus() as bus:
         known = fleets(bus)
-    workers = {str(item.get("name")): item for fleet in known for item in fleet["workers"]}
+    workers = [item for fleet in known for item in fleet["workers"]]
     if not names:
         for fleet in known:
             os.kill(fleet["pid"], signal.SIGTERM)
@@ -196,17 +219,25 @@ def stop(call: Call) -> int:
             call.out.note("no fleet runs here")
         return OK if known else NOT_FOUND
     for name in names:
-        worker = workers.get(name, {})
-        pid = _number(worker, "pid")
-        # The record lies where others can write: it may name any process.
-        if not process.is_running(pid, _number(worker, "started")) or not _runs(pid, "--leash", name):
+        # Several fleets may have one of that name.  A record lies where others can write: it may name any process.
+        told = [pid for item in workers if item.get("name") == name and (pid := _pid(item, name)) and _told(pid)]
+        if told:
+            call.out.line(f"{name} was told to end" + (f" ({len(told)} of that name)" if len(told) > 1 else ""))
+        else:
             call.out.warn(f"mcp-bus: no worker {clean(name)[:60]!r} runs in a fleet here")
             code = NOT_FOUND
-            continue
-        try:
-            os.kill(pid, signal.SIGTERM)
-        except ProcessLookupError:
-            code = ERROR
-            continue
-        call.out.line(f"{name} was told to end")
     return code
+
+
+def _pid(worker: dict[str, Any], name: str) -> int:
+    """Return the process of a worker; 0 if it is none, or somebody else's."""
+    pid = _number(worker, "pid")
+    is_its = process.is_running(pid, _number(worker, "started")) and _runs(pid, "--leash", name)
+    return pid if is_its else 0
+
+
+def _told(pid: int) -> bool:
+    with suppress(ProcessLookupError):
+        os.kill(pid, signal.SIGTERM)
+        return True
+    return False

@@ -16,7 +16,8 @@ from mcp_bus.find import short
 if TYPE_CHECKING:
     from argparse import Namespace
     from collections import Counter
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
+    from pathlib import Path
     from types import FrameType
 
     from mcp_bus.bus import Bus
@@ -53,7 +54,6 @@ def recipe(call: Call, asked: tuple[str, ...], timeout_s: float) -> Recipe:
 
 
 def _recipe(args: Namespace, asked: tuple[str, ...], timeout_s: float) -> Recipe:
-    import shutil
     from pathlib import Path
 
     from mcp_bus.config import environment
@@ -61,15 +61,25 @@ def _recipe(args: Namespace, asked: tuple[str, ...], timeout_s: float) -> Recipe
 
     folder, seen = Path(args.cwd or Path.cwd()).absolute(), environment()
     seen.pop("MCP_BUS_SESSION", None)  # What a command starts is a session of its own.
+    program(asked[0], folder, seen)
+    timeout = timeout_s if args.timeout is None else args.timeout
+    return Recipe(asked, folder, seen, timeout_s=timeout, lease_s=args.lease, evals=tuple(args.allow_eval))
+
+
+def program(word: str, folder: Path, seen: Mapping[str, str]) -> None:
+    """Make sure that a command can be started in a folder.
+
+    Raises:
+        InvalidRequest: there is no such folder or command.
+    """
+    import shutil
+
     if not folder.is_dir():
         msg = f"{str(folder)[:200]!r} is no folder"
         raise InvalidRequest(msg, hint="--cwd names where commands run")
-    program = str(folder / asked[0]) if "/" in asked[0] else asked[0]
-    if shutil.which(program, path=seen.get("PATH")) is None:
-        msg = f"there is no command {asked[0][:200]!r}, or it may not be run"
+    if shutil.which(str(folder / word) if "/" in word else word, path=seen.get("PATH")) is None:
+        msg = f"there is no command {word[:200]!r}, or it may not be run"
         raise InvalidRequest(msg, hint="name one that is on PATH, or its path; chmod +x makes a script a command")
-    timeout = timeout_s if args.timeout is None else args.timeout
-    return Recipe(asked, folder, seen, timeout_s=timeout, lease_s=args.lease, evals=tuple(args.allow_eval))
 
 
 def command(handler: str, timeout_s: float, evals: tuple[str, ...]) -> Recipe:

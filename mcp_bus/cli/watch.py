@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from mcp_bus.cli import meant, running
 from mcp_bus.cli.arguments import Verb, word
-from mcp_bus.errors import InvalidRequest
+from mcp_bus.errors import InvalidRequest, NotFound
 from mcp_bus.names import BROADCAST, HUMAN
 
 if TYPE_CHECKING:
@@ -24,7 +24,9 @@ INBOX = "@inbox"
 
 def declare(parser: Parser) -> None:
     """Declare the options of `watch`."""
-    parser.add_argument("name", metavar="NAME", help="a channel, a topic, broadcast, or @inbox: this agent's own")
+    parser.add_argument(
+        "name", metavar="NAME", help="a channel, a topic (#NAME makes it), broadcast, or @inbox: this agent's own"
+    )
     parser.add_argument("--handler", "-H", type=word, metavar="FILE", help="the command, if it is none with arguments")
     parser.add_argument("--type", action="append", default=[], metavar="TYPE", help="only messages of this type")
     parser.add_argument("--match", action="append", default=[], metavar="FIELD=VALUE", help="only with this field")
@@ -40,16 +42,25 @@ def watch(call: Call) -> int:
         raise InvalidRequest(msg, hint="--handler FILE, or -- COMMAND with its arguments")
     asked = asked or (call.args.handler,)
     match = dict(running.pair(text) for text in call.args.match)
+    is_topic = call.args.name.startswith("#")
+    name = call.args.name = call.args.name.removeprefix("#")
     with call.bus(create=True) as bus:
-        name = call.args.name
         if name == HUMAN:
             msg = "the human's inbox is the human's to read"
             raise InvalidRequest(msg, hint="watch @inbox with --agent human, if you are")
-        is_queue = name not in (INBOX, BROADCAST) and meant.channel(bus, name).kind == "queue"
+        is_queue = not is_topic and name not in (INBOX, BROADCAST) and _is_queue(bus, name)
     recipe = running.recipe(call, asked, TIMEOUT_S)._replace(is_handler=True)
     if is_queue:
         return _queue(call, recipe, match)
     return _messages(call, recipe, match)
+
+
+def _is_queue(bus: Bus, name: str) -> bool:
+    try:
+        return meant.channel(bus, name).kind == "queue"
+    except NotFound as error:
+        error.hint += f"; a topic is made by '#{name}', a queue by the first post"
+        raise
 
 
 def wanted(types: list[str], match: Mapping[str, str]) -> Callable[[Body], bool] | None:

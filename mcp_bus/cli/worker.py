@@ -29,6 +29,7 @@ def declare(parser: Parser) -> None:
     parser.add_argument("--role", default="", metavar="NAME", help="agents/NAME.md in the bus says what it is to be")
     parser.add_argument("--lines", "-n", type=positive, default=40, metavar="N", help="logs: the last so many (40)")
     parser.add_argument("--follow", "-f", action="store_true", help="logs: go on")
+    parser.add_argument("--stdin", choices=("prompt", "body"), default="prompt", help="run: what a command reads")
     running.declare(parser, timeout=f"{duration(int(TIMEOUT_S * 1000))}")
 
 
@@ -52,7 +53,9 @@ def _run(call: Call) -> int:
     channels = tuple(args.names) or tuple(call.config["channels"])
     scope = Scope(channels, able, concurrency=args.concurrency, most=args.tasks, idle_s=args.idle, drain_s=args.drain)
     with call.bus(create=True) as bus:
-        recipe = _recipe(call, bus)
+        recipe, known = _recipe(call, bus), bus.store.channels()
+    for name in [name for name in channels if name not in known]:
+        call.out.note(f"there is no channel {one_line(name, 60)} yet; waiting for its first task")
     settings = running.one_session(call.config)
     loop = Loop(lambda: running.opened(settings), settings.path, recipe, scope, running.Watcher(call))
     return running.work(call, loop, f"working on {', '.join(channels) or 'every channel'}")
@@ -72,7 +75,10 @@ def _recipe(call: Call, bus: Bus) -> Recipe:
         raise InvalidRequest(msg, hint="mcp-bus worker run --capability review -- claude -p, or --preset claude")
     reader = args.preset or readers.named(asked)
     made = running.recipe(call, asked, TIMEOUT_S)
-    return made._replace(reader=reader, role=_role(bus, args.role), corrects=reader in readers.PRESETS)
+    is_agent, is_plain = reader in readers.PRESETS, args.stdin == "body"
+    return made._replace(
+        reader=reader, role=_role(bus, args.role), corrects=is_agent and not is_plain, is_plain=is_plain
+    )
 
 
 def _role(bus: Bus, name: str) -> str:

@@ -6,7 +6,6 @@ the old settings with that one difference is not offered.
 
 from __future__ import annotations
 
-import tomllib
 from typing import TYPE_CHECKING, Any
 
 from mcp_bus.clients import jsonc
@@ -43,6 +42,8 @@ def _parse(text: str, form: str) -> object:
     if form == JSON:
         return jsonc.parse(text).data
     if form == TOML:
+        import tomllib  # noqa: PLC0415  one client's
+
         return tomllib.loads(text)
     from ruamel.yaml import YAML as Yaml  # noqa: PLC0415, N811  only one client keeps YAML
     from ruamel.yaml.error import YAMLError  # noqa: PLC0415  as above

@@ -122,23 +122,29 @@ class Ends:
             raise InvalidRequest(msg, hint="close it first, or use a pipe for each direction")
         return end
 
+    def check_room(self) -> None:
+        """Refuse one end too many, before it is opened: opening it and closing it again would end the other's stream.
+
+        Raises:
+            InvalidRequest: there are too many.
+        """
+        for spent in [known for known, other in self._open.items() if other.is_spent]:
+            self.drop(spent)
+        if len(self._open) >= MOST_OPEN:
+            msg = f"this session holds {MOST_OPEN} pipes open"
+            raise InvalidRequest(msg, hint=f"close one: {', '.join(self._open)}")
+
     def add(self, name: str, pipe: ReadingEnd | WritingEnd) -> End:
         """Hold an end that was opened just now.
 
         Raises:
-            InvalidRequest: there are too many, or another call opened one meanwhile.
+            InvalidRequest: another call opened one meanwhile.
         """
         end = End(name, pipe)
-        for spent in [known for known, other in self._open.items() if other.is_spent]:
-            self.drop(spent)
         if name in self._open:
             end.close()
             msg = f"another call of this session opened {name!r}"
             raise InvalidRequest(msg, hint="repeat the call")
-        if len(self._open) >= MOST_OPEN:
-            end.close()
-            msg = f"this session holds {MOST_OPEN} pipes open"
-            raise InvalidRequest(msg, hint=f"close one: {', '.join(self._open)}")
         self._open[name] = end
         return end
 

@@ -79,7 +79,10 @@ async def _read(call: Call, given: args.Pipe) -> str:
     wait = _Wait(call, given.wait_s, f"waiting for bytes from {given.name}")
     pipes = Pipes(call.session.config.path, call.bus.source)
     ends = call.session.ends
-    end = ends.find(given.name, ReadingEnd, pipes) or ends.add(given.name, pipes.reading(given.name))
+    end = ends.find(given.name, ReadingEnd, pipes)
+    if end is None:
+        ends.check_room()
+        end = ends.add(given.name, pipes.reading(given.name))
     with end.busy():
         while (part := _part(end, is_binary=given.base64)) is None:
             if not await wait.until(lambda: anyio.wait_readable(end.pipe.fd)):
@@ -193,6 +196,7 @@ async def _opened(call: Call, name: str, wait: _Wait) -> End | None:
     pipes, ends = Pipes(call.session.config.path, call.bus.source), call.session.ends
     if (known := ends.find(name, WritingEnd, pipes)) is not None:
         return known
+    ends.check_room()
     pipes.make(name)
     opened = [pipes.writing(name)]
 

@@ -230,7 +230,7 @@ class FileStore:
             if self.tree.live(f"channels/{channel}/requests") is None:
                 self.tree.fd("tasks")
                 msg = f"there is no channel {channel!r}"
-                raise NotFound(msg, hint="post to it, or create it, to make it")
+                raise NotFound(msg, hint="the first post makes a queue of that name, `mcp-bus subscribe` a topic")
             try:
                 found = self.fs.read("channel.json", self.tree.fd(f"channels/{channel}"), 65536)
                 policy = policies.load(found.data, channel)
@@ -340,7 +340,9 @@ class FileStore:
                 raise
             if self.tree.live(f"channels/{channel}/requests") is None:
                 msg = f"there is no channel {channel!r}"
-                raise NotFound(msg, hint="post to it, or create it, to make it") from None
+                raise NotFound(
+                    msg, hint="the first post makes a queue of that name, `mcp-bus subscribe` a topic"
+                ) from None
             return self.tree.fd(f"channels/{channel}/{folder}", make=True)
 
     def _move(self, old: Slot, new: Slot, entry: Attempt | None) -> None:

@@ -137,7 +137,7 @@ class MemoryStore:
         with medium.lock:
             if body.channel not in medium.policies:
                 msg = f"there is no channel {body.channel!r}"
-                raise NotFound(msg, hint="post to it, or create it, to make it")
+                raise NotFound(msg, hint="the first post makes a queue of that name, `mcp-bus subscribe` a topic")
             kept = medium.keys.get(body.key, body.id) if body.key else body.id
             if kept in medium.bodies:
                 return wire.load_body(medium.bodies[kept])
@@ -234,7 +234,7 @@ class MemoryStore:
         names.check_place(channel)
         if channel not in self.medium.policies:
             msg = f"there is no channel {channel!r}"
-            raise NotFound(msg, hint="post to it, or create it, to make it")
+            raise NotFound(msg, hint="the first post makes a queue of that name, `mcp-bus subscribe` a topic")
         return self.medium.policies[channel]
 
     def declare(self, channel: str, policy: Policy | None = None, *, is_default: bool = False) -> None:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from mcp_bus.clock import span
 from mcp_bus.draft import check_words
 from mcp_bus.errors import InvalidRequest
-from mcp_bus.names import check_channel
+from mcp_bus.names import BROADCAST, RESERVED, check_channel
 from mcp_bus.plain import clean, cut, near
 from mcp_bus.workers.readers import PRESETS
 
@@ -45,6 +45,7 @@ class Spec(NamedTuple):
     lease_s: float | None = None
     drain_s: float | None = None
     cwd: str = ""
+    stdin: str = ""
     allow_eval: tuple[str, ...] = ()
 
     def names(self) -> list[str]:
@@ -55,12 +56,14 @@ class Spec(NamedTuple):
         """Return the command line that runs one instance, without the program."""
         made = ["watch", self.watches] if self.watches else ["worker", "run", *self.channels]
         options = {
-            "--preset": self.preset, "--role": self.role, "--capability": ",".join(self.capabilities),
+            "--preset": self.preset, "--role": self.role, "--stdin": self.stdin,
+            "--capability": ",".join(self.capabilities),
             "--timeout": _said(self.timeout_s), "--lease": _said(self.lease_s), "--drain": _said(self.drain_s),
             "--cwd": self.cwd, "--concurrency": str(self.concurrency) if self.concurrency > 1 else "",
         }  # fmt: skip
-        made += [word for name, value in options.items() if value for word in (name, value)]
-        made += [word for sender in self.allow_eval for word in ("--allow-eval", sender)]
+        # In one word each: a value may begin with a dash.
+        made += [f"{name}={value}" for name, value in options.items() if value]
+        made += [f"--allow-eval={sender}" for sender in self.allow_eval]
         return [*made, *(["--", *self.command] if self.command else [])]
 
 
@@ -79,7 +82,7 @@ class Fleet(NamedTuple):
 
 
 def _said(seconds: float | None) -> str:
-    return "" if seconds is None else f"{seconds:g}"
+    return "" if seconds is None else f"{seconds:.6f}".rstrip("0").rstrip(".")
 
 
 def parse(text: str, name: str) -> Fleet:
@@ -103,6 +106,13 @@ def parse(text: str, name: str) -> Fleet:
         msg = f"{cut(clean(name), 100)} has no workers"
         raise InvalidRequest(msg, hint="give each a table: [workers.review]")
     made["workers"] = tuple(_spec(reader, key, table) for key, table in tables.items())
+    owners: dict[str, str] = {}
+    for spec in made["workers"]:
+        for each in spec.names():
+            if each in owners or not NAME.match(each):
+                why = f"{each!r} is also one of [workers.{owners[each]}]" if each in owners else f"{each!r} is too long"
+                raise reader.wrong(spec.name, "instances", f"the name of an instance: {why}", "choose another name")
+            owners[each] = spec.name
     return Fleet(**made)
 
 
@@ -112,8 +122,10 @@ def _spec(reader: _Reader, name: str, table: object) -> Spec:
     spec = Spec(name, **reader.read(name, table, _SPEC))
     if not spec.command and not spec.preset:
         raise reader.wrong(name, "", "it has no command", 'command = ["claude", "-p"], or preset = "claude"')
-    if spec.watches and (spec.preset or spec.channels or spec.role or spec.capabilities):
-        raise reader.wrong(name, "watch", "a handler has no preset, role, channels or capabilities", "take them out")
+    if spec.watches and (spec.preset or spec.channels or spec.role or spec.capabilities or spec.stdin):
+        raise reader.wrong(
+            name, "watch", "a handler has no preset, role, channels, capabilities or stdin", "take it out"
+        )
     return spec
 
 
@@ -167,6 +179,17 @@ def _text(value: object) -> str:
         return value
     msg = "it is not a text"
     raise TypeError(msg)
+
+
+def _watched(value: object) -> str:
+    name = _text(value)
+    if name in ("@inbox", BROADCAST):
+        return name
+    if name.removeprefix("#") in RESERVED:
+        msg = f"{name!r} is nobody's to watch"
+        raise ValueError(msg)
+    check_channel(name.removeprefix("#"))
+    return name
 
 
 def _words(value: object) -> tuple[str, ...]:
@@ -230,7 +253,7 @@ _SPEC: dict[str, tuple[str, Callable[[Any], object]]] = {
     "command": ("command", _command),
     "preset": ("preset", _one_of(PRESETS)),
     "role": ("role", _text),
-    "watch": ("watches", _text),
+    "watch": ("watches", _watched),
     "channels": ("channels", lambda value: tuple(map(check_channel, _words(value)))),
     "capabilities": ("capabilities", lambda value: tuple(check_words("capabilities", _words(value)))),
     "instances": ("instances", _count(1, MAX_INSTANCES)),
@@ -239,5 +262,6 @@ _SPEC: dict[str, tuple[str, Callable[[Any], object]]] = {
     "lease": ("lease_s", _lease),
     "drain": ("drain_s", _time),
     "cwd": ("cwd", _text),
+    "stdin": ("stdin", _one_of(("prompt", "body"))),
     "allow_eval": ("allow_eval", _words),
 }

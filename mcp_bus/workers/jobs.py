@@ -49,6 +49,7 @@ NOT_NOW, NEVER = 75, 65
 # How often a running command is looked after, and how many bytes of a message fit into an environment variable: Linux
 # starts nothing with one of more than 128 KiB (execve(2)).
 PULSE_S = 0.5
+LOOK_S = 2.0
 MAX_VARIABLE = 64 * 1024
 # Files are read whole to be named in a result, at least at this many bytes a second; so few need no more time for it.
 READ_PER_S = 50_000_000
@@ -68,6 +69,7 @@ class Recipe(NamedTuple):
         reader: how its output becomes a result, see `readers`.
         role: what it is to be; empty for none.
         is_handler: whether it is given the message as JSON and as a file, rather than a prompt.
+        is_plain: whether it is given the task's text alone.
         corrects: whether it is asked once more when its result was refused.
         answers: whether a failure is an answer too, with the status `error`, rather than a failed attempt (abq).
         lease_s: how long a claim lasts unless it is renewed, which it is.
@@ -80,6 +82,7 @@ class Recipe(NamedTuple):
     reader: str = "text"
     role: str = ""
     is_handler: bool = False
+    is_plain: bool = False
     corrects: bool = False
     answers: bool = False
     timeout_s: float = 1800.0
@@ -137,6 +140,7 @@ class Job:
         self._recipe = recipe
         self._root = root
         self._renew_at = bus.source.monotonic() + recipe.lease_s / 3
+        self._look_at = 0.0
 
     def do(self, stop: Callable[[], str]) -> Told:
         """Run the command and say what became of the task.
@@ -175,6 +179,8 @@ class Job:
         """Return what the command reads on stdin."""
         if self._recipe.is_handler:
             return message(self._task.body)
+        if self._recipe.is_plain:
+            return self._task.body.content
         return prompts.render(self._bus.get(self._task.id), role=self._recipe.role, mark=mark)
 
     def _accepted(self, asked: str, mark: str, run: Run) -> Answer | Told:
@@ -216,7 +222,7 @@ class Job:
         """Renew the lease when a third of it has passed; return that it is lost, if it is (rule J2)."""
         now = self._bus.source.monotonic()
         if now < self._renew_at:
-            return None
+            return self._looked(now)
         self._renew_at = now + self._recipe.lease_s / 3
         try:
             self._bus.renew(self._task.ticket, lease_s=self._recipe.lease_s)
@@ -226,6 +232,20 @@ class Job:
             self._renew_at = now + 1  # The medium may come back before the lease ends.
         return None
 
+    def _looked(self, now: float) -> Told | None:
+        """See now and then whether the task was cancelled or taken away, long before its lease is renewed."""
+        if now < self._look_at:
+            return None
+        self._look_at = now + LOOK_S
+        try:
+            task = self._bus.get(self._task.id)
+        except NotFound as error:
+            return Told(Fate.LOST, str(error))
+        except BusError:
+            return None  # The renewal tells.
+        is_mine = task.slot.lease is not None and task.slot.lease.token == self._task.ticket.token
+        return None if is_mine else Told(Fate.LOST, f"{task.id!r} is {task.state}, and not held here any more")
+
     # --- answering --------------------------------------------------------------------------------------
 
     def _submit(self, found: Answer, run: Run) -> Told:
@@ -233,13 +253,15 @@ class Job:
         try:
             if made.size > SOON_READ:
                 self._bus.renew(ticket, lease_s=self._recipe.lease_s + made.size / READ_PER_S)
-            self._bus.ack(ticket, found.text, artifacts=[*made.paths, str(run.place.log)], usage=found.usage)
+            # What a plain command printed is its result; an agent's log is what it did for it.
+            log = [str(run.place.log)] if self._recipe.reader in readers.PRESETS else []
+            self._bus.ack(ticket, found.text, artifacts=[*made.paths, *log], usage=found.usage)
         except LeaseLost as error:
             return Told(Fate.LOST, str(error), found.usage)
         except StoreUnavailable:
             raise
         except BusError as error:  # Also what its children, which have not ended, forbid.
-            return self._end(Told(Fate.FAILED, str(error), found.usage))
+            return self._end(Told(Fate.FAILED, f"{error}; {error.hint}".removesuffix("; "), found.usage))
         more = f"{made.left} of its files are not named in the result" if made.left else ""
         return Told(Fate.DONE, more, found.usage, found.text[:200])
 
@@ -347,9 +369,9 @@ def answer(
 
 
 def _end_first(output: str) -> str:
-    """Return the end of an output, its last line first: it mostly says why, and some see the beginning alone."""
-    before, _, last = output.strip()[-REASON:].rpartition("\n")
-    return f"{last}\nbefore that:\n{before}" if before.strip() else last
+    """Return the end of an output in one line, its last line first: it mostly says why, and some see no more."""
+    lines = [line.strip() for line in output.strip()[-REASON:].splitlines() if line.strip()]
+    return "; before that: ".join(filter(None, (lines[-1], " | ".join(lines[:-1])))) if lines else ""
 
 
 def _judged(done: Ended, found: Answer, tail: str) -> Answer | Told:

@@ -14,7 +14,7 @@ from collections import Counter, deque
 from contextlib import suppress
 from typing import TYPE_CHECKING, NamedTuple
 
-from mcp_bus.errors import BusError, CorruptRecord, NotFound, StoreUnavailable
+from mcp_bus.errors import BusError, Conflict, CorruptRecord, DuplicateTask, NotFound, Overloaded, StoreUnavailable
 from mcp_bus.find import short
 from mcp_bus.names import HUMAN
 from mcp_bus.notify import Hint
@@ -65,12 +65,14 @@ class _Held(NamedTuple):
         tries: how often its command failed.
         rounds: how often it was run at all.
         due: from when on it is tried again.
+        done: how its command ended, if all that is left is to say so.
     """
 
     id: str
     tries: int = 0
     rounds: int = 0
     due: float = 0.0
+    done: _Done | None = None
 
 
 class _Done(NamedTuple):
@@ -79,6 +81,10 @@ class _Done(NamedTuple):
     told: Told
     text: str = ""
     end: NotStarted | None = None
+
+
+# Of the bus, and not of what is said: worth another try.
+_PASSING = (StoreUnavailable, Conflict, Overloaded)
 
 
 class Letters:
@@ -141,7 +147,7 @@ class Letters:
             with suppress(StoreUnavailable):
                 hint.watch(self._bus.store.paths(self._source.channels))
             self._settle()
-            if not self._ending_at and not self._is_done():
+            if not self._ending_at:
                 self._begin()
             if self._running or self._waiting:
                 idle_since = now()
@@ -189,7 +195,7 @@ class Letters:
         """Start commands for what is due, and for what is new, as far as there is room."""
         now = self._bus.source.monotonic()
         for held in [held for held in self._waiting if held.due <= now]:
-            if len(self._running) < self._source.concurrency:
+            if held.done is not None or len(self._running) < self._source.concurrency:
                 self._waiting.remove(held)
                 self._again(held)
         while len(self._running) < self._source.concurrency and len(self._waiting) < HELD and not self._is_done():
@@ -208,12 +214,17 @@ class Letters:
 
     def _again(self, held: _Held) -> None:
         try:
-            self._start(held, self._bus.get(held.id).body)
+            body = self._bus.get(held.id).body
         except (NotFound, CorruptRecord) as error:
             self._watcher.say(f"{error}; it is not tried again")
         except BusError as error:
             self._watcher.say(f"{error}; going on when that is over")
-            self._waiting.append(held._replace(due=self._bus.source.monotonic() + PAUSE_S))
+            self._hold(held)
+        else:
+            if held.done is None:
+                self._start(held, body)
+            else:
+                self._conclude(held, body, held.done)
 
     def _start(self, held: _Held, body: Body) -> None:
         self._running[held.id] = (held, body)
@@ -248,38 +259,66 @@ class Letters:
         return "its handler was told to end" if self._is_aborting else ""
 
     def _settle(self) -> None:
-        """Ack what was handled, hold what is to be tried again, give up what failed too often."""
+        """Go on with what has ended."""
         while self._ended:
             message, done = self._ended.popleft()
             held, body = self._running.pop(message)
-            told, tries = done.told, held.tries + (done.told.fate is Fate.FAILED)
             if done.end is not None and self._trouble is None:
                 self._trouble = done.end  # Another message would fare no better.
                 self._ending_at = self._ending_at or self._bus.source.monotonic() + self._source.drain_s
+            self._conclude(held._replace(rounds=held.rounds + 1), body, done)
+
+    def _conclude(self, held: _Held, body: Body, done: _Done) -> None:
+        """Say what has to be said of a run and ack its message, or hold it to be tried again.
+
+        What is said comes first: a message that is acked is not handled again, and nobody would say it.
+        """
+        told, tries = done.told, held.tries
+        try:
+            told = self._answered(body, done)
+            tries += told.fate is Fate.FAILED
             if told.fate in (Fate.DONE, Fate.DEAD, Fate.BLOCKED) or tries >= TRIES:
-                told = self._over(body, told, done.text)
+                told = self._over(body, told)
             elif not self._is_aborting and self._trouble is None:
-                pause = min(MOST_PAUSE_S, PAUSE_S * 2.0 ** min(held.rounds, 10))
-                self._hold(_Held(message, tries, held.rounds + 1, self._bus.source.monotonic() + pause))
-            self.fates[told.fate] += 1
-            self.usage.update(told.usage)
-            self._watcher.ended(body, told)
+                self._hold(_Held(held.id, tries, held.rounds))
+        except _PASSING as error:
+            self._watcher.say(f"{error}; {short(body.id)} is settled when that is over")
+            self._hold(held._replace(done=done))
+            return
+        except BusError as error:
+            told = Told(Fate.FAILED, f"{told.why}; {error}".strip("; "), told.usage)
+        self.fates[told.fate] += 1
+        self.usage.update(told.usage)
+        self._watcher.ended(body, told)
 
     def _hold(self, held: _Held) -> None:
-        self._waiting.append(held)
+        pause = min(MOST_PAUSE_S, PAUSE_S * 2.0 ** min(max(held.rounds - 1, 0), 10))
+        self._waiting.append(held._replace(due=self._bus.source.monotonic() + pause))
         if len(self._waiting) == HELD:
             self._watcher.say(f"{HELD} messages wait to be tried again; nothing new is taken until one of them is over")
 
-    def _over(self, body: Body, told: Told, text: str) -> Told:
-        mail = self._bus.mail
+    def _answered(self, body: Body, done: _Done) -> Told:
+        """Send what a command answered, if that is wanted; what cannot be sent is a failed try."""
+        told = done.told
+        if told.fate is not Fate.DONE or not self._source.replies or not done.text:
+            return told
         try:
-            mail.ack([body.id])
-            if told.fate is Fate.DONE:
-                if self._source.replies and text:
-                    mail.send("", text, reply_to=body.id)
-                return told
-            program = self._recipe.words[0].rpartition("/")[2]
-            mail.send(HUMAN, f"{program} gave up on {body.id} of {body.sender.agent}: {told.why}"[:2000], type="status")
+            self._bus.mail.send("", done.text, reply_to=body.id, key=f"answer to {body.id}")
+        except DuplicateTask:
+            return told  # It was answered before, and not acked.
+        except _PASSING:
+            raise
         except BusError as error:
-            return Told(Fate.FAILED, f"{told.why}; {error}".strip("; "), told.usage)
-        return told._replace(fate=Fate.DEAD)
+            return Told(Fate.FAILED, f"its answer cannot be sent: {error}", told.usage)
+        return told
+
+    def _over(self, body: Body, told: Told) -> Told:
+        """Ack a message; of one that is given up, tell the human first."""
+        if told.fate is not Fate.DONE:
+            program = self._recipe.words[0].rpartition("/")[2]
+            note = f"{program} gave up on {body.id} of {body.sender.agent}: {told.why}"[:2000]
+            with suppress(DuplicateTask):
+                self._bus.mail.send(HUMAN, note, type="status", key=f"gave up on {body.id}")
+            told = told._replace(fate=Fate.DEAD)
+        self._bus.mail.ack([body.id])
+        return told

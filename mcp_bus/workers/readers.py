@@ -216,7 +216,9 @@ def _objects(output: str) -> Iterator[dict[str, Any]]:
         if output[start : start + 1] in ("{", "["):
             try:
                 value, end = decoder.raw_decode(output, start)
-            except (ValueError, RecursionError):
+            except RecursionError:
+                return  # No answer is nested so deeply, and each line of this would be as long in the reading.
+            except ValueError:
                 at = line_end + 1
                 continue
             yield from (item for item in (value if isinstance(value, list) else [value]) if isinstance(item, dict))

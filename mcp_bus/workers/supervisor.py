@@ -1,7 +1,8 @@
 """Keeping workers alive, in the sense of Erlang's supervisors: let it crash, and start it anew.
 
-V1  A worker that ends with exit code 0 has ended as it was told to, and stays so.  One that ends otherwise, or gives no
-    sign of life, has died, and is started anew after a pause that doubles.
+V1  A worker that ends with exit code 0, or by SIGTERM before it could listen to that, has ended as it was told to, and
+    stays so.  One that ends otherwise, or gives no sign of life, has died, and is started anew after a pause that
+    doubles.
 V2  `one_for_one`: nobody else is touched.  `rest_for_one`: those after it in the file are ended, each told so once,
     and once they have ended all are started again, in order.
 V3  More than `max_restarts` restarts in `within_s` seconds: the fleet gives up, ends all, and tells the human.
@@ -223,7 +224,7 @@ class Supervisor:
 
     def _ended(self, child: Child) -> None:
         code, because, is_ending = self._gone(child), child.why, bool(self._asked or self._gave_up)
-        if code and not is_ending and because != _ORDER:
+        if code not in (0, -signal.SIGTERM) and not is_ending and because != _ORDER:
             self._died(child, because or _how(code))
             return
         child.state = "waiting" if because == _ORDER and not is_ending else "ended"

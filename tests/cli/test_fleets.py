@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import time
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -14,10 +15,9 @@ from mcp_bus import open_bus
 from mcp_bus.identity import process
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from tests.cli.conftest import Cli
 
+EXAMPLE = Path(__file__).resolve().parents[2] / "examples" / "workers.toml"
 FLEET = '[workers.count]\ncommand = ["wc", "-w"]\nchannels = ["text"]\n'
 
 
@@ -70,11 +70,64 @@ def test_a_worker_that_is_stopped_by_name_stays_so(cli: Cli, file: Path) -> None
 
 
 def test_a_fleet_that_gives_up_says_so_and_has_a_code_of_its_own(cli: Cli, file: Path) -> None:
-    file.write_text("max_restarts = 0\n" + FLEET.replace('"wc", "-w"', '"./missing.sh"'))
+    script = file.with_name("broken.sh")
+    script.write_text("#!/no/such/interpreter\n")
+    script.chmod(0o755)
+    file.write_text("max_restarts = 0\n" + FLEET.replace('"wc", "-w"', '"./broken.sh"'))
+    cli.post("text", "x")
     run = cli.run("worker", "up", str(file))
     assert run.returncode == 6
-    assert "gave up: count ended with exit code 2" in run.stderr
-    assert "there is no command './missing.sh'" in cli.main("worker", "logs", "count")[1]
+    assert "gave up: count ended with exit code 1" in run.stderr
+    assert "cannot be started" in cli.main("worker", "logs", "count")[1]
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "code", "why"),
+    [
+        ('"wc", "-w"', '"./missing.sh"', 2, "[workers.count] there is no command './missing.sh'"),
+        ("channels", 'cwd = "nowhere"\nchannels', 2, "nowhere' is no folder"),
+        ("channels", 'role = "ghost"\nchannels', 3, "[workers.count] there is no role 'ghost'"),
+        ('channels = ["text"]', 'watch = "Bad Name"', 2, "'Bad Name' is not a channel name"),
+        ('channels = ["text"]', 'watch = "human"', 2, "'human' is nobody's to watch"),
+        (
+            "channels",
+            'instances = 2\n[workers.count-1]\ncommand = ["true"]\nchannels',
+            2,
+            "also one of [workers.count]",
+        ),
+    ],
+)
+def test_a_worker_that_could_not_begin_is_told_before_any_is_started(
+    cli: Cli, file: Path, old: str, new: str, code: int, why: str
+) -> None:
+    file.write_text(FLEET.replace(old, new) + FLEET.replace("count", "good"))
+    run = cli.run("worker", "up", str(file))
+    assert (run.returncode, why in run.stderr, "started" in run.stderr) == (code, True, False), run.stderr
+
+
+def test_the_fleet_to_start_from_runs_on_a_bus_that_has_nothing_yet(cli: Cli) -> None:
+    up = cli.start("worker", "up", str(EXAMPLE))
+    task_id = cli.post("text", "one two three")
+    assert cli.main("wait", task_id, "--timeout", "30s")[0] == 0
+    assert cli.json("show", task_id)["result"]["content"] in ("3", "ONE TWO THREE")
+    end = time.monotonic() + 30
+    while len(running(cli)) < 4:
+        assert time.monotonic() < end
+    up.terminate()
+    _, err = up.communicate(timeout=30)
+    assert (up.returncode, "anew" in err) == (0, False), err
+
+
+def test_of_two_fleets_with_one_name_both_workers_are_told_to_end(cli: Cli, file: Path) -> None:
+    ups = [cli.start("worker", "up", str(file)) for _ in range(2)]
+    end = time.monotonic() + 30
+    while len([item for item in cli.json("worker", "ps")["workers"] if item["state"] == "running"]) < 2:
+        assert time.monotonic() < end
+    code, out, err = cli.main("worker", "stop", "count")
+    assert (code, "(2 of that name)" in out) == (0, True), err
+    assert [up.wait(30) for up in ups] == [0, 0]
+    for up in ups:
+        up.communicate()
 
 
 def test_a_worker_without_a_fleet_is_listed_too(cli: Cli, file: Path) -> None:

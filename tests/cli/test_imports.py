@@ -77,6 +77,8 @@ CALLS: dict[str, tuple[list[str], set[str]]] = {
     "reprioritise": (["deadbeef", "--priority", "1"], set()),
     "sweep": ([], set()),
     "init": ([], set()),
+    "install": (["--list"], {"shutil", "difflib"}),
+    "uninstall": (["--list"], {"shutil", "difflib"}),
     "config": ([], set()),
     "completion": (["bash"], set()),
     "channel": (["list"], set()),
@@ -101,6 +103,7 @@ OWN = {
     "setup": {"init", "config", "channel", "version"},
     "serve": {"serve", "demo"},
     "hook": {"hook"},
+    "install": {"install", "uninstall"},
     "completion": {"completion"},
     "completing": set(),
 }

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from mcp_bus import open_bus, trace
-from mcp_bus.errors import StoreUnavailable
+from mcp_bus.errors import Overloaded, StoreUnavailable
+from mcp_bus.mail import Mail
 from mcp_bus.workers import jobs, letters, runs
 
 if TYPE_CHECKING:
@@ -212,6 +213,64 @@ def test_trouble_with_the_medium_is_no_try(there: Cli, tmp_path: Path, monkeypat
     monkeypatch.setattr(runs.Runs, "begin", failing)
     assert watch(there, "@inbox") == {"released": letters.TRIES + 2, "done": 1}
     assert seen(tmp_path) == ["hello"]
+
+
+@pytest.mark.parametrize("code", ["1", "75"])
+def test_one_that_was_to_be_the_last_is_tried_again_as_any_other(there: Cli, tmp_path: Path, code: str) -> None:
+    there.main("--agent", "boss", "send", "@tester", "x")
+    script = f"import os, sys; n = len(os.listdir('.')); open(str(n), 'w').close(); sys.exit({code} if n < 6 else 0)"
+    made = there.json("watch", "@inbox", "--tasks", "1", "--", sys.executable, "-c", script)
+    assert made["tasks"] == ({"failed": 2, "dead": 1} if code == "1" else {"released": released(tmp_path), "done": 1})
+
+
+def released(folder: Path) -> int:
+    """Return how often a script was run before the last time: it leaves a file each time."""
+    return len([path for path in folder.iterdir() if path.name.isdecimal()]) - 1
+
+
+def test_an_answer_that_cannot_be_sent_is_a_failed_try_and_the_human_is_told(there: Cli) -> None:
+    there.main("--agent", "boss", "send", "@tester", "how is it?")
+    code = "print('x' * 300_000)"
+    made = there.json("watch", "@inbox", "--reply", "--idle", "0.2s", "--", sys.executable, "-c", code)
+    assert made["tasks"] == {"failed": 2, "dead": 1}
+    (told,) = there.json("--agent", "human", "inbox")["messages"]
+    assert "its answer cannot be sent" in told["body"]
+
+
+@pytest.mark.parametrize("code", ["print('yes')", "raise SystemExit(3)"], ids=["an answer", "giving up"])
+def test_what_cannot_be_said_now_is_said_later_and_the_command_is_not_run_again_for_it(
+    there: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: str
+) -> None:
+    message = there.json("--agent", "boss", "send", "@tester", "hello")["id"]
+    send, refusals = Mail.send, iter(range(3))
+
+    def limited(self: Mail, *args: Any, **options: Any) -> Any:
+        with open_bus(there.bus, agent="onlooker") as bus:
+            assert trace(bus, message).readers[0].state == "offered", "acked once it was said, and not before"
+        if next(refusals, None) is not None:
+            msg = "too many messages a minute"
+            raise Overloaded(msg)
+        return send(self, *args, **options)
+
+    monkeypatch.setattr(Mail, "send", limited)
+    script = f"open('runs', 'a').write('x')\n{code}"
+    made = there.json("watch", "@inbox", "--reply", "--idle", "0.2s", "--", sys.executable, "-c", script)
+    runs_of = (tmp_path / "runs").read_text()
+    if "yes" in code:
+        assert (made["tasks"], runs_of) == ({"done": 1}, "x")
+        assert there.json("--agent", "boss", "inbox")["messages"][0]["body"] == "yes"
+    else:
+        assert (made["tasks"], runs_of) == ({"failed": 2, "dead": 1}, "xxx")
+        assert "gave up on" in there.json("--agent", "human", "inbox")["messages"][0]["body"]
+
+
+def test_a_topic_that_is_not_there_yet_is_made_if_it_is_said_to_be_one(there: Cli, tmp_path: Path) -> None:
+    assert watch(there, "#builds", "--agent", "deploy") == {}
+    there.main("send", "#builds", "one")
+    assert watch(there, "#builds", "--agent", "deploy") == {"done": 1}
+    assert seen(tmp_path) == ["one"]
+    code, _, err = there.main("watch", "nowhere", *HANDLER)
+    assert (code, "a topic is made by '#nowhere'" in err) == (3, True), err
 
 
 def test_where_runs_cannot_be_kept_nothing_is_taken(there: Cli, tmp_path: Path) -> None:

@@ -38,12 +38,21 @@ def test_every_key_says_how_workers_are_run() -> None:
     review, signals = made.workers
     assert review.names() == ["review-1", "review-2"]
     assert review.words() == [
-        "worker", "run", "review", "docs", "--preset", "claude", "--role", "reviewer", "--capability", "python",
-        "--timeout", "600", "--lease", "30", "--drain", "60", "--cwd", "src", "--concurrency", "3",
-        "--allow-eval", "boss*", "--", "--model", "opus",
+        "worker", "run", "review", "docs", "--preset=claude", "--role=reviewer", "--capability=python",
+        "--timeout=600", "--lease=30", "--drain=60", "--cwd=src", "--concurrency=3",
+        "--allow-eval=boss*", "--", "--model", "opus",
     ]  # fmt: skip
     assert signals.names() == ["signals"]
     assert signals.words() == ["watch", "builds", "--", "./on-signal.sh"]
+
+
+@pytest.mark.parametrize(
+    ("said", "passed"),
+    [('"30d"', "2592000"), ("0.25", "0.25"), ("0.00001", "0.00001"), ("1", "1"), ('"300h"', "1080000")],
+)
+def test_a_time_is_passed_on_in_digits(said: str, passed: str) -> None:
+    made = fleet.parse(f'[workers.a]\ncommand = ["true"]\ntimeout = {said}\n', "w.toml")
+    assert f"--timeout={passed}" in made.workers[0].words()
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import sys
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -25,14 +24,21 @@ HELLO = "print('hello')"
 # --- how it ends --------------------------------------------------------------------------------------
 
 
-def test_what_it_prints_is_the_result_and_its_log_goes_with_it(work: Work) -> None:
+def test_what_it_prints_is_the_result(work: Work) -> None:
     work.post()
     task = work.do("import sys; print('hello'); print('a warning', file=sys.stderr)")
     assert task.state is State.DONE
     assert task.result is not None
-    assert (task.result.content, task.result.sender.agent) == ("hello", "worker")
-    (log,) = task.result.artifacts
-    assert sorted(Path(log.path).read_text().splitlines()) == ["a warning", "hello"]
+    assert (task.result.content, task.result.sender.agent, task.result.artifacts) == ("hello", "worker", ())
+    (log,) = (work.root / "runs").glob("*/output.log")
+    assert sorted(log.read_text().splitlines()) == ["a warning", "hello"]
+
+
+def test_a_plain_command_can_read_the_task_s_text_alone(work: Work) -> None:
+    work.post("one two three", title="count")
+    task = work.do("import sys; print(len(sys.stdin.read().split()))", is_plain=True)
+    assert task.result is not None
+    assert task.result.content == "3"
 
 
 @pytest.mark.parametrize(
@@ -61,8 +67,8 @@ def test_each_end_of_a_command_has_its_meaning(
 def test_the_reason_of_a_failed_attempt_begins_with_the_last_line_of_its_output(work: Work) -> None:
     work.post()
     task = work.do("import sys; print('at a line of code\\n' * 200, flush=True); sys.exit('the cause')")
-    first, rest, *more = task.history[-1].note.splitlines()
-    assert (first, rest, set(more[1:-1])) == ("exit code 1: the cause", "before that:", {"at a line of code"})
+    first, _, rest = task.history[-1].note.partition("; before that: ")
+    assert (first, set(rest.split(" | ")[1:-1])) == ("exit code 1: the cause", {"at a line of code"})
     with_it = prompts.render(work.bus.get(task.id), mark="00ff")
     assert "the cause" in with_it, "the next one who tries is told"
 
@@ -110,9 +116,10 @@ def test_the_lease_is_renewed_while_the_command_runs(work: Work, monkeypatch: py
     assert work.bus.get(task.id).state is State.DONE
 
 
+@pytest.mark.parametrize("lease_s", [1.0, 3600.0], ids=["by the renewal", "by a look in between"])
 @pytest.mark.parametrize("how", ["cancelled", "taken"])
 def test_a_command_whose_task_was_taken_away_is_ended_and_nothing_is_submitted(
-    work: Work, monkeypatch: pytest.MonkeyPatch, how: str
+    work: Work, monkeypatch: pytest.MonkeyPatch, how: str, lease_s: float
 ) -> None:
     monkeypatch.setattr(jobs, "PULSE_S", 0.05)
     work.post()
@@ -128,7 +135,7 @@ def test_a_command_whose_task_was_taken_away_is_ended_and_nothing_is_submitted(
         return ""
 
     code = "import os, time; print(os.getpid(), flush=True); time.sleep(600)"
-    told = Job(work.bus, task, work.recipe(code, lease_s=1.0), work.root).do(taken_away)
+    told = Job(work.bus, task, work.recipe(code, lease_s=lease_s), work.root).do(taken_away)
     assert told.fate is Fate.LOST
     assert not process.started(pids[0])
     kept = work.bus.get(task.id)

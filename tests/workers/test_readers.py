@@ -152,3 +152,17 @@ def test_the_preset_of_a_command_is_that_of_its_program(words: list[str], name: 
 def test_amounts_that_are_none_are_left_out(usage: Any) -> None:
     answer = read("claude", json.dumps(CLAUDE | {"usage": usage, "total_cost_usd": "free"}))
     assert (answer.text, dict(answer.usage)) == (TEXT, {})
+
+
+def test_what_is_nested_without_end_is_no_answer_and_not_read_line_by_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    tries = 0
+    decode = json.JSONDecoder.raw_decode
+
+    def counted(*args: Any) -> Any:
+        nonlocal tries
+        tries += 1
+        return decode(*args)
+
+    monkeypatch.setattr(json.JSONDecoder, "raw_decode", counted)
+    assert list(readers._objects("[\n" * 200_000)) == []
+    assert tries == 1

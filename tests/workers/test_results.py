@@ -63,7 +63,7 @@ def test_a_result_file_wins_over_the_output_and_other_files_go_with_it(work: Wor
     task = work.do(code)
     assert task.result is not None
     assert task.result.content == "from the file"
-    assert [Path(item.path).name for item in task.result.artifacts] == ["report.txt", "output.log"]
+    assert [Path(item.path).name for item in task.result.artifacts] == ["report.txt"]
 
 
 @pytest.mark.parametrize(
@@ -94,12 +94,22 @@ def test_binary_output_is_kept_as_text_that_harms_nobody(work: Work) -> None:
 def test_a_log_is_bounded_and_says_so(work: Work, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(runs, "MAX_LOG", 1000)
     work.post()
-    task = work.do("import sys; print('x' * 5000)")
+    assert work.do("import sys; print('x' * 5000)").result is not None
+    (log,) = (work.root / "runs").glob("*/output.log")
+    assert log.read_text() == "x" * 1000 + "\n[more than 1000 bytes: the rest is not kept]\n"
+
+
+def test_the_log_of_an_agent_goes_with_its_result(work: Work) -> None:
+    work.post()
+    task = work.do("import json; print(json.dumps({'type': 'result', 'result': 'hello'}))", reader="claude")
     assert task.result is not None
-    assert (
-        Path(task.result.artifacts[-1].path).read_text()
-        == "x" * 1000 + "\n[more than 1000 bytes: the rest is not kept]\n"
-    )
+    assert (task.result.content, [Path(item.path).name for item in task.result.artifacts]) == ("hello", ["output.log"])
+
+
+def test_a_result_that_is_too_long_is_refused_with_what_to_do(work: Work) -> None:
+    work.post()
+    task = work.do("print('x' * 300000)")
+    assert "put large data in a file" in task.history[-1].note
 
 
 def test_what_is_long_over_is_removed_and_nothing_else(work: Work, tmp_path: Path) -> None:
@@ -133,7 +143,7 @@ def test_a_run_hands_in_nothing_of_an_earlier_run_of_the_same_attempt(work: Work
     task = work.do(STALE)
     assert task.result is not None
     assert (task.result.content, task.result.attempt) == ("fresh", 1)
-    assert [Path(item.path).name for item in task.result.artifacts] == ["output.log"]
+    assert task.result.artifacts == ()
 
 
 def test_a_corrected_result_is_not_the_file_that_was_refused_and_other_files_go_with_it(work: Work) -> None:
@@ -147,7 +157,7 @@ def test_a_corrected_result_is_not_the_file_that_was_refused_and_other_files_go_
     task = work.do(code, corrects=True)
     assert task.result is not None
     assert task.result.content == '{"passed":true}'
-    assert [Path(item.path).name for item in task.result.artifacts] == ["kept.txt", "output.log"]
+    assert [Path(item.path).name for item in task.result.artifacts] == ["kept.txt"]
 
 
 def test_two_runs_of_one_message_have_a_folder_each(work: Work) -> None:
@@ -180,7 +190,7 @@ def test_a_folder_of_files_that_became_a_symlink_is_not_looked_into(work: Work, 
     )
     task = work.do(code)
     assert task.result is not None
-    assert [Path(item.path).name for item in task.result.artifacts] == ["output.log"]
+    assert task.result.artifacts == ()
 
 
 def test_of_many_files_some_are_named_and_the_rest_is_told_of(work: Work, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -194,14 +204,14 @@ def test_of_many_files_some_are_named_and_the_rest_is_told_of(work: Work, monkey
     task = work.do(code)
     assert task.result is not None
     names = [Path(item.path).name for item in task.result.artifacts]
-    assert names == [*[f"{number:02}" for number in range(40)], "output.log"]
+    assert names == [f"{number:02}" for number in range(40)]
     assert work.told is not None
     assert work.told.why == "6 of its files are not named in the result", "one that is near, none that is deep"
     monkeypatch.setattr(runs, "MAX_LOOKED", 10)
     work.post()
     task = work.do(code)
     assert task.result is not None
-    assert len(task.result.artifacts) <= 11
+    assert len(task.result.artifacts) <= 10
 
 
 def test_a_lease_lasts_while_large_files_are_read(work: Work, monkeypatch: pytest.MonkeyPatch) -> None:
