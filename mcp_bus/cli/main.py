@@ -63,6 +63,7 @@ GROUPS: dict[str, dict[str, tuple[str, str]]] = {
         "init": ("setup", "make a bus"),
         "install": ("install", "put the bus into the settings of agent clients"),
         "uninstall": ("install", "take it out of them again"),
+        "doctor": ("doctor", "look at everything that can be wrong, and say what to do"),
         "demo": ("serve", "see a bus work, from an empty folder to an answer"),
         "serve": ("serve", "speak MCP over stdin and stdout, for an agent"),
         "hook": ("hook", "tell an agent what waits for it, through its client's hooks"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import subprocess
+import tempfile
 import time
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -44,17 +45,22 @@ class NoAnswer(BusError):
 
 
 def ask(server: Server, environment: Mapping[str, str]) -> Answer:
-    """Start a server, and ask which tools it has.
+    """Start a server, and ask which tools it has.  Its bus is one of its own, which goes with it.
 
     Raises:
         NoAnswer: it did not answer; says what it wrote instead.
     """
+    with tempfile.TemporaryDirectory(prefix="mcp-bus-") as folder:
+        return _ask(server, {**environment, **server.env, "MCP_BUS_DIR": folder})
+
+
+def _ask(server: Server, environment: Mapping[str, str]) -> Answer:
     words = "".join(json.dumps({"jsonrpc": "2.0", **item}) + "\n" for item in _ASKED)
     start = time.monotonic()
     try:
         with subprocess.Popen(  # noqa: S603  it is our own program
             [server.command, *server.args],
-            env={**environment, **server.env},
+            env=environment,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,

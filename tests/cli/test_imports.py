@@ -79,6 +79,7 @@ CALLS: dict[str, tuple[list[str], set[str]]] = {
     "init": ([], set()),
     "install": (["--list"], {"shutil", "difflib"}),
     "uninstall": (["--list"], {"shutil", "difflib"}),
+    "doctor": (["--help"], {"shutil", "difflib"}),
     "config": ([], set()),
     "completion": (["bash"], set()),
     "channel": (["list"], set()),
@@ -103,7 +104,9 @@ OWN = {
     "setup": {"init", "config", "channel", "version"},
     "serve": {"serve", "demo"},
     "hook": {"hook"},
-    "install": {"install", "uninstall"},
+    "install": {"install", "uninstall", "doctor"},
+    "doctor": {"doctor"},
+    "checkups": {"doctor"},
     "completion": {"completion"},
     "completing": set(),
 }

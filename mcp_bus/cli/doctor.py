@@ -1,0 +1,96 @@
+"""doctor: looks at everything that can be wrong, and says of each thing what to do."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from mcp_bus.cli import checkups, install
+from mcp_bus.cli.arguments import Verb
+from mcp_bus.cli.checkups import BAD, GOOD, PERSON, WARNING, Finding
+from mcp_bus.cli.codes import ERROR, OK
+from mcp_bus.cli.codes import PERSON as NEEDS_PERSON
+from mcp_bus.cli.output import clean
+from mcp_bus.errors import BusError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from mcp_bus.cli.arguments import Call, Parser
+
+MARKS = {GOOD: "✓", WARNING: "!", BAD: "✗", PERSON: "✗"}
+STYLES = {GOOD: "green", WARNING: "yellow", BAD: "red", PERSON: "red"}
+
+
+def declare(parser: Parser) -> None:
+    """Declare the options of `doctor`."""
+    parser.add_argument("--fix", action="store_true", help="do what is safe to do without asking")
+    parser.add_argument("--clients", action="store_true", help="also let each client start the server; takes longer")
+
+
+def doctor(call: Call) -> int:
+    """Look at everything; return 6 if a person is needed, else 1 if something does not work, else 0."""
+    found = list[Finding]()
+    for item in _all(call):
+        found.append(item)
+        if not call.out.as_json:
+            _show(call, item)
+    if call.args.fix:
+        _fix(call, found)
+    levels = {item.level for item in found}
+    if call.out.as_json:
+        call.out.json({"findings": [item._asdict() for item in found], "levels": sorted(levels)})
+    elif levels <= {GOOD}:
+        call.out.line("all is well")
+    return NEEDS_PERSON if PERSON in levels else ERROR if BAD in levels else OK
+
+
+def _all(call: Call) -> Iterator[Finding]:
+    """Look at one thing after another; what cannot be looked at is a finding too."""
+    server, home = install.server_of(call), install.home_here()
+    yield from checkups.program(server)
+    yield from checkups.machine()
+    place = list(checkups.place(call))
+    yield from place
+    if place[0].level == GOOD:
+        try:
+            with call.bus() as bus:
+                yield from checkups.clock(bus)
+                yield from checkups.work(call, bus)
+                yield from checkups.agents(bus)
+        except BusError as error:
+            yield Finding("bus", BAD, str(error), error.hint)
+    for one in install.found_here(home):
+        yield checkups.client(one, home, install.named(server, one))
+        reached = checkups.through(one, home) if call.args.clients else None
+        if reached is not None:
+            yield reached
+
+
+def _show(call: Call, item: Finding) -> None:
+    out = call.out
+    out.line(f"{out.paint(MARKS[item.level], STYLES[item.level])} {item.about:<14} {clean(item.said)}")
+    if item.fix:
+        out.line(f"  {'':<14} next: {clean(item.fix)}")
+
+
+def _fix(call: Call, found: list[Finding]) -> None:
+    """Do what is safe: make a bus, sweep it, renew an entry of ours that starts what is not there."""
+    from mcp_bus.clients import edits, known
+    from mcp_bus.recovery import sweep
+
+    safe = [item for item in found if item.is_safe]
+    if any(item.about in ("bus", "leases") for item in safe):
+        with call.bus(create=True) as bus:
+            done = sweep(bus)
+        call.out.note(f"fixed: swept the bus, {len(done)} things done")
+    home, server = install.home_here(), install.server_of(call)
+    for one in known.CLIENTS.values():
+        if any(item.about == one.title for item in safe):
+            change = edits.adding(one, one.user(home), one.entry(install.named(server, one)))
+            edits.write(change, home)
+            call.out.note(f"fixed: {one.title} starts {server.command}; {one.again}")
+    if not safe:
+        call.out.note("there is nothing that is safe to fix without asking")
+
+
+VERBS = {"doctor": Verb(declare, doctor, "mcp-bus doctor\nmcp-bus doctor --fix\nmcp-bus doctor --clients --json")}
