@@ -324,28 +324,37 @@ class Worker(Operator):
         task = self._held.get(ticket.id)
         if task is None or task.lease.token != ticket.token:
             task = self.get(ticket.id)
+        is_kept = False
         for _ in range(TRIES):
             lost = task.slot.lease is None or task.slot.lease.token != ticket.token or task.state is not State.LEASED
             if lost:
-                self._lost(task, ticket, decide)
+                self._lost(task, ticket, decide, is_kept=is_kept)
             new, entry = decide(task)
             try:
                 self.store.swap(task.slot, new, entry)
             except Conflict:
+                is_kept = isinstance(entry, Result)  # The store keeps a result that came too late.
                 task = self.get(ticket.id)
                 continue
             return self._followed(Task(task.body, new, task.result, task.history))
         msg = f"{ticket.id!r} is being written by others all the time"
         raise Conflict(msg, hint="repeat the call")
 
-    def _lost(self, task: Task, ticket: Ticket, decide: Callable[[Task], tuple[Slot, Attempt | Result | None]]) -> None:
-        """Keep a late result aside, then say who has the task now."""
+    def _lost(
+        self,
+        task: Task,
+        ticket: Ticket,
+        decide: Callable[[Task], tuple[Slot, Attempt | Result | None]],
+        *,
+        is_kept: bool,
+    ) -> None:
+        """Keep a late result aside, unless it is kept already, then say who has the task now."""
         self._held.pop(task.id, None)
         lease, attempt = Lease(self.identity.holder, ticket.token, 0), max(1, task.slot.attempt)
         stale = task.slot._replace(state=State.LEASED, lease=lease, attempt=attempt, day="", not_before=0)
         new, entry = decide(task._replace(slot=stale))
         repeated = task.result is not None and task.result.token == ticket.token
-        if isinstance(entry, Result) and not repeated:
+        if isinstance(entry, Result) and not repeated and not is_kept:
             with suppress(Conflict):
                 self.store.swap(stale, new, entry)
         raise find.lost(task, self.identity.agent, ticket.token, is_result=isinstance(entry, Result))

@@ -6,12 +6,13 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from mcp_bus import InvalidRequest, LeaseLost, NotFound, Ticket, lifecycle
+from mcp_bus import InvalidRequest, LeaseLost, NotFound, Ticket, lifecycle, open_bus
 from mcp_bus.model import Lease, Outcome, State, Task
 from tests.fakes import swept
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
 
     from mcp_bus import Bus
     from mcp_bus.model import Slot
@@ -190,6 +191,23 @@ def test_a_worker_that_lost_its_lease_is_told_and_changes_nothing(
     assert refusal.value.hint
     assert other.get(task.id) == before
     assert bus.held() == []
+
+
+def test_a_late_result_of_who_still_knew_the_lease_is_kept_once(disk: Path) -> None:
+    place = disk / "bus"
+    with (
+        open_bus(place, agent="ann", session="1", durability="none") as ann,
+        open_bus(place, agent="bob", session="2", durability="none") as bob,
+    ):
+        ann.post("work", "x")
+        task = ann.claim()
+        assert task is not None
+        bob.requeue(task.id)
+        assert bob.claim() is not None
+        with pytest.raises(LeaseLost):
+            ann.ack(task, "late")
+        (kept,) = (place / "rejected").iterdir()
+        assert ".a1.ann~1." in kept.name, "of the attempt it was made in"
 
 
 def test_a_late_result_is_kept_for_a_person(file_bus: Bus, source: VirtualSource) -> None:
