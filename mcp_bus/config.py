@@ -20,7 +20,6 @@ from mcp_bus.draft import check_words
 from mcp_bus.errors import InvalidRequest, StoreUnavailable
 from mcp_bus.identity import git, session
 from mcp_bus.names import check_channel
-from mcp_bus.recovery import Tender
 from mcp_bus.stores import layout, probe
 from mcp_bus.stores.file import FileStore
 
@@ -294,9 +293,23 @@ def open_from(config: Config, *, client: str = "", create: bool = False, tell: C
         pid=os.getpid(),
     )
     store = FileStore(path, source=source, durable=config["durability"] == "full", who=who.holder)
-    bus = Bus(store, who, source, tend=None if config["read_only"] else Tender())
+    bus = Bus(store, who, source, tend=None if config["read_only"] else _tender())
     bus.capabilities = config["capabilities"]
     return bus
+
+
+def _tender() -> Callable[[Bus], None]:
+    """Return what sweeps a bus now and then; a verb that does not wait or claim does not load it."""
+    made: list[Callable[[Bus], None]] = []
+
+    def tend(bus: Bus) -> None:
+        if not made:
+            from mcp_bus.recovery import Tender  # noqa: PLC0415  as above
+
+            made.append(Tender())
+        made[0](bus)
+
+    return tend
 
 
 def as_abq(flags: Mapping[str, Any]) -> Config:

@@ -6,7 +6,6 @@ Parsing is strict: a name that is not exactly what `place` would make is foreign
 """
 
 import re
-from binascii import crc32
 from functools import cache
 from typing import NamedTuple
 
@@ -15,13 +14,13 @@ from mcp_bus.model import PRIORITIES, Lease, Slot, State
 
 CHANNEL = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}\Z")
 # An agent's inbox, or that of one of its sessions: a channel that only its owner reads.
-INBOX = re.compile(r"@[a-z0-9][a-z0-9._-]{0,63}(?:\+[0-9a-f]{16})?(?:~[0-9a-z]{1,16})?\Z")
+INBOX = r"@[a-z0-9][a-z0-9._-]{0,63}(?:\+[0-9a-f]{16})?(?:~[0-9a-z]{1,16})?\Z"
 TASK_ID = re.compile(r"req_[0-9a-f]{8,48}\Z")
-KEY = re.compile(r"[0-9a-f]{64}\Z")
-_DIGITS = re.compile(r"\+[0-9a-f]{8}\Z")
-HOLDER = re.compile(r"[A-Za-z0-9_@+~-]{1,64}\Z")
-DAY = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}\Z")
-IN_NAME = re.compile(r"req_[0-9a-f]{8,48}")
+KEY = r"[0-9a-f]{64}\Z"
+_DIGITS = r"\+[0-9a-f]{8}\Z"
+HOLDER = r"[A-Za-z0-9_@+~-]{1,64}\Z"
+DAY = r"[0-9]{4}-[0-9]{2}-[0-9]{2}\Z"
+IN_NAME = r"req_[0-9a-f]{8,48}"
 # Recipients that nobody else may be called.
 HUMAN, BROADCAST = "human", "broadcast"
 RESERVED = frozenset({HUMAN, BROADCAST})
@@ -163,7 +162,7 @@ def parse(channel: str, folder: str, name: str) -> Slot | None:
             return _slot(held, channel, State.LEASED)
         return _slot(plain, channel, State.LEASED)._replace(lease=Lease("abq", "", 0)) if plain else None
     ended, (top, _, day) = _pattern(_ARCHIVED).match(name), folder.partition("/")
-    if not ended or top != "archive" or (folder != top and not DAY.match(day)):
+    if not ended or top != "archive" or (folder != top and not re.match(DAY, day)):
         return None
     return _slot(ended, channel, _ENDS[ended["end"]])._replace(day=day)
 
@@ -240,7 +239,7 @@ def addressed(agent: str) -> str:
 
 def is_place(name: str) -> bool:
     """Tell whether a name is that of a channel or of an inbox."""
-    return CHANNEL.match(name) is not None or INBOX.match(name) is not None
+    return CHANNEL.match(name) is not None or re.match(INBOX, name) is not None
 
 
 def check_place(name: object) -> str:
@@ -249,7 +248,7 @@ def check_place(name: object) -> str:
     Raises:
         InvalidRequest: it is neither.
     """
-    return name if isinstance(name, str) and INBOX.match(name) else check_channel(name)
+    return name if isinstance(name, str) and re.match(INBOX, name) else check_channel(name)
 
 
 def check_channel(name: object) -> str:
@@ -264,7 +263,7 @@ def check_channel(name: object) -> str:
         return name
     shown = repr(name) if len(repr(name)) <= 80 else repr(name)[:77] + "..."
     hint = "use 1 to 64 of a-z 0-9 . _ - and start with a letter or digit, for example 'code-review'"
-    if isinstance(name, str) and INBOX.match(name):
+    if isinstance(name, str) and re.match(INBOX, name):
         hint = "that is an inbox: send to it, and read your own"
     if isinstance(name, str) and CHANNEL.match(name.lower()) and name.lower().split(".")[0] not in _DEVICES:
         hint = f"channel names are lower case: {name.lower()!r}"
@@ -282,7 +281,9 @@ def holder(agent: str, session: str) -> str:
     may finish what another agent holds because their names look alike.
     """
     word, room = re.sub(r"[^A-Za-z0-9_@+]+", "-", agent).strip("-"), 63 - len(session)
-    if word != agent or len(word) > room or _DIGITS.search(word):
+    if word != agent or len(word) > room or re.search(_DIGITS, word):
+        from binascii import crc32  # noqa: PLC0415  agents with plain names do not need it
+
         digits = f"{crc32(agent.encode('utf-8', 'surrogatepass')):08x}"
         # The end tells agents apart (branch, client), the beginning is the same for all.
         word = f"{word[9 - room :].lstrip('-') or 'agent'}+{digits}"

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import unicodedata
 from typing import TYPE_CHECKING
 
 from mcp_bus.model import DAY
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
 
 # Category of characters that do something instead of showing something: controls, formats (bidi
 # overrides, zero-width, tags), surrogates, private use, unassigned.
@@ -36,16 +35,18 @@ def clean(text: str, *, multiline: bool = False) -> str:
     """
     if text.isascii() and text.isprintable():
         return text
+    from unicodedata import category  # noqa: PLC0415  text of plain ASCII does not need it
+
     kept = "\n\t" if multiline else ""
     # Of two selectors in a row the second selects nothing: so that a row of them can hide a text.
     return "".join(
-        _shown(c) if (_is_active(c) and c not in kept) or (c in _SELECTORS and before in _SELECTORS) else c
+        _shown(c) if (_is_active(c, category) and c not in kept) or (c in _SELECTORS and before in _SELECTORS) else c
         for before, c in zip(" " + text, text, strict=False)
     )
 
 
-def _is_active(char: str) -> bool:
-    return (unicodedata.category(char) in _ACTIVE and char not in _NEEDED) or char in _HIDDEN
+def _is_active(char: str, category: Callable[[str], str]) -> bool:
+    return (category(char) in _ACTIVE and char not in _NEEDED) or char in _HIDDEN
 
 
 def _shown(char: str) -> str:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, NoReturn
@@ -265,7 +266,7 @@ def load_body(data: bytes) -> Body:
     if not all(isinstance(item, dict) for item in inputs):
         _refuse("bus.inputs is not a list of objects")
     key = _take(ours, "key", str, "")
-    if key and not KEY.match(key):  # It becomes a file name.
+    if key and not re.match(KEY, key):  # It becomes a file name.
         _refuse("bus.key is not a sha256 in hex")
     priority = _take(ours, "priority", int, 0)
     if priority not in PRIORITIES:
@@ -358,7 +359,7 @@ def _artifacts(ours: dict[str, Any]) -> tuple[Artifact, ...]:
     made: list[Artifact] = []
     for item in _take(ours, "artifacts", list, []):
         path, size, digest = (item.get(key) for key in Artifact._fields) if isinstance(item, dict) else (0, 0, 0)
-        if isinstance(path, str) and type(size) is int and isinstance(digest, str) and KEY.match(digest):
+        if isinstance(path, str) and type(size) is int and isinstance(digest, str) and re.match(KEY, digest):
             made.append(Artifact(path, size, digest))
     return tuple(made)
 

@@ -6,7 +6,7 @@ from contextlib import suppress
 from functools import cached_property
 from typing import TYPE_CHECKING
 
-from mcp_bus import children, draft, find, lifecycle, names, outputs, routing, wire
+from mcp_bus import children, draft, find, lifecycle, names, routing, wire
 from mcp_bus.backlog import Backlog
 from mcp_bus.errors import BusError, Conflict, CorruptRecord, InvalidRequest, LeaseLost, NotFound, ResultRejected
 from mcp_bus.model import NOTHING, Attempt, Lease, Outcome, Result, State, Task, Ticket
@@ -243,6 +243,8 @@ class Worker(Operator):
             raise self._rejected(task, wrong[-1])
         with suppress(BusError):  # What is left of it costs a file.
             children.forget(self, ticket.id)
+        from mcp_bus import outputs  # noqa: PLC0415  only who finishes a task needs it
+
         outputs.write(self, task._replace(result=made[-1]))
         return made[-1]
 

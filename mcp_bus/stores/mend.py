@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import re
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -71,7 +72,7 @@ def old_journals(tree: Tree, now: int) -> list[str]:
     done: list[str] = []
     for name in tree.names("journal"):
         day = name.removesuffix(".jsonl")[-10:]
-        if names.DAY.match(day) and day < day_of(now - JOURNAL):
+        if re.match(names.DAY, day) and day < day_of(now - JOURNAL):
             tree.drop("journal", name)
             done.append(f"removed the journal {name}")
     return done
@@ -211,7 +212,7 @@ def _placed(tree: Tree) -> set[str]:
         ]
         for folder in folders:
             listed = (name for name in tree.names(f"{base}/{folder}") if not name.endswith(names.REASON))
-            found.update(match[0] for name in listed if (match := names.IN_NAME.search(name)))
+            found.update(match[0] for name in listed if (match := re.search(names.IN_NAME, name)))
     return found
 
 
