@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from mcp_bus.cli import running
 from mcp_bus.cli.codes import NOT_FOUND, OK, PERSON
 from mcp_bus.cli.output import ago, clean, one_line
-from mcp_bus.errors import InvalidRequest, NotFound
+from mcp_bus.errors import BusError, InvalidRequest, NotFound
 from mcp_bus.find import short
 from mcp_bus.identity import process
 
@@ -210,7 +210,8 @@ def stop(call: Call) -> int:
     names, code = list(dict.fromkeys(call.args.names)), OK
     with call.bus() as bus:
         known = fleets(bus)
-    workers = [item for fleet in known for item in fleet["workers"]]
+        workers = [item for fleet in known for item in fleet["workers"]]
+        _note(bus, [item for item in workers if item.get("name") in names])
     if not names:
         for fleet in known:
             os.kill(fleet["pid"], signal.SIGTERM)
@@ -227,6 +228,15 @@ def stop(call: Call) -> int:
             call.out.warn(f"mcp-bus: no worker {clean(name)[:60]!r} runs in a fleet here")
             code = NOT_FOUND
     return code
+
+
+def _note(bus: Bus, workers: list[dict[str, Any]]) -> None:
+    """Leave word for supervisors that these were told to end, and are not to be started again."""
+    from mcp_bus.workers.supervisor import STOPS
+
+    for item in workers:
+        with suppress(BusError):
+            bus.store.records.write(STOPS, str(item.get("holder")), {"at": bus.source.now()}, after=0, durable=False)
 
 
 def _pid(worker: dict[str, Any], name: str) -> int:

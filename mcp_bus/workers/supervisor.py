@@ -35,6 +35,8 @@ if TYPE_CHECKING:
     from mcp_bus.workers.fleet import Fleet, Spec
 
 KIND = "fleets"
+# What `worker stop` leaves for the supervisor of a worker, by the name under which it holds tasks.
+STOPS = "stops"
 # The pause before a restart: the first, and the longest.
 PAUSE_S, MOST_PAUSE_S = 0.5, 30.0
 # One that lived for so long is started anew as after a first death.
@@ -185,12 +187,20 @@ class Supervisor:
         """
         if child.process is None:
             return
+        if because == _ORDER and self._is_stopped(child):
+            return  # It is ending, and not to be started again.
         child.why = because
         if child.kill_at and not again:
             return
         child.process.terminate()
         drain = 300.0 if child.spec.drain_s is None else child.spec.drain_s
         child.kill_at = child.kill_at or self._bus.source.monotonic() + drain + PATIENCE_S
+
+    def _is_stopped(self, child: Child) -> bool:
+        """Tell whether a person has told a worker to end, by its name."""
+        with suppress(BusError):
+            return self._bus.store.records.read(STOPS, child.holder) is not None
+        return False
 
     def _kill(self, child: Child) -> None:
         """End a worker and what its commands left, whatever it says."""
@@ -204,6 +214,8 @@ class Supervisor:
         assert child.process is not None
         code, child.process = child.process.returncode, None
         child.kill_at = 0.0
+        with suppress(BusError):
+            self._bus.store.records.remove(STOPS, child.holder)
         if code:
             remains.end(f"MCP_BUS_SUPERVISED={child.name} {child.session}")
             with suppress(BusError):
@@ -223,7 +235,8 @@ class Supervisor:
                 _signal(child, signal.SIGKILL)
 
     def _ended(self, child: Child) -> None:
-        code, because, is_ending = self._gone(child), child.why, bool(self._asked or self._gave_up)
+        is_ending = bool(self._asked or self._gave_up) or self._is_stopped(child)
+        code, because = self._gone(child), child.why
         if code not in (0, -signal.SIGTERM) and not is_ending and because != _ORDER:
             self._died(child, because or _how(code))
             return

@@ -69,6 +69,24 @@ def test_a_worker_that_is_stopped_by_name_stays_so(cli: Cli, file: Path) -> None
     up.communicate(timeout=30)
 
 
+def test_who_is_stopped_by_name_is_noted_for_its_supervisor_until_it_has_ended(cli: Cli, file: Path) -> None:
+    file.write_text(FLEET.replace('"wc", "-w"', '"sleep", "2"'))
+    up = cli.start("worker", "up", str(file))
+    running(cli)
+    task_id = cli.post("text", "x")
+    end = time.monotonic() + 30
+    while cli.state(task_id) != "leased":
+        assert time.monotonic() < end
+    assert cli.main("worker", "stop", "count")[0] == 0
+    with open_bus(cli.bus, agent="onlooker") as bus:
+        (noted,) = bus.store.records.names("stops")
+        assert noted.startswith("count~")
+        assert up.wait(30) == 0
+        assert bus.store.records.names("stops") == []
+    up.communicate()
+    assert cli.state(task_id) == "done"
+
+
 def test_a_fleet_that_gives_up_says_so_and_has_a_code_of_its_own(cli: Cli, file: Path) -> None:
     script = file.with_name("broken.sh")
     script.write_text("#!/no/such/interpreter\n")

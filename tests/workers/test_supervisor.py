@@ -173,6 +173,28 @@ def test_with_rest_for_one_what_drains_is_told_once_and_nobody_starts_before_it_
     assert said[3:] == ["b was", "a was", "slow ended", "a started", "b started", "slow started"]
 
 
+def test_one_that_a_person_told_to_end_is_not_hurried_and_stays_so_when_one_before_it_dies(
+    up: Any, here: Bus, place: Path
+) -> None:
+    code = "import time; open('on', 'w').close(); time.sleep(1.5); print('done')"
+    slow = worker("slow", sys.executable, "-c", code).replace('"work"', '"own"')
+    running = up('strategy = "rest_for_one"\n' + worker("a", "true") + slow + worker("c", "true"))
+    first, pid = running.ready(here, "a"), running.ready(here, "slow")
+    running.ready(here, "c")
+    task_id = here.post("own", "x").id
+    until((place.parent / "on").exists)
+    holder = next(child.holder for child in running.supervisor.children if child.name == "slow")
+    here.store.records.write(supervisor.STOPS, holder, {}, after=0, durable=False)  # As `worker stop slow` does.
+    os.kill(pid, signal.SIGTERM)
+    os.kill(first, signal.SIGKILL)
+    until(lambda: running.pid("a") not in (0, first) and running.pid("c") != 0)
+    task = here.get(task_id)
+    assert (task.state, task.slot.attempt, task.slot.releases) == (State.DONE, 1, 0)
+    states = {child.name: child.state for child in running.supervisor.children}
+    assert states == {"a": "running", "slow": "ended", "c": "running"}
+    assert here.store.records.names(supervisor.STOPS) == []
+
+
 def test_while_a_fleet_waits_for_one_to_be_due_it_rests(up: Any, here: Bus, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(supervisor, "PAUSE_S", 1.5)
     monkeypatch.setattr(supervisor, "MOST_PAUSE_S", 1.5)
