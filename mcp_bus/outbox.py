@@ -10,7 +10,8 @@ from mcp_bus import addresses, bidding, cursors, draft, lifecycle, names, wire
 from mcp_bus.errors import Conflict, CorruptRecord, DuplicateTask, InvalidRequest, NotFound, Overloaded
 from mcp_bus.model import DAY, NOTHING, Attempt, Outcome, Policy, State
 from mcp_bus.operate import TRIES
-from mcp_bus.topics import EVERYONE, Topics, fields, readers
+from mcp_bus.policies import EVERYONE
+from mcp_bus.topics import Topics, fields, readers
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence

@@ -14,6 +14,8 @@ MAX_TEXT = 4000
 # What counts in a name has room for nine digits, and some to grow.
 MOST = {"max_attempts": 10**6 + 1, "max_releases": 10**6 + 1}
 KINDS = ("queue", "topic", "inbox")
+# That of broadcast.
+EVERYONE = Policy("topic", ttl_s=86_400, description="what everyone should know; each agent reads it")
 
 
 def fields(policy: Policy) -> dict[str, Any]:

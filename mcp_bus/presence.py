@@ -1,20 +1,17 @@
 """Who is there: sessions say so, and whoever asks judges for himself whether it is still true."""
 
-from __future__ import annotations
-
+# Annotations are values here, see `model`.
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from mcp_bus.clock import Source
 from mcp_bus.errors import Conflict
 from mcp_bus.identity import process
-from mcp_bus.model import DAY
+from mcp_bus.model import DAY, Identity, Record
 from mcp_bus.names import holder
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
-
-    from mcp_bus.clock import Source
-    from mcp_bus.model import Identity, Record
-    from mcp_bus.stores.base import Records, Store
+    from mcp_bus.stores.base import Store
 
 KIND = "agents"
 # A session says that it is there this often, and counts as gone when it was silent for three times as long.
@@ -82,9 +79,9 @@ class Seen(NamedTuple):
 class Roster:
     """The sessions on a bus, and this one among them."""
 
-    def __init__(self, store: Store, identity: Identity, source: Source) -> None:
+    def __init__(self, store: "Store", identity: Identity, source: Source) -> None:
         """Speak of `identity`; nothing is written until it arrives."""
-        self._records: Records = store.records
+        self._records = store.records
         self._identity = identity
         self._source = source
         self._here: Presence | None = None

@@ -16,6 +16,7 @@ from mcp_bus.cursors import Cursor, Mark
 from mcp_bus.errors import BusError, Conflict, CorruptRecord, InvalidRequest, NotFound
 from mcp_bus.model import Policy, State
 from mcp_bus.operate import TRIES
+from mcp_bus.policies import EVERYONE
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
@@ -23,7 +24,6 @@ if TYPE_CHECKING:
     from mcp_bus.bus import Bus
     from mcp_bus.model import Body, Record, Slot
 
-EVERYONE = Policy("topic", ttl_s=86_400, description="what everyone should know; each agent reads it")
 # Paths of acks that no reader made.
 SENT, FILTERED = "sent", "filtered"
 # A count for a nudge may use a listing for as long as this, and for this many times what it took to make.

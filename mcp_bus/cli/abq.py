@@ -77,7 +77,7 @@ def _verb(args: argparse.Namespace, bus: Bus, settings: Config, out: Out) -> int
 
 
 def _init(_args: argparse.Namespace, bus: Bus, settings: Config, out: Out) -> int:
-    from mcp_bus.topics import EVERYONE
+    from mcp_bus.policies import EVERYONE
 
     bus.store.declare("broadcast", EVERYONE, is_default=True)
     out.line(f"Agent bus initialized at {clean(str(settings.path))}")
@@ -170,8 +170,6 @@ def _waited(bus: Bus, body: Body, timeout_s: float) -> Result | None:
 
 
 def _recv(args: argparse.Namespace, bus: Bus, _settings: Config, out: Out) -> int:
-    from mcp_bus.watch import wait_for
-
     place = existing(bus, args.channel)
     is_queue = bus.store.policy(place).kind == "queue"
     if not is_queue:
@@ -184,7 +182,11 @@ def _recv(args: argparse.Namespace, bus: Bus, _settings: Config, out: Out) -> in
         found = bus.mail.read(limit=1, path="recv", only=place)
         return found[0].body if found else None
 
-    body = wait_for(bus, look, channels=[place], timeout_s=30.0 if args.wait else 0.0)
+    body = look()
+    if body is None and args.wait:
+        from mcp_bus.watch import wait_for
+
+        body = wait_for(bus, look, channels=[place], timeout_s=30.0)
     if body is None:
         return OK
     if args.json:

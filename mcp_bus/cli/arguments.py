@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
-from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from mcp_bus.clock import span
 from mcp_bus.errors import InvalidRequest
@@ -21,12 +21,15 @@ HELP_COLUMNS = 100
 BODY_HELP = "text, - for stdin, or @FILE (@@ for text that starts with @)"
 
 
-class Call(NamedTuple):
-    """One use of a verb: what was asked, the settings, and where the answer goes."""
+class Call:
+    """One use of a verb: what was asked, the settings, and where the answer goes.
 
-    args: argparse.Namespace
-    config: Config
-    out: Out
+    No named tuple, and `Verb` neither: to make one of types that are not loaded takes each verb a millisecond.
+    """
+
+    def __init__(self, args: argparse.Namespace, config: Config, out: Out) -> None:
+        """See the class."""
+        self.args, self.config, self.out = args, config, out
 
     def bus(self, *, create: bool = False) -> Bus:
         """Open the bus, and say which one it is and why that one."""
@@ -57,7 +60,7 @@ class Call(NamedTuple):
         return hint.replace("`mcp-bus ", f"`mcp-bus --bus {shell(self.config['bus'])} ")
 
 
-class Verb(NamedTuple):
+class Verb:
     """A verb.
 
     Attributes:
@@ -67,10 +70,16 @@ class Verb(NamedTuple):
         takes_command: whether what follows `--` is a command, for `args.command`.
     """
 
-    declare: Callable[[Parser], None]
-    run: Callable[[Call], int]
-    example: str
-    takes_command: bool = False
+    def __init__(
+        self,
+        declare: Callable[[Parser], None],
+        run: Callable[[Call], int],
+        example: str,
+        *,
+        takes_command: bool = False,
+    ) -> None:
+        """See the class."""
+        self.declare, self.run, self.example, self.takes_command = declare, run, example, takes_command
 
 
 class Format(argparse.RawDescriptionHelpFormatter):

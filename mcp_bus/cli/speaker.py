@@ -32,7 +32,7 @@ def of(call: Call) -> Call:
 
     known = call.config
     settings = Config({**known.values, "agent": HUMAN}, {**known.origins, "agent": "terminal"}, known.cwd)
-    return call._replace(config=settings)
+    return type(call)(call.args, settings, call.out)
 
 
 def seen(bus: Bus) -> None:
