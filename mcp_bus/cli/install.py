@@ -234,11 +234,14 @@ def _print(call: Call, chosen: Sequence[Client], home: Home, server: Server) -> 
     made = list[dict[str, Any]]()
     for client in chosen:
         entry, place = client.entry(named(server, client)), _place(call, client, home)
-        made.append({"client": client.name, "file": str(place), "entry": entry})
+        link = client.link(entry) if client.link is not None and call.args.scope == "user" else ""
+        made.append({"client": client.name, "file": str(place), "entry": entry} | ({"link": link} if link else {}))
         if not call.out.as_json:
             call.out.line(f"# {client.title}: {clean(str(place))}")
             text = texts.put("", client.form, (*client.path, NAME), entry)
             call.out.line(clean(text.rstrip(), multiline=True))
+            if link:
+                call.out.line(f"# or open: {link}")
     if call.out.as_json:
         call.out.json({"clients": made})
     return OK

@@ -6,8 +6,11 @@ is from the client's documentation.
 
 from __future__ import annotations
 
+import json
+from base64 import b64encode
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
+from urllib.parse import quote
 
 from mcp_bus.clients.texts import JSON, TOML, YAML
 from mcp_bus.errors import InvalidRequest
@@ -69,6 +72,7 @@ class Client(NamedTuple):
         agent: the name under which it speaks on the bus.
         again: what makes it see a change.
         own: the words of its own command that adds a server to a person's settings, and of the one that removes it.
+        link: makes the address that, when it is opened, has the client ask whether to add the entry.
         tried: see above.
     """
 
@@ -83,6 +87,7 @@ class Client(NamedTuple):
     form: str = JSON
     again: str = "start it anew"
     own: tuple[tuple[str, ...], tuple[str, ...]] | None = None
+    link: Callable[[dict[str, Any]], str] | None = None
     tried: str = ""
 
     def place(self, home: Home, scope: str, root: Path) -> Path:
@@ -147,6 +152,15 @@ def _goose(server: Server) -> dict[str, Any]:
     }
 
 
+def _cursor_link(entry: dict[str, Any]) -> str:
+    config = b64encode(json.dumps(entry, separators=(",", ":")).encode()).decode()
+    return f"cursor://anysphere.cursor-deeplink/mcp/install?name={NAME}&config={quote(config, safe='')}"
+
+
+def _vscode_link(entry: dict[str, Any]) -> str:
+    return "vscode:mcp/install?" + quote(json.dumps({"name": NAME, **entry}, separators=(",", ":")), safe="")
+
+
 def _codex_home(home: Home) -> Path:
     said = home.environment.get("CODEX_HOME", "")
     return (Path(said) if said else home.home / ".codex") / "config.toml"
@@ -170,11 +184,11 @@ CLIENTS = {
         ),
         Client(
             "cursor", "Cursor", lambda home: home.home / ".cursor" / "mcp.json", ".cursor/mcp.json", ("mcpServers",),
-            Server.plain, "cursor", (".cursor",),
+            Server.plain, "cursor", (".cursor",), link=_cursor_link,
         ),
         Client(
             "vscode", "VS Code", lambda home: home.application("Code", "User", "mcp.json"), ".vscode/mcp.json",
-            ("servers",), _stdio, "code",
+            ("servers",), _stdio, "code", link=_vscode_link,
         ),
         Client(
             "gemini-cli", "Gemini CLI", lambda home: home.home / ".gemini" / "settings.json", ".gemini/settings.json",

@@ -7,8 +7,10 @@ import os
 import pty
 import stat
 import sys
+from base64 import b64decode
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from urllib.parse import parse_qs, unquote
 
 import pytest
 
@@ -76,6 +78,18 @@ def test_what_is_printed_is_the_entry_for_those_who_write_it_themselves(there: C
     assert shown["entry"]["required"] is True
     out = there.main("install", "codex", "--print")[1]
     assert "[mcp_servers.bus]" in out
+
+
+def test_a_link_carries_the_entry_for_clients_that_take_one(there: Cli) -> None:
+    cursor, vscode = there.json("install", "cursor", "vscode", "--print")["clients"]
+    address, _, query = cursor["link"].partition("?")
+    given = parse_qs(query)
+    assert address == "cursor://anysphere.cursor-deeplink/mcp/install"
+    assert (given["name"], json.loads(b64decode(given["config"][0]))) == (["bus"], cursor["entry"])
+    address, _, query = vscode["link"].partition("?")
+    assert (address, json.loads(unquote(query))) == ("vscode:mcp/install", {"name": "bus", **vscode["entry"]})
+    assert cursor["link"] in there.main("install", "cursor", "--print")[1]
+    assert "link" not in there.json("install", "codex", "--print")["clients"][0]
 
 
 def test_where_nobody_can_be_asked_nothing_is_written(there: Cli) -> None:
