@@ -64,6 +64,8 @@ KINDS = {
     "channel name": "channel",
     "config name": "setting",
     "hook client": "client",
+    "install clients": "program",
+    "uninstall clients": "program",
     "pipe action": "action pipe",
     "pipe name": "pipe",
     "send to": "agent topic channel human,broadcast,",
@@ -82,6 +84,7 @@ FIXED = {
     "preset": "workers.readers:PRESETS",
     "setting": "config:SETTINGS",
     "client": "hooks.forms:CLIENTS",
+    "program": "clients.known:CLIENTS",
     "action": "cli.pipe:ACTIONS",
 }
 

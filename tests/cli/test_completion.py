@@ -175,6 +175,7 @@ def test_words_of_ours_are_offered_and_files_where_files_go(cli: Cli) -> None:
     assert offered(cli, "find", "--state=de") == ["--state=dead"]
     assert offered(cli, "config", "get", "wait") == ["wait_s"]
     assert offered(cli, "hook", "claude-code", "Sess") == ["SessionStart"]
+    assert offered(cli, "install", "claude-c") == ["claude-code"]
     assert offered(cli, "export", "--format", "") == ["jsonl", "csv", "md"]
     assert offered(cli, "completion", "") == ["bash", "zsh", "fish"]
     for words in (["--bus", ""], ["ls", "--bus=./x"], ["--bus=./x"], ["export", "--output", ""], ["init", ""]):
