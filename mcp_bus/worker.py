@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from mcp_bus.model import Artifact, Body, Identity, Policy, Slot
     from mcp_bus.stores.base import Store
 
+    Decide = Callable[[Task], tuple[Slot, Attempt | Result | None]]
+
 # Lost races after which a claimer lists again.
 RELIST = 8
 # Bodies whose requirements are remembered, so that they are not read again for each claim.
@@ -319,44 +321,41 @@ class Worker(Operator):
         self._held.pop(task.id, None)
         return task
 
-    def _write(self, claim: Task | Ticket, decide: Callable[[Task], tuple[Slot, Attempt | Result | None]]) -> Task:
+    def _write(self, claim: Task | Ticket, decide: Decide) -> Task:
         """Write as the holder of a lease: look, decide, swap; again if the lease was renewed meanwhile."""
         ticket = _ticket(claim)
         draft.check_token(ticket.token)
         task = self._held.get(ticket.id)
         if task is None or task.lease.token != ticket.token:
             task = self.get(ticket.id)
-        is_kept = False
+        attempt = 0
         for _ in range(TRIES):
             lost = task.slot.lease is None or task.slot.lease.token != ticket.token or task.state is not State.LEASED
             if lost:
-                self._lost(task, ticket, decide, is_kept=is_kept)
+                self._lost(task, ticket, decide, attempt or task.slot.attempt)
+            attempt = task.slot.attempt
             new, entry = decide(task)
             try:
                 self.store.swap(task.slot, new, entry)
             except Conflict:
-                is_kept = isinstance(entry, Result)  # The store keeps a result that came too late.
                 task = self.get(ticket.id)
                 continue
             return self._followed(Task(task.body, new, task.result, task.history))
         msg = f"{ticket.id!r} is being written by others all the time"
         raise Conflict(msg, hint="repeat the call")
 
-    def _lost(
-        self,
-        task: Task,
-        ticket: Ticket,
-        decide: Callable[[Task], tuple[Slot, Attempt | Result | None]],
-        *,
-        is_kept: bool,
-    ) -> None:
-        """Keep a late result aside, unless it is kept already, then say who has the task now."""
+    def _lost(self, task: Task, ticket: Ticket, decide: Decide, attempt: int) -> None:
+        """Keep a late result aside, then say who has the task now.
+
+        Args:
+            attempt: the one it was made in, as far as is known: what the store may have kept already has that name.
+        """
         self._held.pop(task.id, None)
-        lease, attempt = Lease(self.identity.holder, ticket.token, 0), max(1, task.slot.attempt)
-        stale = task.slot._replace(state=State.LEASED, lease=lease, attempt=attempt, day="", not_before=0)
+        lease = Lease(self.identity.holder, ticket.token, 0)
+        stale = task.slot._replace(state=State.LEASED, lease=lease, attempt=max(1, attempt), day="", not_before=0)
         new, entry = decide(task._replace(slot=stale))
         repeated = task.result is not None and task.result.token == ticket.token
-        if isinstance(entry, Result) and not repeated and not is_kept:
+        if isinstance(entry, Result) and not repeated:
             with suppress(Conflict):
                 self.store.swap(stale, new, entry)
         raise find.lost(task, self.identity.agent, ticket.token, is_result=isinstance(entry, Result))
