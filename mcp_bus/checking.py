@@ -40,7 +40,7 @@ def of(body: Body, text: str) -> str:
         InvalidRequest: the contract is none that can be met.
     """
     schema = body.result_schema
-    if schema is None and not body.claims and not body.plan:
+    if not body.has_contract:
         return text
     if schema is not None:
         try:

@@ -124,6 +124,11 @@ class Body(NamedTuple):
     ttl: int = 0
     extra: Mapping[str, Any] = NOTHING
 
+    @property
+    def has_contract(self) -> bool:
+        """Whether its result has to meet something; a step of a plan always has."""
+        return self.result_schema is not None or self.claims or bool(self.plan)
+
 
 class Lease(NamedTuple):
     """A claim on a task: `token` proves it, `expires` ends it unless renewed."""

@@ -392,7 +392,7 @@ def _ticket(claim: object) -> Ticket:
 
 
 def _checked(body: Body, text: str) -> str:
-    if body.result_schema is None and not body.claims and not body.plan:
+    if not body.has_contract:
         return text
     from mcp_bus import checking  # noqa: PLC0415  most tasks have no contract
 

@@ -7,11 +7,11 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from mcp_bus.cli import fields
 from mcp_bus.cli.output import clean
 from mcp_bus.errors import BusError
 from mcp_bus.find import public, queues, short
 from mcp_bus.model import State
-from mcp_bus.names import REASON
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -128,15 +128,9 @@ def work(call: Call, bus: Bus) -> Iterator[Finding]:
     else:
         yield Finding("dead letter", GOOD, "empty")
     for folder, what in (("quarantine", "that are no messages"), ("rejected", "of workers that had lost their lease")):
-        count = _aside(call.config.path / folder)
+        count = fields.aside(call.config.path / folder)
         said = f"{count} files {what}: {call.config.path / folder}" if count else "empty"
         yield Finding(folder, PERSON if count else GOOD, said, f"ls {call.config.path / folder}" if count else "")
-
-
-def _aside(path: Path) -> int:
-    with suppress(OSError):
-        return sum(not found.name.endswith(REASON) for found in path.iterdir())
-    return 0
 
 
 def agents(bus: Bus) -> Iterator[Finding]:

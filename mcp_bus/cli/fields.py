@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from mcp_bus import wire
 from mcp_bus.find import short
 from mcp_bus.model import State
+from mcp_bus.names import REASON
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from mcp_bus.model import Attempt, Result, Sender, Task
 
 
@@ -99,3 +103,10 @@ def attempt(line: Attempt) -> dict[str, Any]:
     """Return a line of history."""
     made: dict[str, Any] = wire.attempt_fields(line)
     return made
+
+
+def aside(folder: Path) -> int:
+    """Return how many files were put into a folder for a person; the reasons beside them do not count."""
+    with suppress(OSError):
+        return sum(not found.name.endswith(REASON) for found in folder.iterdir())
+    return 0

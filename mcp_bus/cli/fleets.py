@@ -72,12 +72,11 @@ def _check(made: Fleet, folder: Path, seen: dict[str, str], bus: Bus) -> None:
         words = PRESETS[spec.preset].words if spec.preset else spec.command
         try:
             running.program(words[0], folder / spec.cwd, seen)
-        except InvalidRequest as error:
+            if spec.role:
+                running.role(bus, spec.role)
+        except (InvalidRequest, NotFound) as error:
             msg = f"[workers.{spec.name}] {error}"
-            raise InvalidRequest(msg, hint=error.hint) from None
-        if spec.role and bus.store.records.text("agents", spec.role) is None:
-            msg = f"[workers.{spec.name}] there is no role {spec.role[:60]!r}"
-            raise NotFound(msg, hint=f"write agents/{one_line(spec.role, 60)}.md in the bus directory")
+            raise type(error)(msg, hint=error.hint) from None
 
 
 def _one(call: Call, what: str) -> str:

@@ -10,7 +10,7 @@ from mcp_bus.cli import pages
 from mcp_bus.cli.arguments import positive, seconds, word
 from mcp_bus.cli.codes import OK
 from mcp_bus.cli.output import clean, one_line
-from mcp_bus.errors import InvalidRequest
+from mcp_bus.errors import InvalidRequest, NotFound
 from mcp_bus.find import short
 
 if TYPE_CHECKING:
@@ -92,6 +92,19 @@ def command(handler: str, timeout_s: float, evals: tuple[str, ...]) -> Recipe:
 
     args = argparse.Namespace(cwd=None, timeout=timeout_s, lease=120.0, allow_eval=list(evals))
     return _recipe(args, (handler,), timeout_s)._replace(is_handler=True)
+
+
+def role(bus: Bus, name: str) -> str:
+    """Return the role of a name, or of the agent itself if it has one.
+
+    Raises:
+        NotFound: it was named, and there is none.
+    """
+    text = bus.store.records.text("agents", name or bus.identity.agent)
+    if name and text is None:
+        msg = f"there is no role {name[:60]!r}"
+        raise NotFound(msg, hint=f"write agents/{one_line(name, 60)}.md in the bus directory")
+    return text or ""
 
 
 def pair(text: str) -> tuple[str, str]:

@@ -114,13 +114,8 @@ def _dead(task: Task) -> dict[str, Any]:
 
 
 def _aside(call: Call, folder: str) -> dict[str, Any]:
-    """Return how many files were put into a folder for a person; the reasons beside them do not count."""
     path = call.config.path / folder
-    try:
-        count = sum(not found.name.endswith(REASON) for found in path.iterdir())
-    except OSError:
-        count = 0
-    return {"count": count, "path": str(path)}
+    return {"count": fields.aside(path), "path": str(path)}
 
 
 def filesystem(call: Call) -> dict[str, Any]:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from mcp_bus.cli import running
 from mcp_bus.cli.arguments import Verb, positive, words
 from mcp_bus.cli.output import duration, one_line
-from mcp_bus.errors import InvalidRequest, NotFound
+from mcp_bus.errors import InvalidRequest
 
 if TYPE_CHECKING:
     from mcp_bus.bus import Bus
@@ -77,21 +77,8 @@ def _recipe(call: Call, bus: Bus) -> Recipe:
     made = running.recipe(call, asked, TIMEOUT_S)
     is_agent, is_plain = reader in readers.PRESETS, args.stdin == "body"
     return made._replace(
-        reader=reader, role=_role(bus, args.role), corrects=is_agent and not is_plain, is_plain=is_plain
+        reader=reader, role=running.role(bus, args.role), corrects=is_agent and not is_plain, is_plain=is_plain
     )
-
-
-def _role(bus: Bus, name: str) -> str:
-    """Return the role of a name, or of the agent itself if it has one.
-
-    Raises:
-        NotFound: it was named, and there is none.
-    """
-    text = bus.store.records.text("agents", name or bus.identity.agent)
-    if name and text is None:
-        msg = f"there is no role {name[:60]!r}"
-        raise NotFound(msg, hint=f"write agents/{one_line(name, 60)}.md in the bus directory")
-    return text or ""
 
 
 VERBS = {

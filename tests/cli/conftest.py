@@ -106,3 +106,11 @@ def cli(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureF
     assert main(["init", "--quiet"]) == 0
     capsys.readouterr()
     return made
+
+
+@pytest.fixture
+def with_cursor(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> Cli:
+    """A bus, and a home in which Cursor was used; no client's program can be found."""
+    monkeypatch.setenv("PATH", str(cli.home / "bin"))
+    (cli.home / ".cursor").mkdir()
+    return cli

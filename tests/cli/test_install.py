@@ -22,15 +22,6 @@ if TYPE_CHECKING:
     from tests.cli.conftest import Cli
 
 
-@pytest.fixture
-def there(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> Cli:
-    """A home in which Cursor was used, and no client's program can be found."""
-    monkeypatch.setenv("PATH", str(cli.home / "bin"))
-    monkeypatch.chdir(cli.home)
-    (cli.home / ".cursor").mkdir()
-    return cli
-
-
 def settings(cli: Cli) -> Path:
     return cli.home / ".cursor" / "mcp.json"
 
@@ -49,89 +40,89 @@ def program(cli: Cli, name: str, code: str) -> Path:
     return path
 
 
-def test_one_command_finds_the_clients_writes_their_settings_and_starts_the_server(there: Cli) -> None:
-    made = there.json("install", "--yes")
+def test_one_command_finds_the_clients_writes_their_settings_and_starts_the_server(with_cursor: Cli) -> None:
+    made = with_cursor.json("install", "--yes")
     assert [item["client"] for item in made["clients"]] == ["cursor"]
     assert (made["written"], made["tools"]) == (True, len(TOOLS))
-    entry = servers(settings(there))["bus"]
+    entry = servers(settings(with_cursor))["bus"]
     assert Path(entry["command"]).is_absolute()
     assert entry["env"] == {"MCP_BUS_AGENT": "cursor"}
-    before = settings(there).read_bytes()
-    again = there.json("install", "--yes")
+    before = settings(with_cursor).read_bytes()
+    again = with_cursor.json("install", "--yes")
     assert (again["clients"][0]["what"], again["written"]) == ("as it was", False)
-    assert settings(there).read_bytes() == before
-    assert there.json("uninstall", "--yes")["clients"][0]["what"] == "removed"
-    assert not settings(there).exists()
+    assert settings(with_cursor).read_bytes() == before
+    assert with_cursor.json("uninstall", "--yes")["clients"][0]["what"] == "removed"
+    assert not settings(with_cursor).exists()
 
 
 @pytest.mark.parametrize("words", [("--dry-run",), ("--print",), ("--list",)])
-def test_looking_writes_nothing(there: Cli, words: tuple[str, ...]) -> None:
-    code, out, err = there.main("install", "cursor", *words)
+def test_looking_writes_nothing(with_cursor: Cli, words: tuple[str, ...]) -> None:
+    code, out, err = with_cursor.main("install", "cursor", *words)
     assert code == 0, err
     assert "cursor" in (out + err).lower()
-    assert list((there.home / ".cursor").iterdir()) == []
-    assert not (there.home / ".local").exists()
+    assert list((with_cursor.home / ".cursor").iterdir()) == []
+    assert not (with_cursor.home / ".local").exists()
 
 
-def test_what_is_printed_is_the_entry_for_those_who_write_it_themselves(there: Cli) -> None:
-    (shown,) = there.json("install", "codex", "--print")["clients"]
+def test_what_is_printed_is_the_entry_for_those_who_write_it_themselves(with_cursor: Cli) -> None:
+    (shown,) = with_cursor.json("install", "codex", "--print")["clients"]
     assert shown["entry"]["required"] is True
-    out = there.main("install", "codex", "--print")[1]
+    out = with_cursor.main("install", "codex", "--print")[1]
     assert "[mcp_servers.bus]" in out
 
 
-def test_a_link_carries_the_entry_for_clients_that_take_one(there: Cli) -> None:
-    cursor, vscode = there.json("install", "cursor", "vscode", "--print")["clients"]
+def test_a_link_carries_the_entry_for_clients_that_take_one(with_cursor: Cli) -> None:
+    cursor, vscode = with_cursor.json("install", "cursor", "vscode", "--print")["clients"]
     address, _, query = cursor["link"].partition("?")
     given = parse_qs(query)
     assert address == "cursor://anysphere.cursor-deeplink/mcp/install"
     assert (given["name"], json.loads(b64decode(given["config"][0]))) == (["bus"], cursor["entry"])
     address, _, query = vscode["link"].partition("?")
     assert (address, json.loads(unquote(query))) == ("vscode:mcp/install", {"name": "bus", **vscode["entry"]})
-    assert cursor["link"] in there.main("install", "cursor", "--print")[1]
-    assert "link" not in there.json("install", "codex", "--print")["clients"][0]
+    assert cursor["link"] in with_cursor.main("install", "cursor", "--print")[1]
+    assert "link" not in with_cursor.json("install", "codex", "--print")["clients"][0]
 
 
-def test_where_nobody_can_be_asked_nothing_is_written(there: Cli) -> None:
-    run = there.run("install", "cursor", text="y\n", env={"PATH": ""})
+def test_where_nobody_can_be_asked_nothing_is_written(with_cursor: Cli) -> None:
+    run = with_cursor.run("install", "cursor", text="y\n", env={"PATH": ""})
     assert (run.returncode, "nobody can be asked" in run.stderr) == (2, True)
-    assert not settings(there).exists()
+    assert not settings(with_cursor).exists()
 
 
 @pytest.mark.parametrize(("answer", "is_written"), [("y\n", True), ("n\n", False), ("\n", False)])
-def test_a_person_sees_the_change_and_is_asked(there: Cli, answer: str, *, is_written: bool) -> None:
+def test_a_person_sees_the_change_and_is_asked(with_cursor: Cli, answer: str, *, is_written: bool) -> None:
     person, terminal = pty.openpty()
-    with there.start("install", "cursor", stdin=terminal, env={"PATH": ""}) as process:
+    with with_cursor.start("install", "cursor", stdin=terminal, env={"PATH": ""}) as process:
         os.write(person, answer.encode())
         out, err = process.communicate(timeout=60)
     os.close(person)
     os.close(terminal)
     assert '+    "bus": {' in err
     assert "Write this? [y/N]" in err
-    assert settings(there).exists() == is_written
+    assert settings(with_cursor).exists() == is_written
     assert (process.returncode, "Cursor: added" in out) == ((0, True) if is_written else (2, False))
 
 
-def test_a_bus_that_was_named_is_the_one_the_client_gets(there: Cli) -> None:
-    there.main("--bus", str(there.home / "other"), "install", "cursor", "--yes")
-    assert servers(settings(there))["bus"]["env"]["MCP_BUS_DIR"] == str(there.home / "other")
+def test_a_bus_that_was_named_is_the_one_the_client_gets(with_cursor: Cli) -> None:
+    with_cursor.main("--bus", str(with_cursor.home / "other"), "install", "cursor", "--yes")
+    assert servers(settings(with_cursor))["bus"]["env"]["MCP_BUS_DIR"] == str(with_cursor.home / "other")
 
 
-def test_a_project_s_settings_are_those_of_the_folder_one_is_in(there: Cli) -> None:
-    there.json("install", "cursor", "vscode", "--scope", "project", "--yes")
-    assert "bus" in servers(there.home / ".cursor" / "mcp.json")
-    assert "bus" in json.loads((there.home / ".vscode" / "mcp.json").read_text())["servers"]
-    code, _, err = there.main("install", "goose", "--scope", "project", "--yes")
+def test_a_project_s_settings_are_those_of_the_folder_one_is_in(with_cursor: Cli) -> None:
+    with_cursor.json("install", "cursor", "vscode", "--scope", "project", "--yes")
+    assert "bus" in servers(with_cursor.home / ".cursor" / "mcp.json")
+    assert "bus" in json.loads((with_cursor.home / ".vscode" / "mcp.json").read_text())["servers"]
+    code, _, err = with_cursor.main("install", "goose", "--scope", "project", "--yes")
     assert (code, "Goose keeps no settings in a project" in err) == (2, True)
 
 
-def test_one_client_that_cannot_be_changed_holds_up_no_other(there: Cli) -> None:
-    settings(there).write_text('{"mcpServers": ')
-    made = there.json("install", "cursor", "gemini", "gemini-cli", "--yes", code=2)
+def test_one_client_that_cannot_be_changed_holds_up_no_other(with_cursor: Cli) -> None:
+    settings(with_cursor).write_text('{"mcpServers": ')
+    made = with_cursor.json("install", "cursor", "gemini", "gemini-cli", "--yes", code=2)
     assert len(made["clients"]) == 2, "a client may be called by its program's name"
     assert "is left as it is: it is not JSON" in made["clients"][0]["error"]
-    assert settings(there).read_text() == '{"mcpServers": '
-    assert "bus" in servers(there.home / ".gemini" / "settings.json")
+    assert settings(with_cursor).read_text() == '{"mcpServers": '
+    assert "bus" in servers(with_cursor.home / ".gemini" / "settings.json")
 
 
 @pytest.mark.parametrize(
@@ -144,17 +135,17 @@ def test_one_client_that_cannot_be_changed_holds_up_no_other(there: Cli) -> None
     ],
 )
 def test_a_client_that_is_not_known_is_told_from_those_that_are(
-    there: Cli, words: tuple[str, ...], code: int, why: str
+    with_cursor: Cli, words: tuple[str, ...], code: int, why: str
 ) -> None:
-    got, _, err = there.main(*words)
+    got, _, err = with_cursor.main(*words)
     assert (got, why in err) == (code, True), err
 
 
-def test_where_no_client_is_the_known_ones_are_named(there: Cli) -> None:
-    (there.home / ".cursor").rmdir()
-    code, _, err = there.main("install", "--yes")
+def test_where_no_client_is_the_known_ones_are_named(with_cursor: Cli) -> None:
+    (with_cursor.home / ".cursor").rmdir()
+    code, _, err = with_cursor.main("install", "--yes")
     assert (code, "no client was found here" in err, "cursor" in err) == (3, True, True)
-    assert there.json("uninstall", "--yes") == {"clients": [], "written": False}
+    assert with_cursor.json("uninstall", "--yes") == {"clients": [], "written": False}
 
 
 CLAUDE = """
@@ -174,51 +165,53 @@ json.dump(found, open(path, "w"))
 """
 
 
-def test_a_client_with_a_command_of_its_own_for_this_is_asked_to_do_it(there: Cli) -> None:
-    program(there, "claude", CLAUDE)
-    (there.home / ".claude.json").write_text('{"theme": "dark"}')
-    (step,) = there.json("install", "claude-code", "--yes")["clients"]
+def test_a_client_with_a_command_of_its_own_for_this_is_asked_to_do_it(with_cursor: Cli) -> None:
+    program(with_cursor, "claude", CLAUDE)
+    (with_cursor.home / ".claude.json").write_text('{"theme": "dark"}')
+    (step,) = with_cursor.json("install", "claude-code", "--yes")["clients"]
     assert step["commands"][0][1:3] == ["mcp", "add-json"]
-    path = there.home / ".claude.json"
+    path = with_cursor.home / ".claude.json"
     entry = servers(path)["bus"]
     assert (entry["type"], entry["alwaysLoad"]) == ("stdio", True)
-    assert there.json("install", "claude-code", "--yes")["clients"][0]["what"] == "as it was"
-    there.json("--bus", str(there.home / "b"), "install", "claude-code", "--yes")
-    assert servers(path)["bus"]["env"]["MCP_BUS_DIR"] == str(there.home / "b"), "an older entry gives way"
-    there.json("uninstall", "claude-code", "--yes")
+    assert with_cursor.json("install", "claude-code", "--yes")["clients"][0]["what"] == "as it was"
+    with_cursor.json("--bus", str(with_cursor.home / "b"), "install", "claude-code", "--yes")
+    assert servers(path)["bus"]["env"]["MCP_BUS_DIR"] == str(with_cursor.home / "b"), "an older entry gives way"
+    with_cursor.json("uninstall", "claude-code", "--yes")
     assert json.loads(path.read_text()) == {"theme": "dark", "mcpServers": {}}
 
 
-def test_what_its_own_command_says_when_it_fails_is_told(there: Cli) -> None:
-    program(there, "claude", "import sys; sys.exit('not logged in')")
-    code, _, err = there.main("install", "claude-code", "--yes")
+def test_what_its_own_command_says_when_it_fails_is_told(with_cursor: Cli) -> None:
+    program(with_cursor, "claude", "import sys; sys.exit('not logged in')")
+    code, _, err = with_cursor.main("install", "claude-code", "--yes")
     assert (code, "its own command failed (1): not logged in" in err) == (1, True), err
 
 
-def test_what_is_kept_of_settings_is_for_nobody_else_to_read(there: Cli) -> None:
-    settings(there).write_text('{"token": "secret"}')
-    settings(there).chmod(0o644)
-    there.json("install", "cursor", "--yes")
-    assert stat.S_IMODE(settings(there).stat().st_mode) == 0o644
-    kept = [path for path in (there.home / ".local").rglob("*") if path.is_file()]
+def test_what_is_kept_of_settings_is_for_nobody_else_to_read(with_cursor: Cli) -> None:
+    settings(with_cursor).write_text('{"token": "secret"}')
+    settings(with_cursor).chmod(0o644)
+    with_cursor.json("install", "cursor", "--yes")
+    assert stat.S_IMODE(settings(with_cursor).stat().st_mode) == 0o644
+    kept = [path for path in (with_cursor.home / ".local").rglob("*") if path.is_file()]
     assert any(path.read_text() == '{"token": "secret"}' for path in kept)
     assert {stat.S_IMODE(path.stat().st_mode) & 0o077 for path in kept if path.name != "lock"} == {0}
 
 
-def test_a_server_that_does_not_answer_is_told_with_what_it_said(there: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
-    broken = program(there, "mcp-bus", "import sys; sys.exit('no module named mcp')")
+def test_a_server_that_does_not_answer_is_told_with_what_it_said(
+    with_cursor: Cli, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    broken = program(with_cursor, "mcp-bus", "import sys; sys.exit('no module named mcp')")
     monkeypatch.setattr(sys, "argv", [str(broken)])
-    code, _, err = there.main("install", "cursor", "--yes")
+    code, _, err = with_cursor.main("install", "cursor", "--yes")
     assert (code, "no module named mcp" in err) == (1, True), err
 
 
-def test_without_a_home_nothing_is_guessed(there: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_a_home_nothing_is_guessed(with_cursor: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
     def nobody(_: int) -> None:
         raise KeyError
 
     monkeypatch.setenv("HOME", "")
     monkeypatch.setattr("pwd.getpwuid", nobody)
-    code, _, err = there.main("--bus", "b", "install", "cursor", "--yes")
+    code, _, err = with_cursor.main("--bus", "b", "install", "cursor", "--yes")
     assert (code, "HOME is not set" in err) == (2, True), err
 
 
