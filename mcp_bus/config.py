@@ -82,6 +82,10 @@ class Config:
         """The bus directory, absolute."""
         return Path(self.values["bus"])
 
+    def replaced(self, origin: str, **values: object) -> "Config":
+        """Return the same settings but for some, which come from `origin`."""
+        return Config(self.values | values, self.origins | dict.fromkeys(values, origin), self.cwd)
+
 
 def load(
     flags: Mapping[str, Any] | None = None, *, env: Mapping[str, str] | None = None, cwd: Path | None = None
@@ -141,6 +145,12 @@ def home(env: Mapping[str, str]) -> Path:
     except KeyError:
         msg = "HOME is not set, and this user has no home"
         raise InvalidRequest(msg, hint="set HOME, or name the bus and XDG_CONFIG_HOME") from None
+
+
+def state(env: Mapping[str, str]) -> Path:
+    """Return the folder of what this program keeps for the user, which may not be there yet."""
+    said = Path(env.get("XDG_STATE_HOME", ""))
+    return (said if said.is_absolute() else home(env) / ".local" / "state") / "mcp-bus"
 
 
 def _expanded(text: str, env: Mapping[str, str]) -> Path:

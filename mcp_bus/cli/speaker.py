@@ -28,11 +28,7 @@ def of(call: Call) -> Call:
     is_terminal = sys.stdin is not None and sys.stdin.isatty() and sys.stdout is not None and sys.stdout.isatty()
     if call.config["agent"] or not is_terminal:
         return call
-    from mcp_bus.config import Config
-
-    known = call.config
-    settings = Config({**known.values, "agent": HUMAN}, {**known.origins, "agent": "terminal"}, known.cwd)
-    return type(call)(call.args, settings, call.out)
+    return type(call)(call.args, call.config.replaced("terminal", agent=HUMAN), call.out)
 
 
 def seen(bus: Bus) -> None:

@@ -173,7 +173,7 @@ def write(change: Change, home: Home) -> Path | None:
     if change.is_none:
         return None
     try:
-        with _opened(_folder(home)) as state, _alone(state):
+        with _fs.folder(_folder(home)) as state, _alone(state):
             return _write(change, home, state)
     except OSError as error:
         raise _refused(change.path, error.strerror or str(error)) from None
@@ -188,13 +188,13 @@ def _write(change: Change, home: Home, state: int) -> Path | None:
         # What we changed twice goes back to what it was before the first time.
         is_still = kept is not None and kept.after == _hash(change.before)
         _keep(state, name, change, kept.before if kept is not None and is_still else change.before)
-    with _opened(change.path.parent) as at:
+    with _fs.folder(change.path.parent) as at:
         if change.after is None:
             _fs.unlink(change.path.name, at)
         else:
             _replace(change.path.name, at, change.after, is_there=change.before is not None)
     if change.after is None:
-        with suppress(OSError), _opened(change.path.parent.parent) as at:  # The folder may have been made for this.
+        with suppress(OSError), _fs.folder(change.path.parent.parent) as at:  # The folder may have been made for this.
             _fs.rmdir(change.path.parent.name, at)
     if change.what == REMOVED:
         for done in (name, _copy(name)):
@@ -217,22 +217,6 @@ def _replace(name: str, at: int, data: bytes, *, is_there: bool) -> None:
         with suppress(OSError):
             _fs.unlink(draft, at)
         raise
-
-
-@contextmanager
-def _opened(folder: Path) -> Iterator[int]:
-    """Open a folder, made if it is missing, as are those above it."""
-    try:
-        at = _fs.open_dir(str(folder), None)
-    except FileNotFoundError:
-        with _opened(folder.parent) as above:
-            with suppress(FileExistsError):
-                _fs.mkdir(folder.name, above)
-            at = _fs.open_dir(folder.name, above)
-    try:
-        yield at
-    finally:
-        os.close(at)
 
 
 @contextmanager

@@ -30,6 +30,22 @@ def context(cwd: Path) -> str:
     return f"{base}/worktrees/{checkout.branch}" if checkout.is_worktree else f"{base}/{checkout.branch}"
 
 
+def check_agent(agent: str, *, is_program: bool) -> None:
+    """Refuse what no agent may be called; a program may not speak as the human.
+
+    Raises:
+        InvalidRequest: the name has control characters, is too long, or is reserved.
+    """
+    if not AGENT.match(agent):
+        msg = f"{agent[:80]!r} is not a name for an agent"
+        raise InvalidRequest(msg, hint="use 1 to 160 printable characters")
+    if agent in names.RESERVED - (set() if is_program else {names.HUMAN}) or agent[:1] in ("@", "#") or "~" in agent:
+        msg = f"no agent may be called {agent!r}"
+        raise InvalidRequest(
+            msg, hint="reserved, or begins with @ or #, or has a ~; choose another name with --agent or MCP_BUS_AGENT"
+        )
+
+
 def identify(cwd: Path, *, agent: str = "", client: str = "", session: str, pid: int) -> Identity:
     """Return who this process is.
 
@@ -42,14 +58,8 @@ def identify(cwd: Path, *, agent: str = "", client: str = "", session: str, pid:
     Raises:
         InvalidRequest: a configured name has control characters, is too long, or is reserved.
     """
-    if agent and not AGENT.match(agent):
-        msg = f"{agent[:80]!r} is not a name for an agent"
-        raise InvalidRequest(msg, hint="use 1 to 160 printable characters")
-    if agent in names.RESERVED - ({names.HUMAN} if not client else set()) or agent[:1] in ("@", "#") or "~" in agent:
-        msg = f"no agent may be called {agent!r}"
-        raise InvalidRequest(
-            msg, hint="reserved, or begins with @ or #, or has a ~; choose another name with --agent or MCP_BUS_AGENT"
-        )
+    if agent:
+        check_agent(agent, is_program=bool(client))
     if not SESSION.match(session):
         msg = f"{session[:40]!r} is not a session name"
         raise InvalidRequest(msg, hint="use 1 to 16 of a-z 0-9")

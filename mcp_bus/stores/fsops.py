@@ -9,9 +9,13 @@ import contextlib
 import errno
 import os
 import stat
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from mcp_bus.errors import CorruptRecord
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
 
 try:
     import fcntl
@@ -39,7 +43,7 @@ class Found(NamedTuple):
 
 
 class Fs:
-    """The real file system.  One method is one system call, but for `create`, `read` and `append`."""
+    """The real file system.  A method is one system call, but for `folder`, `create`, `read`, `append`."""
 
     def open_new(self, name: str, at: int) -> int:
         """Open a file that must not exist yet."""
@@ -97,6 +101,21 @@ class Fs:
     def open_dir(self, name: str, at: int | None) -> int:
         """Open a folder itself, never what a symlink points at."""
         return os.open(name, _DIR, dir_fd=at)
+
+    @contextlib.contextmanager
+    def folder(self, path: "Path") -> "Iterator[int]":
+        """Open a folder by its path, made if it is missing, as are those above it."""
+        try:
+            at = self.open_dir(str(path), None)
+        except FileNotFoundError:
+            with self.folder(path.parent) as above:
+                with contextlib.suppress(FileExistsError):
+                    self.mkdir(path.name, above)
+                at = self.open_dir(path.name, above)
+        try:
+            yield at
+        finally:
+            os.close(at)
 
     def create(self, name: str, at: int, data: bytes, *, sync: bool) -> None:
         """Write a new file whole, and make its content durable if `sync`.

@@ -1,0 +1,191 @@
+"""Which session a request belongs to: over stdio there is one for the process, over HTTP one for each client.
+
+Over HTTP nobody hears a client go: one that asks for nothing for `IDLE_S` has gone, and what it holds is given back.
+"""
+
+from __future__ import annotations
+
+import logging
+from contextlib import asynccontextmanager, contextmanager
+from typing import TYPE_CHECKING, Any, NamedTuple
+from urllib.parse import unquote
+
+import anyio
+from mcp import types
+from mcp.shared.exceptions import MCPError
+
+from mcp_bus.server.session import Session
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Iterator
+
+    from anyio.abc import TaskGroup
+    from mcp.server.context import ServerRequestContext
+
+    from mcp_bus.config import Config
+
+# Where the server is found; below it an agent's name may follow.
+PATH = "/mcp"
+# The protocol's own header for the session of the handshake era.
+SESSION_HEADER = "mcp-session-id"
+IDLE_S = 600.0
+LOOK_S = 5.0
+MAX_SESSIONS = 100
+logger = logging.getLogger(__name__)
+
+
+class Alone:
+    """The one session of a process that speaks with one client."""
+
+    def __init__(self, config: Config) -> None:
+        """Open nothing yet."""
+        self._config = config
+        self._session: Session | None = None
+
+    @asynccontextmanager
+    async def life(self) -> AsyncIterator[Alone]:
+        """Keep the session alive; see `Session.life`."""
+        async with Session(self._config).life() as self._session:
+            yield self
+
+    def of(self, ctx: ServerRequestContext[Any, Any]) -> Session:
+        """Return the session."""
+        del ctx
+        assert self._session is not None, "requests come while it lives"
+        return self._session
+
+    @contextmanager
+    def using(self, ctx: ServerRequestContext[Any, Any]) -> Iterator[None]:
+        """Need not note that a request is being answered."""
+        del ctx
+        yield
+
+
+class Key(NamedTuple):
+    """What tells clients apart: the agent that the address names, the session of the handshake era, or a name.
+
+    The modern era has no sessions, so two clients of one name at one address are one there.
+    """
+
+    agent: str
+    session: str = ""
+    client: str = ""
+
+
+class _Held:
+    """A session, how many requests of it are being answered, and when the last one came or went."""
+
+    def __init__(self, session: Session) -> None:
+        self.session = session
+        self.open = 0
+        self.touched = anyio.current_time()
+        self.over = anyio.Event()
+
+
+class Many:
+    """A session for each client, from its first request until it says goodbye or is silent for too long."""
+
+    def __init__(self, config: Config) -> None:
+        """Open nothing yet."""
+        self._config = config
+        self._held: dict[Key, _Held] = {}
+        self._group: TaskGroup | None = None
+
+    @asynccontextmanager
+    async def life(self) -> AsyncIterator[Many]:
+        """Keep sessions alive; at the end all give back what they hold."""
+        async with anyio.create_task_group() as self._group:
+            self._group.start_soon(self._looking)
+            try:
+                yield self
+            finally:
+                self._group.cancel_scope.cancel()
+
+    def of(self, ctx: ServerRequestContext[Any, Any]) -> Session:
+        """Return the session of a request.
+
+        Raises:
+            MCPError: it would be one too many.
+        """
+        return self._of(_key(ctx)).session
+
+    def _of(self, key: Key) -> _Held:
+        held = self._held.get(key)
+        if held is None:
+            if len(self._held) >= MAX_SESSIONS:
+                msg = f"{MAX_SESSIONS} clients are connected, and there is no room for another; end one of them"
+                raise MCPError(types.INTERNAL_ERROR, msg)
+            held = self._held[key] = _Held(Session(self._settings(key.agent)))
+            assert self._group is not None, "requests come while it lives"
+            self._group.start_soon(self._live, key, held)
+        held.touched = anyio.current_time()
+        return held
+
+    def _settings(self, agent: str) -> Config:
+        """Return the settings of one more session: of the agent that was named, and of a generation of its own."""
+        return self._config.replaced("connection", session="", **({"agent": agent} if agent else {}))
+
+    async def _live(self, key: Key, held: _Held) -> None:
+        try:
+            async with held.session.life():
+                await held.over.wait()
+        except Exception:
+            logger.exception("a session failed")
+        finally:
+            if self._held.get(key) is held:
+                del self._held[key]
+
+    @contextmanager
+    def using(self, ctx: ServerRequestContext[Any, Any]) -> Iterator[None]:
+        """Keep the session of a request from counting as idle while it is answered."""
+        with self.streaming(_key(ctx)):
+            yield
+
+    @contextmanager
+    def streaming(self, key: Key) -> Iterator[None]:
+        """Keep a session, if there is one, from counting as idle while something of its client is open."""
+        held = self._held.get(key)
+        if held is None:
+            yield
+            return
+        held.open += 1
+        try:
+            yield
+        finally:
+            held.open -= 1
+            held.touched = anyio.current_time()
+
+    def end(self, key: Key) -> None:
+        """End a session whose client said goodbye."""
+        held = self._held.pop(key, None)
+        if held is not None:
+            held.over.set()
+
+    async def _looking(self) -> None:
+        while True:
+            await anyio.sleep(LOOK_S)
+            self.end_idle()
+
+    def end_idle(self) -> None:
+        """End the sessions whose clients were silent for too long."""
+        now = anyio.current_time()
+        for key, held in list(self._held.items()):
+            if not held.open and now - held.touched >= IDLE_S:
+                logger.info("%s has asked for nothing for %g s", key, IDLE_S)
+                self.end(key)
+
+
+def agent_in(path: str) -> str | None:
+    """Return the agent that an address names, empty for none; None if it is no address of ours."""
+    if path in (PATH, PATH + "/"):
+        return ""
+    below = path.removeprefix(PATH + "/")
+    return unquote(below) if below != path else None
+
+
+def _key(ctx: ServerRequestContext[Any, Any]) -> Key:
+    assert ctx.request is not None, "over HTTP each message comes in a request"
+    agent = agent_in(str(ctx.request.scope["path"])) or ""
+    session = ctx.request.headers.get(SESSION_HEADER, "")
+    known = ctx.session.client_params
+    return Key(agent, session, "" if session or known is None else known.client_info.name)

@@ -1,0 +1,378 @@
+"""Over HTTP the bus is what it is over stdio, for those who have the token, and for nobody else."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import stat
+import subprocess
+import sys
+from contextlib import suppress
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any
+
+import anyio
+import anyio.lowlevel
+import pytest
+from mcp.shared.exceptions import MCPError
+
+from mcp_bus.errors import InvalidRequest, Untrusted
+from mcp_bus.model import State
+from mcp_bus.server import sessions, token
+from tests.server.hearing import hearing
+from tests.server.http_process import JSON, TOKEN, hello, serving_http
+from tests.server.support import WAIT_S, environment, open_bus, settings, snapshot, tasks, until
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from mcp_bus.bus import Bus
+    from tests.server.http_process import Http
+
+pytestmark = pytest.mark.anyio
+
+
+@pytest.fixture
+def http(place: Path) -> Iterator[Http]:
+    with serving_http(place) as server:
+        yield server
+
+
+@pytest.fixture(scope="module")
+def shut(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Http]:
+    """A server whose bus stays unmade, because nobody comes in."""
+    place = tmp_path_factory.mktemp("shut")
+    with serving_http(place) as server:
+        yield server
+        assert not (place / "bus").exists()
+
+
+# What agents do
+
+
+async def test_agents_hand_work_to_each_other_each_under_the_name_of_its_address(
+    http: Http, place: Path, era: str
+) -> None:
+    async with http.desk(era, "ann") as ann, http.desk(era, "carl") as carl:
+        task = await ann.post("review", "look at it")
+        claim = await carl.claim("review")
+        assert claim.task == task
+        await carl.call("submit_result", **claim.mine, result="seen")
+        assert "seen" in await ann.call("await_results", tasks=[task], wait_s=10)
+    with open_bus(place) as bus:
+        done = tasks(bus)[task]
+        assert done.body.sender.agent == "ann"
+        assert done.result is not None
+        assert done.result.sender.agent == "carl"
+
+
+async def test_clients_at_one_address_do_not_hold_each_others_tasks(http: Http, era: str) -> None:
+    async with http.desk(era, client="first") as first, http.desk(era, client="second") as second:
+        task = await first.post()
+        claim = await first.claim()
+        assert claim.task == task
+        assert "already hold" not in await second.call("claim_next")
+        assert f"you already hold {task} token {claim.token}" in await first.call("claim_next")
+
+
+async def test_an_agent_without_an_address_of_its_own_is_called_as_over_stdio(
+    http: Http, place: Path, era: str
+) -> None:
+    async with http.desk(era, client="Some Client") as client:
+        task = await client.post()
+    with open_bus(place) as bus:
+        assert tasks(bus)[task].body.sender.agent == f"local/{place.name}+some-client"
+
+
+async def test_a_client_is_told_that_a_resource_changed(http: Http, bob: Bus, era: str) -> None:
+    bob.create_channel("review")
+    uri = "bus://channels/review/inbox"
+    async with http.transport("ann") as transport, hearing(transport, era, uri) as (_, ear):
+        for number in range(2):
+            bob.post("review", "more")
+            assert (await ear.until(number + 1))[number] == uri
+
+
+# How it ends
+
+
+async def test_a_goodbye_gives_back_what_is_held(http: Http, bob: Bus) -> None:
+    async with http.desk("legacy", "ann") as ann:
+        task = await ann.post()
+        await ann.claim()
+        assert tasks(bob)[task].state is State.LEASED
+    await until(lambda: tasks(bob)[task].state is State.READY, "the session ended, and the task was not given back")
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+async def test_a_signal_gives_back_what_is_held_and_ends_waiting_calls(
+    http: Http, bob: Bus, era: str, number: signal.Signals
+) -> None:
+    held, cut_off = anyio.Event(), anyio.Event()
+
+    async def work() -> None:
+        with suppress(Exception):  # Whatever the SDK's client makes of a server that has gone.
+            async with http.desk(era, "ann") as ann:
+                await ann.post()
+                await ann.claim()
+                held.set()
+                try:
+                    await ann.call("claim_next", wait_s=30)
+                finally:
+                    cut_off.set()
+
+    async with anyio.create_task_group() as group:
+        group.start_soon(work)
+        with anyio.fail_after(WAIT_S):
+            await held.wait()
+        (task,) = tasks(bob).values()
+        assert task.state is State.LEASED
+        http.popen.send_signal(number)
+        assert await anyio.to_thread.run_sync(http.popen.wait, WAIT_S) == 0
+        assert bob.get(task.id).state is State.READY
+        assert [seen.presence.agent for seen in bob.roster.all() if seen.presence.ended] == ["ann"]
+        with anyio.fail_after(WAIT_S):
+            await cut_off.wait()
+        group.cancel_scope.cancel()
+
+
+async def test_a_caller_that_hangs_up_while_it_waits_takes_no_task(http: Http, bob: Bus, era: str) -> None:
+    async with http.desk(era, "ann") as ann:
+        with anyio.move_on_after(0.5):
+            await ann.call("claim_next", wait_s=30)
+        for _ in range(2):  # What comes after the end of a connection is seen after it.
+            await ann.call("list_channels")
+        task = bob.post("review", "look").id
+        assert "1 ready" in await ann.call("list_channels")
+        assert bob.get(task).state is State.READY
+
+
+async def test_what_was_claimed_for_a_caller_that_had_just_hung_up_is_shown_in_its_next_call(
+    http: Http, bob: Bus, era: str
+) -> None:
+    async with http.desk(era, "ann") as ann:
+        with anyio.move_on_after(0.5):
+            await ann.call("claim_next", wait_s=30)
+        task = bob.post("review", "look").id
+        answer = await ann.call("claim_next", wait_s=1)
+        assert task[-8:] in answer
+        assert bob.get(task).lease.token in answer
+
+
+async def test_a_client_that_is_silent_for_too_long_is_gone(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    many = sessions.Many(settings(place))
+    with open_bus(place) as bus:
+        posted = bus.post("review", "look").id
+        async with many.life():
+            session = many.of(_request("/mcp/ann", client="c"))
+            assert many.of(_request("/mcp/ann", client="c")) is session
+            assert many.of(_request("/mcp/ann", client="d")) is not session
+            assert session.bus().claim(()) is not None
+            many.end_idle()
+            assert bus.get(posted).state is State.LEASED, "it has just asked for something"
+            monkeypatch.setattr(sessions, "IDLE_S", 0.0)
+            with many.using(_request("/mcp/ann", client="c")):
+                many.end_idle()
+                await anyio.lowlevel.checkpoint()
+                assert many.of(_request("/mcp/ann", client="c")) is session, "it is being answered"
+            many.end_idle()
+            await until(lambda: bus.get(posted).state is State.READY, "it was not given back")
+            assert many.of(_request("/mcp/ann", client="c")) is not session
+
+
+async def test_there_is_an_end_to_how_many_clients_there_can_be(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sessions, "MAX_SESSIONS", 2)
+    many = sessions.Many(settings(place))
+    async with many.life():
+        first = many.of(_request("/mcp/a"))
+        many.of(_request("/mcp/b"))
+        with pytest.raises(MCPError, match="no room for another"):
+            many.of(_request("/mcp/c"))
+        assert many.of(_request("/mcp/a")) is first
+
+
+def _request(path: str, *, session: str = "", client: str = "") -> Any:
+    known = SimpleNamespace(client_info=SimpleNamespace(name=client)) if client else None
+    headers = {"mcp-session-id": session} if session else {}
+    request = SimpleNamespace(scope={"path": path}, headers=headers)
+    return SimpleNamespace(request=request, session=SimpleNamespace(client_params=known))
+
+
+# Who is kept out
+
+
+@pytest.mark.parametrize(
+    "said",
+    ["", "Bearer", "Bearer ", "Bearer wrong", f"Bearer {TOKEN}x", f"Bearer {TOKEN[:-1]}", f"Basic {TOKEN}", TOKEN],
+)
+@pytest.mark.parametrize("path", ["/mcp", "/mcp/ann", "/", f"/mcp?token={TOKEN}"])
+def test_without_the_token_nothing_is_answered(shut: Http, said: str, path: str) -> None:
+    for method in ("POST", "GET", "DELETE", "OPTIONS"):
+        answer = shut.raw(method, path, hello(), JSON | {"Authorization": said})
+        assert answer.status == 401, answer
+        assert answer.headers["www-authenticate"].startswith("Bearer")
+        assert not any(name.startswith("access-control") for name in answer.headers)
+
+
+@pytest.mark.parametrize(
+    "host", ["evil.example", "evil.example:80", "127.0.0.1.evil.example:1", "localhost", "[::1]:1"]
+)
+def test_another_host_is_refused(shut: Http, host: str) -> None:
+    answer = shut.raw(body=hello(), headers=JSON | {"Host": host})
+    assert answer.status == 421
+
+
+@pytest.mark.parametrize("origin", ["https://evil.example", "null", "http://127.0.0.1.evil.example:1", "file://"])
+def test_another_origin_is_refused(shut: Http, origin: str) -> None:
+    answer = shut.raw(body=hello(), headers=JSON | {"Origin": origin})
+    assert answer.status == 403
+
+
+def test_a_browser_is_not_told_that_it_may(shut: Http) -> None:
+    headers = {"Origin": f"http://localhost:{shut.port}", "Access-Control-Request-Method": "POST"}
+    answer = shut.raw("OPTIONS", headers=headers)
+    assert answer.status >= 400
+    assert not any(name.startswith("access-control") for name in answer.headers)
+
+
+def test_a_body_that_is_too_large_is_refused_and_the_next_request_answered(shut: Http) -> None:
+    assert shut.raw(body=b'{"x": "' + b"x" * 9_000_000 + b'"}', headers=JSON).status == 413
+    assert shut.raw(body=hello(), headers=JSON).status == 200
+
+
+@pytest.mark.parametrize(
+    "path", ["/", "/mcpx", "/other", "/mcp/human", "/mcp/@ann", "/mcp/a~b", "/mcp/%0a", "/mcp/" + "x" * 161]
+)
+def test_an_address_that_is_none_is_not_found(shut: Http, path: str) -> None:
+    assert shut.raw(path=path, body=hello(), headers=JSON).status == 404
+
+
+@pytest.mark.parametrize("body", [b"", b"{", b"[]", b"\xff\xfe", b"null", b"1" * 5000, b"[" * 100_000])
+def test_what_is_no_message_is_refused_and_the_next_request_answered(shut: Http, body: bytes) -> None:
+    for headers in (JSON, JSON | {"MCP-Protocol-Version": "2026-07-28"}, {"Content-Type": "text/plain"}):
+        assert 400 <= shut.raw(body=body, headers=headers).status < 500
+    assert shut.raw(body=hello(), headers=JSON).status == 200
+
+
+def test_a_session_is_no_other_address_s(http: Http, bob: Bus) -> None:
+    opened = http.raw(path="/mcp/ann", body=hello(), headers=JSON)
+    session = {"Mcp-Session-Id": opened.headers["mcp-session-id"], "MCP-Protocol-Version": "2025-06-18"}
+    assert http.raw(path="/mcp/ann", headers=JSON | session, body=_note("notifications/initialized")).status == 202
+    posted = _call("post_task", channel="work", body="x")
+    assert http.raw(path="/mcp/carl", headers=JSON | session, body=posted).status == 200
+    (task,) = tasks(bob).values()
+    assert task.body.sender.agent == "carl", "the address says who speaks, never the session of another one"
+
+
+def _note(method: str) -> dict[str, Any]:
+    return {"jsonrpc": "2.0", "method": method}
+
+
+def _call(tool: str, **arguments: object) -> dict[str, Any]:
+    params = {"name": tool, "arguments": arguments}
+    return {"jsonrpc": "2.0", "id": 2, "method": "tools/call", "params": params}
+
+
+async def test_who_connects_and_says_nothing_keeps_nobody_out(http: Http) -> None:
+    silent = [socket.create_connection(("127.0.0.1", http.port)) for _ in range(50)]
+    try:
+        async with http.desk("auto", "ann") as ann:
+            await ann.post()
+    finally:
+        for one in silent:
+            one.close()
+
+
+def test_only_this_machine_can_come(shut: Http) -> None:
+    with socket.socket() as elsewhere:
+        elsewhere.settimeout(WAIT_S)
+        assert elsewhere.connect_ex(("127.0.0.2", shut.port)) != 0, "it listens on one address only"
+
+
+# The token
+
+
+def test_a_token_is_made_once_for_its_user_alone(tmp_path: Path) -> None:
+    path = tmp_path / "state" / "http-token"
+    made = token.ensure(path)
+    assert len(made) >= 40
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    assert token.ensure(path) == made
+    assert [item.name for item in path.parent.iterdir()] == [path.name]
+    other = tmp_path / "other"
+    assert token.ensure(other) != made
+
+
+@pytest.mark.parametrize("mode", [0o640, 0o604, 0o660, 0o644])
+def test_a_token_that_others_may_read_is_refused(tmp_path: Path, mode: int) -> None:
+    path = tmp_path / "token"
+    path.write_text("a-token-of-some-length\n")
+    path.chmod(mode)
+    with pytest.raises(Untrusted, match="others than you"):
+        token.ensure(path)
+
+
+@pytest.mark.parametrize("text", ["", "short", "with blank in it, long", "ümlaut-ümlaut-ümlaut", "x" * 600, "a\nb" * 9])
+def test_what_is_no_token_is_refused_and_left_alone(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "token"
+    path.write_text(text)
+    path.chmod(0o600)
+    with pytest.raises(InvalidRequest, match="holds no token"):
+        token.ensure(path)
+    assert path.read_text() == text
+
+
+def test_a_token_file_that_is_none_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "real").write_text("a-token-of-some-length")
+    (tmp_path / "real").chmod(0o600)
+    (tmp_path / "link").symlink_to(tmp_path / "real")
+    (tmp_path / "nowhere").symlink_to(tmp_path / "missing")
+    os.mkfifo(tmp_path / "fifo", 0o600)
+    (tmp_path / "folder").mkdir(mode=0o700)
+    for name in ("link", "nowhere", "fifo", "folder", "real/below"):
+        with pytest.raises(InvalidRequest, match="token file"):
+            token.ensure(tmp_path / name)
+    assert not (tmp_path / "missing").exists()
+
+
+# The command
+
+
+def _serve(place: Path, *options: str, **variables: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "mcp_bus", "serve", "--bus", str(place / "bus"), *options],
+        capture_output=True, text=True, timeout=WAIT_S, check=False, env=environment(place, **variables), cwd=place,
+        stdin=subprocess.DEVNULL,
+    )  # fmt: skip
+
+
+def test_a_port_that_is_taken_is_said_to_be(http: Http, place: Path) -> None:
+    done = _serve(place, "--http", str(http.port), "--token-file", str(place / "token"))
+    assert done.returncode == 1
+    assert f"cannot listen on 127.0.0.1:{http.port}" in done.stderr
+    assert "name another port" in done.stderr
+
+
+@pytest.mark.parametrize("port", ["-1", "65536", "x", "0.5", "127.0.0.1:80", "²"])
+def test_what_is_no_port_is_refused(place: Path, port: str) -> None:
+    done = _serve(place, f"--http={port}")
+    assert done.returncode == 2
+    assert "is no port" in done.stderr
+
+
+def test_options_that_do_not_go_together_are_refused(place: Path) -> None:
+    assert _serve(place, "--token-file", "x").returncode == 2
+    done = _serve(place, "--http", "0", MCP_BUS_CLAUDE_CHANNEL="1")
+    assert done.returncode == 2
+    assert "channels need a server of its own" in done.stderr
+    assert not list(place.iterdir())
+
+
+def test_it_says_where_it_is_for_programs_too(place: Path) -> None:
+    with serving_http(place) as server:
+        assert "the token is in" in (place / "http-stderr").read_text()
+        assert TOKEN not in (place / "http-stderr").read_text()
+        assert server.raw(body=hello(), headers=JSON).status == 200
+    assert snapshot(place) == {} or (place / "bus").exists()
