@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Sequence
+    from collections.abc import Callable, Collection, Mapping, Sequence
 
 ROOT = Path(__file__).resolve().parents[1]
 INSTALL_S, RUN_S = 300, 120
@@ -33,6 +33,10 @@ class Place(NamedTuple):
         model: the address of the scripted model.
         agent: a name for the server alone; empty for none.
         hooks: the events of the client for which hooks are set.
+        record: where what the client and the server say is kept; None for nowhere.
+        is_asking: whether the client is left to ask a person, who is not there, before it calls a tool.
+        limit_s: after how many seconds it is to give up a call; 0 for its own limit.
+        is_shown: whether it is told to show all tools of the bus at once.
     """
 
     project: Path
@@ -41,6 +45,16 @@ class Place(NamedTuple):
     model: str
     agent: str = ""
     hooks: Collection[str] = ()
+    record: Path | None = None
+    is_asking: bool = False
+    limit_s: int = 0
+    is_shown: bool = False
+
+    @property
+    def serve(self) -> list[str]:
+        """The command that starts the server."""
+        recorder = [sys.executable, str(ROOT / "e2e" / "record.py"), str(self.record)] if self.record else []
+        return [*recorder, sys.executable, "-m", "mcp_bus", "serve"]
 
     def server(self) -> dict[str, str]:
         """Return the environment of the server."""
@@ -56,9 +70,6 @@ class Place(NamedTuple):
         return path
 
 
-SERVE = [sys.executable, "-m", "mcp_bus", "serve"]
-
-
 def _page() -> str:
     return (ROOT / "docs" / "waking.md").read_text("utf-8")
 
@@ -72,10 +83,18 @@ def _hooks(client: str, events: Collection[str]) -> dict[str, Any]:
 
 
 def _claude(place: Place) -> tuple[list[str], dict[str, str]]:
-    server = {"type": "stdio", "command": SERVE[0], "args": SERVE[1:], "env": place.server()}
+    server: dict[str, Any] = {
+        "type": "stdio",
+        "command": place.serve[0],
+        "args": place.serve[1:],
+        "env": place.server(),
+    }
+    server |= {"timeout": place.limit_s * 1000} if place.limit_s else {}
+    server |= {"alwaysLoad": True} if place.is_shown else {}
     config = place.write("mcp.json", json.dumps({"mcpServers": {"bus": server}}))
     settings = place.write("settings.json", json.dumps(_hooks("claude-code", place.hooks)))
-    words = ["-p", PROMPT, "--mcp-config", str(config), "--strict-mcp-config", "--allowedTools", "mcp__bus"]
+    words = ["-p", PROMPT, "--mcp-config", str(config), "--strict-mcp-config"]
+    words += [] if place.is_asking else ["--allowedTools", "mcp__bus"]
     env = {
         "ANTHROPIC_BASE_URL": place.model,
         "ANTHROPIC_API_KEY": "none",
@@ -88,6 +107,8 @@ def _claude(place: Place) -> tuple[list[str], dict[str, str]]:
 
 def _codex(place: Place) -> tuple[list[str], dict[str, str]]:
     env = ", ".join(f"{name} = {json.dumps(value)}" for name, value in place.server().items())
+    more = "" if place.is_asking else 'default_tools_approval_mode = "approve"\n'
+    more += f"tool_timeout_sec = {place.limit_s}\n" if place.limit_s else ""
     place.write(
         ".codex/config.toml",
         f"""\
@@ -99,12 +120,11 @@ base_url = "{place.model}/v1"
 wire_api = "responses"
 env_key = "SCRIPTED_KEY"
 [mcp_servers.bus]
-command = {json.dumps(SERVE[0])}
-args = {json.dumps(SERVE[1:])}
+command = {json.dumps(place.serve[0])}
+args = {json.dumps(place.serve[1:])}
 env = {{ {env} }}
 required = true
-default_tools_approval_mode = "approve"
-""",
+{more}""",
     )
     words = ["exec", "--skip-git-repo-check", "--json"]
     if place.hooks:
@@ -114,7 +134,8 @@ default_tools_approval_mode = "approve"
 
 
 def _gemini(place: Place) -> tuple[list[str], dict[str, str]]:
-    server = {"command": SERVE[0], "args": SERVE[1:], "env": place.server(), "trust": True}
+    server = {"command": place.serve[0], "args": place.serve[1:], "env": place.server(), "trust": not place.is_asking}
+    server |= {"timeout": place.limit_s * 1000} if place.limit_s else {}
     settings = {
         "security": {"auth": {"selectedType": "gemini-api-key"}, "folderTrust": {"enabled": False}},
         "general": {"disableAutoUpdate": True},
@@ -123,19 +144,22 @@ def _gemini(place: Place) -> tuple[list[str], dict[str, str]]:
     }
     place.write(".gemini/settings.json", json.dumps(settings | _hooks("gemini-cli", place.hooks)))
     env = {"GEMINI_API_KEY": "none", "GOOGLE_GEMINI_BASE_URL": place.model, "GEMINI_CLI_NO_RELAUNCH": "true"}
-    return ["-p", PROMPT, "--approval-mode", "yolo", "-o", "json", "-m", "gemini-2.5-pro"], env
+    mode = "default" if place.is_asking else "yolo"
+    return ["-p", PROMPT, "--approval-mode", mode, "-o", "json", "-m", "gemini-2.5-pro"], env
 
 
 def _opencode(place: Place) -> tuple[list[str], dict[str, str]]:
     options = {"baseURL": f"{place.model}/v1", "apiKey": "none"}
     provider = {"npm": "@ai-sdk/openai-compatible", "name": "scripted", "options": options, "models": {"scripted": {}}}
+    server = {"type": "local", "command": place.serve, "environment": place.server(), "enabled": True}
+    server |= {"timeout": place.limit_s * 1000} if place.limit_s else {}
     config = {
         "model": "scripted/scripted",
         "autoupdate": False,
         "provider": {"scripted": provider},
-        "mcp": {"bus": {"type": "local", "command": SERVE, "environment": place.server(), "enabled": True}},
-        "permission": {"*": "allow"},
+        "mcp": {"bus": server},
     }
+    config |= {} if place.is_asking else {"permission": {"*": "allow"}}
     place.write(".config/opencode/opencode.json", json.dumps(config))
     if place.hooks:
         place.write(".config/opencode/plugins/mcp-bus.js", plugin())
@@ -155,24 +179,35 @@ def plugin() -> str:
 
 
 class Client(NamedTuple):
-    """An agent CLI.  `name` is also the word that `mcp-bus hook` knows it by."""
+    """An agent CLI.
+
+    Attributes:
+        name: also the word that `mcp-bus hook` knows it by.
+        eras: the revisions of the protocol that it can speak, and the environment that makes it; first its own choice.
+        most: the bytes that the tools of the bus may take in its requests: ours, and what it adds.
+    """
 
     name: str
     package: str
     version: str
     command: str
     setup: Callable[[Place], tuple[list[str], dict[str, str]]]
+    eras: Mapping[str, Mapping[str, str]]
+    most: int
 
     def __str__(self) -> str:
         """Return it as people would name it."""
         return f"{self.name} {self.version}"
 
 
+MODERN, OLD = "2026-07-28", {"MCP_PROTOCOL_NEGOTIATION": "legacy"}
 CLIENTS = (
-    Client("claude-code", "@anthropic-ai/claude-code", "2.1.331", "claude", _claude),
-    Client("codex", "@openai/codex", "0.169.0", "codex", _codex),
-    Client("gemini-cli", "@google/gemini-cli", "0.61.0", "gemini", _gemini),
-    Client("opencode", "opencode-ai", "1.18.33", "opencode", _opencode),
+    Client(
+        "claude-code", "@anthropic-ai/claude-code", "2.1.331", "claude", _claude, {MODERN: {}, "2025-11-25": OLD}, 5750
+    ),
+    Client("codex", "@openai/codex", "0.169.0", "codex", _codex, {"2025-06-18": {}}, 6600),
+    Client("gemini-cli", "@google/gemini-cli", "0.61.0", "gemini", _gemini, {"2025-06-18": {}}, 9000),
+    Client("opencode", "opencode-ai", "1.18.33", "opencode", _opencode, {"2025-11-25": {}}, 6050),
 )
 
 
@@ -218,11 +253,18 @@ def _plain(home: Path) -> dict[str, str]:
     return kept | {"HOME": str(home), "PYTHONPATH": str(ROOT), "NO_COLOR": "1", "CI": "1"}
 
 
-def run(client: Client, command: Path, place: Place, more: Sequence[str] = ()) -> subprocess.CompletedProcess[str]:
-    """Run a client once, without a terminal, until it is done; `more` are options of its own."""
+def run(
+    client: Client, command: Path, place: Place, more: Sequence[str] = (), told: Mapping[str, str] | None = None
+) -> subprocess.CompletedProcess[str]:
+    """Run a client once, without a terminal, until it is done.
+
+    Args:
+        more: options of its own.
+        told: more of its environment.
+    """
     words, env = client.setup(place)
     # Hooks inherit the bus; the server is told of it in the client's settings, as users do.
-    env = _plain(place.home) | env | {"MCP_BUS_DIR": str(place.bus)}
+    env = _plain(place.home) | env | {"MCP_BUS_DIR": str(place.bus)} | dict(told or {})
     return _run([str(command), *words, *more], place.project, env, RUN_S)
 
 

@@ -3,37 +3,39 @@
 from __future__ import annotations
 
 from contextlib import suppress
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from e2e import clients
 from e2e.clients import CLIENTS, Client, MissingClient, Place
 from e2e.model import Model
+from e2e.table import CLIENT, Table
 from mcp_bus import open_bus
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterator, Sequence
+    from collections.abc import Collection, Iterator, Mapping, Sequence
     from pathlib import Path
     from subprocess import CompletedProcess
 
-    from e2e.model import Step
+    from e2e.model import Offer, Step
     from mcp_bus import Bus
 
-RAN: dict[str, str] = {}
+RAN = Table()
 
 
 class Stage:
-    """One client on a bus with a scripted model, which was sent `seen`, request by request, and `offered` these tools.
+    """One client on a bus with a scripted model, which was sent `seen` and `offers`, request by request.
 
-    The bus is in the folder `bus` of `folder`, or beside it.
+    The bus is in the folder `bus` of `folder`, or beside it; `record` has what was said in a run that was recorded.
     """
 
     def __init__(self, client: Client, command: Path, folder: Path, bus: Bus) -> None:
         self.client = client
         self.bus = bus
         self.seen: list[str] = []
-        self.offered: list[str] = []
+        self.offers: list[Offer] = []
+        self.record = folder / "record"
         self.folder = folder
         self._command = command
         self._bus_path = next(place / "bus" for place in (folder, folder.parent) if (place / "bus").is_dir())
@@ -44,6 +46,20 @@ class Stage:
         """Run the client once against a model that does these steps; all of them must be asked for."""
         with Model(steps) as model:
             done = clients.run(self.client, self._command, self._place(model, agent, hooks), more)
+        self._ended_well(done, model, steps)
+
+    def speak(
+        self, *steps: Step, told: Mapping[str, str] | None = None, marked_by: str = "read_inbox", **change: Any
+    ) -> None:
+        """Play these steps, and record what client and server say; see `Model` for `marked_by`.
+
+        Args:
+            told: more of the client's environment.
+            change: what is different in its `Place`.
+        """
+        with Model(steps, marked_by) as model:
+            place = self._place(model, "worker", ())._replace(record=self.record, **change)
+            done = clients.run(self.client, self._command, place, told=told)
         self._ended_well(done, model, steps)
 
     def work(self, *steps: Step) -> str:
@@ -60,7 +76,7 @@ class Stage:
         return self._ended_well(done, model, steps)
 
     def _ended_well(self, done: CompletedProcess[str], model: Model, steps: Sequence[Step]) -> str:
-        self.seen, self.offered = model.seen, model.offered
+        self.seen, self.offers = model.seen, model.offers
         told = f"exit code {done.returncode}\n{done.stdout[-3000:]}\n{done.stderr[-3000:]}"
         assert model.failed == [], told
         assert (done.returncode, len(model.seen)) == (0, len(steps)), told
@@ -72,7 +88,7 @@ class Stage:
         """Say several things to Claude Code against a model that does these steps; all of them must be asked for."""
         with Model(steps) as model:
             lines = clients.talk(self._command, self._place(model, "", hooks), messages, more)
-        self.seen = model.seen
+        self.seen, self.offers = model.seen, model.offers
         assert (model.failed, len(model.seen)) == ([], len(steps)), "".join(lines)[-3000:]
 
     def _place(self, model: Model, agent: str, hooks: Collection[str]) -> Place:
@@ -86,9 +102,7 @@ def installed(request: pytest.FixtureRequest) -> tuple[Client, Path]:
     try:
         command = clients.install(client)
     except MissingClient as error:
-        RAN[str(client)] = f"not run: {error}"
         pytest.skip(f"{client}: {error}")
-    RAN[str(client)] = "run"
     return client, command
 
 
@@ -115,8 +129,21 @@ def fleet(tmp_path: Path) -> Iterator[list[Stage]]:
         yield found
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Have each test's reports say which client it is about."""
+    for item in items:
+        if isinstance(item, pytest.Function) and hasattr(item, "callspec"):
+            client = item.callspec.params.get("installed")
+            item.user_properties += [(CLIENT, client.name)] if isinstance(client, Client) else []
+
+
+def pytest_runtest_logreport(report: pytest.TestReport) -> None:
+    """Keep what the table at the end is made from."""
+    RAN.add(report)
+
+
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    """Say which clients ran, so that a skip is never silent."""
+    """Say which clients ran, and what they were seen to do."""
     terminalreporter.section("clients")
-    for client in CLIENTS:
-        terminalreporter.write_line(f"{client}: {RAN.get(str(client), 'not asked for')}")
+    for line in RAN.lines():
+        terminalreporter.write_line(line)

@@ -1,6 +1,7 @@
 """How the clients speak to a model over HTTP: four vendors' formats, as much of each as a scripted model needs.
 
-A dialect finds in a request which tools are offered, and words an answer: a call of one of them, or a text.
+A dialect finds in a request which tools are offered and what those that were called have answered, and words an answer:
+a call of a tool, or a text.
 """
 
 from __future__ import annotations
@@ -31,6 +32,14 @@ class Dialect(Protocol):
         """Return the names of the tools that a request offers; one in a namespace is `namespace/name`."""
         ...
 
+    def listed(self, body: dict[str, Any]) -> list[dict[str, Any]]:
+        """Return what a request says of its tools, as it says it: each tool, or each namespace with those in it."""
+        ...
+
+    def results(self, body: dict[str, Any]) -> list[str]:
+        """Return what the tools have answered so far, as the model gets to read it."""
+        ...
+
     def events(self, say: Say) -> Iterator[tuple[str, Any]]:
         """Return an answer as events of a stream: name (empty for none) and data."""
         ...
@@ -46,6 +55,15 @@ class Anthropic:
     def tools(self, body: dict[str, Any]) -> list[str]:
         """See `Dialect`."""
         return [tool["name"] for tool in body.get("tools") or () if "name" in tool]
+
+    def listed(self, body: dict[str, Any]) -> list[dict[str, Any]]:
+        """See `Dialect`."""
+        return list(body.get("tools") or ())
+
+    def results(self, body: dict[str, Any]) -> list[str]:
+        """See `Dialect`."""
+        blocks = [block for said in body["messages"] if isinstance(said["content"], list) for block in said["content"]]
+        return [_text(block.get("content")) for block in blocks if block["type"] == "tool_result"]
 
     def _block(self, say: Say) -> dict[str, Any]:
         if say.tool:
@@ -91,6 +109,14 @@ class Responses:
                 found.append(tool["name"])
         return found
 
+    def listed(self, body: dict[str, Any]) -> list[dict[str, Any]]:
+        """See `Dialect`."""
+        return list(body.get("tools") or ())
+
+    def results(self, body: dict[str, Any]) -> list[str]:
+        """See `Dialect`."""
+        return [_text(item["output"]) for item in body["input"] if item.get("type") == "function_call_output"]
+
     def _item(self, say: Say) -> dict[str, Any]:
         if not say.tool:
             content = [{"type": "output_text", "text": say.text, "annotations": []}]
@@ -127,6 +153,14 @@ class Chat:
         """See `Dialect`."""
         return [tool["function"]["name"] for tool in body.get("tools") or ()]
 
+    def listed(self, body: dict[str, Any]) -> list[dict[str, Any]]:
+        """See `Dialect`."""
+        return list(body.get("tools") or ())
+
+    def results(self, body: dict[str, Any]) -> list[str]:
+        """See `Dialect`."""
+        return [_text(said["content"]) for said in body["messages"] if said["role"] == "tool"]
+
     def _message(self, say: Say) -> dict[str, Any]:
         if not say.tool:
             return {"role": "assistant", "content": say.text}
@@ -158,6 +192,15 @@ class Gemini:
         """See `Dialect`."""
         return [one["name"] for tool in body.get("tools") or () for one in tool.get("functionDeclarations") or ()]
 
+    def listed(self, body: dict[str, Any]) -> list[dict[str, Any]]:
+        """See `Dialect`."""
+        return [one for tool in body.get("tools") or () for one in tool.get("functionDeclarations") or ()]
+
+    def results(self, body: dict[str, Any]) -> list[str]:
+        """See `Dialect`."""
+        parts = [part for said in body["contents"] for part in said["parts"]]
+        return [_text(part["functionResponse"]["response"]) for part in parts if "functionResponse" in part]
+
     def whole(self, say: Say) -> Any:
         """See `Dialect`."""
         part = {"functionCall": {"name": say.tool, "args": say.args}} if say.tool else {"text": say.text}
@@ -169,6 +212,17 @@ class Gemini:
     def events(self, say: Say) -> Iterator[tuple[str, Any]]:
         """See `Dialect`."""
         yield "", self.whole(say)
+
+
+def _text(content: Any) -> str:
+    """Return a tool's answer: a text, blocks with texts, or whatever a client makes of them, as JSON."""
+    if isinstance(content, dict) and [*content] == ["output"]:
+        content = content["output"]
+    if isinstance(content, str):
+        return content
+    if isinstance(content, list) and all(isinstance(block, dict) and "text" in block for block in content):
+        return "\n".join(block["text"] for block in content)
+    return json.dumps(content, ensure_ascii=False)
 
 
 def of(path: str) -> tuple[Dialect, bool] | None:

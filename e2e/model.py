@@ -7,6 +7,7 @@ a client asks besides (titles, token counts, lists of models) gets an answer tha
 from __future__ import annotations
 
 import json
+import re
 import threading
 from contextlib import suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -19,6 +20,11 @@ from e2e.dialects import NAME, Say
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from types import TracebackType
+
+    from e2e.dialects import Dialect
+
+# Every client puts the server's name somewhere before the tool's.
+OURS = re.compile(r"(?:^|_)bus(?:_|$)")
 
 
 class Step(NamedTuple):
@@ -38,8 +44,32 @@ class Step(NamedTuple):
     tokens: int = 1
 
 
+class Offer(NamedTuple):
+    """What a request tells of its tools.
+
+    Attributes:
+        names: all of them.
+        ours: what it says of the bus's: each tool, or a namespace with tools in it, in the words of its dialect.
+        results: what those that were called have answered so far, as the model gets to read it.
+    """
+
+    names: list[str]
+    ours: list[dict[str, Any]]
+    results: list[str]
+
+    @property
+    def size(self) -> int:
+        """How many bytes the bus's tools take in the request."""
+        return len(json.dumps(self.ours, separators=(",", ":"), ensure_ascii=False)[1:-1].encode())
+
+    @property
+    def number(self) -> int:
+        """How many tools of the bus there are."""
+        return sum(len(one["tools"]) if "tools" in one else 1 for one in self.ours)
+
+
 class Model:
-    """The server; `seen` is what each step was sent, as text in which JSON strings are read, `offered` its last tools.
+    """The server; `seen` is what each step was sent, as text in which JSON strings are read, `offers` its tools.
 
     Args:
         steps: what to answer, in order; after the last, texts.
@@ -48,7 +78,7 @@ class Model:
 
     def __init__(self, steps: Sequence[Step], marked_by: str = "read_inbox") -> None:
         self.seen: list[str] = []
-        self.offered: list[str] = []
+        self.offers: list[Offer] = []
         self.failed: list[str] = []
         self._steps = list(steps)
         self._marked_by = marked_by
@@ -73,14 +103,16 @@ class Model:
         self._server.server_close()
         self._thread.join(10)
 
-    def answer(self, offered: list[str], body: dict[str, Any]) -> Say:
+    def answer(self, dialect: Dialect, body: dict[str, Any]) -> Say:
         """Take the next step, if this is a request of the conversation that the script is about."""
+        offered = dialect.tools(body)
         if not any(name.endswith(self._marked_by) for name in offered):
             return Say(text="a title")
         with self._lock:
             said = "\n".join(_strings({key: value for key, value in body.items() if key != "tools"}))
             self.seen.append(said)
-            self.offered = offered
+            ours = [one for one in dialect.listed(body) if OURS.search(one.get("function", one).get("name", ""))]
+            self.offers.append(Offer(offered, ours, dialect.results(body)))
             number = len(self.seen)
             step = self._steps[number - 1] if number <= len(self._steps) else Step()
             try:
@@ -129,7 +161,7 @@ class _Handler(BaseHTTPRequestHandler):
             self._json({"input_tokens": 1, "totalTokens": 1})
             return
         dialect, is_stream = found
-        say = self.model.answer(dialect.tools(body), body)
+        say = self.model.answer(dialect, body)
         if is_stream or body.get("stream"):
             self._send("".join(_event(*event) for event in dialect.events(say)).encode(), "text/event-stream")
         else:

@@ -11,6 +11,7 @@ import pytest
 
 from e2e.clients import CLIENTS as CLIS
 from e2e.clients import ROOT
+from e2e.heard import TICKET, ticket
 from e2e.model import Step
 from mcp_bus import State
 from mcp_bus.hooks.forms import CALLED, CLIENTS, STOP, TURN
@@ -22,13 +23,6 @@ if TYPE_CHECKING:
 # Beyond what a client may take, so that its own limit tells what it said until then; npm may have to be waited for.
 pytestmark = pytest.mark.timeout(600)
 CLAUDE, CODEX = CLIS[:2]
-TICKET = re.compile(r"task ([0-9a-f]{8}) token ([0-9a-f]{12})")
-
-
-def ticket(said: str) -> dict[str, Any]:
-    """Find the last claimed task in what the model was sent."""
-    task, token = TICKET.findall(said)[-1]
-    return {"task": task, "token": token}
 
 
 def held(said: str) -> dict[str, Any]:
