@@ -6,20 +6,20 @@ import json
 import os
 import re
 import shlex
-import shutil
 import signal
 import subprocess
 import sys
-import tempfile
 import threading
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
+
+from e2e import npm
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Mapping, Sequence
 
 ROOT = Path(__file__).resolve().parents[1]
-INSTALL_S, RUN_S = 300, 120
+RUN_S = 120
 PROMPT = "Do what the script says."
 
 
@@ -211,43 +211,21 @@ CLIENTS = (
 )
 
 
-class MissingClient(Exception):
-    """A client cannot be had here; says why."""
-
-
 def install(client: Client) -> Path:
     """Return the client's command, from the cache or from npm.
 
     Raises:
-        MissingClient: npm is missing, or cannot get this version.
+        MissingProgram: it cannot be had here, or is another version than it says.
     """
-    cache = Path(os.environ.get("MCP_BUS_E2E_CACHE") or Path.home() / ".cache" / "mcp-bus-e2e")
-    folder = cache / f"{client.name}-{client.version}"
-    command = folder / "node_modules" / ".bin" / client.command
-    if not command.exists():
-        npm = shutil.which("npm")
-        if npm is None:
-            msg = "there is no npm on PATH"
-            raise MissingClient(msg)
-        cache.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=cache, prefix="new-") as made:
-            (Path(made) / "package.json").write_text('{"private": true}')
-            wanted = f"{client.package}@{client.version}"
-            done = _run([npm, "install", "--no-audit", "--no-fund", wanted], Path(made), dict(os.environ), INSTALL_S)
-            if done.returncode:
-                msg = f"npm cannot install {wanted}: {' '.join(done.stderr.split())[-300:]}"
-                raise MissingClient(msg)
-            if not folder.exists():
-                Path(made).rename(folder)
-                Path(made).mkdir()  # For its context manager to remove.
-    done = _run([str(command), "--version"], cache, _plain(cache), RUN_S)
+    command = npm.fetch(client.name, client.package, client.version, client.command)
+    done = _run([str(command), "--version"], npm.cache(), plain(npm.cache()), RUN_S)
     if client.version not in done.stdout:
         msg = f"{client.command} --version says {done.stdout.strip()[:80]!r} {done.stderr.strip()[:200]!r}"
-        raise MissingClient(msg)
+        raise npm.MissingProgram(msg)
     return command
 
 
-def _plain(home: Path) -> dict[str, str]:
+def plain(home: Path) -> dict[str, str]:
     """Return an environment in which nobody's settings and credentials count."""
     kept = {name: os.environ[name] for name in ("PATH", "LANG", "TMPDIR") if name in os.environ}
     return kept | {"HOME": str(home), "PYTHONPATH": str(ROOT), "NO_COLOR": "1", "CI": "1"}
@@ -264,7 +242,7 @@ def run(
     """
     words, env = client.setup(place)
     # Hooks inherit the bus; the server is told of it in the client's settings, as users do.
-    env = _plain(place.home) | env | {"MCP_BUS_DIR": str(place.bus)} | dict(told or {})
+    env = plain(place.home) | env | {"MCP_BUS_DIR": str(place.bus)} | dict(told or {})
     return _run([str(command), *words, *more], place.project, env, RUN_S)
 
 
@@ -273,7 +251,7 @@ def work(client: Client, command: Path, place: Place) -> subprocess.CompletedPro
     words, env = client.setup(place)
     # The preset has these already: the prompt, and the format of the output.
     said = {PROMPT, "-p", "-o", "--output-format", "json", "exec", "--skip-git-repo-check", "--json", "run", "--format"}
-    env = _plain(place.home) | env | {"MCP_BUS_DIR": str(place.bus)}
+    env = plain(place.home) | env | {"MCP_BUS_DIR": str(place.bus)}
     env["PATH"] = os.pathsep.join([str(command.parent), env["PATH"]])
     options = ["--preset", client.command, "--tasks", "1"]
     told = [sys.executable, "-m", "mcp_bus", "--agent", "worker", "worker", "run", "work", *options]
@@ -284,7 +262,7 @@ def work(client: Client, command: Path, place: Place) -> subprocess.CompletedPro
 def example(client: Client, command: Path, place: Place, words: Sequence[str]) -> subprocess.CompletedProcess[str]:
     """Run a program of `examples/`, by its path and options, in the project; the client and mcp-bus are on PATH."""
     _, env = client.setup(place)
-    env = _plain(place.home) | env | {"MCP_BUS_DIR": str(place.bus)}
+    env = plain(place.home) | env | {"MCP_BUS_DIR": str(place.bus)}
     env["PATH"] = os.pathsep.join([str(command.parent), str(Path(sys.executable).parent), env["PATH"]])
     return _run([str(ROOT / "examples" / words[0]), *words[1:]], place.project, env, RUN_S)
 
@@ -294,7 +272,7 @@ def talk(command: Path, place: Place, messages: Sequence[str], more: Sequence[st
     words, env = _claude(place)
     words = [word for word in words[: words.index("--output-format")] if word != PROMPT]
     words += ["--input-format", "stream-json", "--output-format", "stream-json", "--verbose", *more]
-    env = _plain(place.home) | env | {"MCP_BUS_DIR": str(place.bus)}
+    env = plain(place.home) | env | {"MCP_BUS_DIR": str(place.bus)}
     lines: list[str] = []
     with subprocess.Popen(
         [str(command), *words], cwd=place.project, env=env, stdin=subprocess.PIPE, stdout=subprocess.PIPE,

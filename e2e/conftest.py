@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from e2e import clients
-from e2e.clients import CLIENTS, Client, MissingClient, Place
+from e2e.clients import CLIENTS, Client, Place
 from e2e.model import Model
+from e2e.npm import MissingProgram
 from e2e.table import CLIENT, Table
 from mcp_bus import open_bus
 
@@ -101,7 +102,7 @@ def installed(request: pytest.FixtureRequest) -> tuple[Client, Path]:
     client: Client = request.param
     try:
         command = clients.install(client)
-    except MissingClient as error:
+    except MissingProgram as error:
         pytest.skip(f"{client}: {error}")
     return client, command
 
@@ -119,7 +120,7 @@ def fleet(tmp_path: Path) -> Iterator[list[Stage]]:
     found = list[Stage]()
     with open_bus(tmp_path / "bus", agent="ann") as bus:
         for client in CLIENTS:
-            with suppress(MissingClient):
+            with suppress(MissingProgram):
                 command = clients.install(client)
                 folder = tmp_path / client.name
                 folder.mkdir()

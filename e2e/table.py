@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 
 # How a test tells of which client it is, and what it has measured: a protocol, the number of tools, their bytes.
 CLIENT, MEASURED = "client", "measured"
+# What else a test has to say at the end.
+NOTED = "noted"
 HEAD = ("client", "version", "protocol", "tools", "bytes", "tests", "seconds")
 LEFT = 3
 
@@ -25,12 +27,15 @@ class Table:
     def __init__(self) -> None:
         self._tests: dict[str, dict[str, str]] = {}
         self._seconds: dict[str, float] = {}
+        self._noted: list[str] = []
         self._missing: dict[str, str] = {}
         self._measured: dict[str, list[tuple[object, ...]]] = {}
 
     def add(self, report: pytest.TestReport) -> None:
         """Take in the report of a test's setup, call or teardown."""
         told: dict[str, Any] = dict(report.user_properties)
+        if report.when == "call" and NOTED in told:
+            self._noted.append(str(told[NOTED]))
         name = told.get(CLIENT)
         if name is None:
             return
@@ -52,6 +57,7 @@ class Table:
         for client in CLIENTS:
             if client.name in self._missing:
                 yield f"{client}: NOT RUN: {self._missing[client.name]}"
+        yield from self._noted
 
     def _rows(self, client: Client) -> Iterator[tuple[str, ...]]:
         outcomes = list(self._tests.get(client.name, {}).values())

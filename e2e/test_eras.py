@@ -1,4 +1,4 @@
-"""What a model gets of the bus, in each revision of the protocol that its client speaks: how much, and in what words."""
+"""What a model gets of the bus, in each revision of the protocol its client speaks: how much, and in what words."""
 
 from __future__ import annotations
 
