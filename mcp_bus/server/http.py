@@ -147,10 +147,11 @@ async def serve(config: Config, token: str, place: socket.socket, *, ready: Call
         )
     )  # fmt: skip
     server.started_up = ready
-    async with manager.run(), anyio.create_task_group() as tasks:
-        tasks.start_soon(_until_told, server)
-        await server.serve(sockets=[place])
-        tasks.cancel_scope.cancel()
+    with place:
+        async with manager.run(), anyio.create_task_group() as tasks:
+            tasks.start_soon(_until_told, server)
+            await server.serve(sockets=[place])
+            tasks.cancel_scope.cancel()
 
 
 async def _until_told(server: uvicorn.Server) -> None:

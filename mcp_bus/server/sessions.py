@@ -6,6 +6,7 @@ Over HTTP nobody hears a client go: one that asks for nothing for `IDLE_S` has g
 from __future__ import annotations
 
 import logging
+from collections import Counter
 from contextlib import asynccontextmanager, contextmanager
 from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import unquote
@@ -73,11 +74,10 @@ class Key(NamedTuple):
 
 
 class _Held:
-    """A session, how many requests of it are being answered, and when the last one came or went."""
+    """A session, and when the last request of it came or went."""
 
     def __init__(self, session: Session) -> None:
         self.session = session
-        self.open = 0
         self.touched = anyio.current_time()
         self.over = anyio.Event()
 
@@ -89,6 +89,8 @@ class Many:
         """Open nothing yet."""
         self._config = config
         self._held: dict[Key, _Held] = {}
+        # What clients have open: a client may listen before it has a session, and after it has lost one.
+        self._open = Counter[Key]()
         self._group: TaskGroup | None = None
 
     @asynccontextmanager
@@ -143,17 +145,16 @@ class Many:
 
     @contextmanager
     def streaming(self, key: Key) -> Iterator[None]:
-        """Keep a session, if there is one, from counting as idle while something of its client is open."""
-        held = self._held.get(key)
-        if held is None:
-            yield
-            return
-        held.open += 1
+        """Keep a session from counting as idle while something of its client is open."""
+        self._open[key] += 1
         try:
             yield
         finally:
-            held.open -= 1
-            held.touched = anyio.current_time()
+            self._open[key] -= 1
+            if not self._open[key]:
+                del self._open[key]
+            if key in self._held:
+                self._held[key].touched = anyio.current_time()
 
     def end(self, key: Key) -> None:
         """End a session whose client said goodbye."""
@@ -170,7 +171,7 @@ class Many:
         """End the sessions whose clients were silent for too long."""
         now = anyio.current_time()
         for key, held in list(self._held.items()):
-            if not held.open and now - held.touched >= IDLE_S:
+            if not self._open[key] and now - held.touched >= IDLE_S:
                 logger.info("%s has asked for nothing for %g s", key, IDLE_S)
                 self.end(key)
 

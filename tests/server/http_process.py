@@ -21,6 +21,7 @@ from tests.server.support import WAIT_S, Desk, environment
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator, Mapping
+    from contextlib import AbstractAsyncContextManager
     from pathlib import Path
 
 TOKEN = "only-for-this-test"  # noqa: S105  of a server that lives as long
@@ -63,22 +64,30 @@ class Http:
         assert port is not None
         return port
 
-    @asynccontextmanager
-    async def transport(self, agent: str = "") -> AsyncIterator[Any]:
+    def transport(self, agent: str = "") -> AbstractAsyncContextManager[Any]:
         """Return what the SDK's client reaches it by, as an agent of its own address."""
-        url = f"{self.url}/{agent}" if agent else self.url
-        headers = {"Authorization": f"Bearer {TOKEN}"}
-        async with httpx2.AsyncClient(headers=headers, timeout=WAIT_S) as http:
-            yield streamable_http_client(url, http_client=http)
+        return transport(f"{self.url}/{agent}" if agent else self.url)
 
-    @asynccontextmanager
-    async def desk(self, era: str, agent: str = "", client: str = "tester") -> AsyncIterator[Desk]:
+    def desk(self, era: str, agent: str = "", client: str = "tester") -> AbstractAsyncContextManager[Desk]:
         """Connect to it with the SDK's client."""
-        known = types.Implementation(name=client, version="1")
-        with anyio.fail_after(2 * WAIT_S):
-            async with self.transport(agent) as transport, Client(transport, mode=era, client_info=known) as connected:
-                assert (connected.protocol_version >= "2026") == (era == "auto")
-                yield Desk(connected)
+        return reaching(f"{self.url}/{agent}" if agent else self.url, era, client)
+
+
+@asynccontextmanager
+async def transport(url: str) -> AsyncIterator[Any]:
+    """Return what the SDK's client reaches an address by."""
+    async with httpx2.AsyncClient(headers={"Authorization": f"Bearer {TOKEN}"}, timeout=WAIT_S) as http:
+        yield streamable_http_client(url, http_client=http)
+
+
+@asynccontextmanager
+async def reaching(url: str, era: str, client: str = "tester") -> AsyncIterator[Desk]:
+    """Connect to an address with the SDK's client; the whole conversation is bounded."""
+    known = types.Implementation(name=client, version="1")
+    with anyio.fail_after(2 * WAIT_S):
+        async with transport(url) as reached, Client(reached, mode=era, client_info=known) as connected:
+            assert (connected.protocol_version >= "2026") == (era == "auto")
+            yield Desk(connected)
 
 
 @contextmanager

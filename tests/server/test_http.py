@@ -9,6 +9,7 @@ import stat
 import subprocess
 import sys
 from contextlib import suppress
+from functools import partial
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
@@ -19,13 +20,14 @@ from mcp.shared.exceptions import MCPError
 
 from mcp_bus.errors import InvalidRequest, Untrusted
 from mcp_bus.model import State
+from mcp_bus.server import http as serving
 from mcp_bus.server import sessions, token
 from tests.server.hearing import hearing
-from tests.server.http_process import JSON, TOKEN, hello, serving_http
+from tests.server.http_process import JSON, TOKEN, hello, reaching, serving_http
 from tests.server.support import WAIT_S, environment, open_bus, settings, snapshot, tasks, until
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
     from mcp_bus.bus import Bus
@@ -180,6 +182,47 @@ async def test_a_client_that_is_silent_for_too_long_is_gone(place: Path, monkeyp
             many.end_idle()
             await until(lambda: bus.get(posted).state is State.READY, "it was not given back")
             assert many.of(_request("/mcp/ann", client="c")) is not session
+
+
+@pytest.mark.parametrize(("era", "state"), [("legacy", State.LEASED), ("auto", State.READY)])
+async def test_who_listens_is_not_silent(
+    place: Path, bob: Bus, monkeypatch: pytest.MonkeyPatch, era: str, state: State
+) -> None:
+    looks = 0
+
+    def end_idle(many: sessions.Many, real: Callable[[sessions.Many], None] = sessions.Many.end_idle) -> None:
+        nonlocal looks
+        looks += 1
+        real(many)
+
+    async def looked(times: int) -> None:
+        before = looks
+        await until(lambda: looks >= before + times, "nobody looks")
+
+    monkeypatch.setattr(sessions.Many, "end_idle", end_idle)
+    monkeypatch.setattr(sessions, "IDLE_S", 0.0)
+    monkeypatch.setattr(sessions, "LOOK_S", 0.05)
+    server, ready = serving.listen(0), anyio.Event()
+    async with anyio.create_task_group() as group:
+        group.start_soon(partial(serving.serve, settings(place), TOKEN, server, ready=ready.set))
+        await ready.wait()
+        async with reaching(serving.address(server), era) as ann:
+            task = await ann.post()
+            await looked(2)  # What listens may be open before there is a session, and longer than one.
+            await ann.call("claim_next", channels=["review"])
+            await looked(4)
+            assert tasks(bob)[task].state is state
+        group.cancel_scope.cancel()
+
+
+async def test_sessions_differ_also_where_the_settings_name_one(place: Path, era: str) -> None:
+    with serving_http(place, MCP_BUS_SESSION="one") as server:
+        async with server.desk(era, "ann", client="first") as first, server.desk(era, "ann", client="second") as second:
+            task = await first.post()
+            await first.claim()
+            assert "already hold" not in await second.call("claim_next")
+            assert "already hold" in await first.call("claim_next")
+            assert task
 
 
 async def test_there_is_an_end_to_how_many_clients_there_can_be(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
