@@ -20,7 +20,7 @@ else
 INSTALL = VIRTUAL_ENV=$(VENV) $(UV) pip install --quiet --compile-bytecode
 endif
 
-.PHONY: help demo serve test check format bench soak e2e lock clean
+.PHONY: help demo serve test check format bench soak mutants e2e lock clean
 
 help: ## say what each of these does
 	@sed -n 's/^\([a-z0-9]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 10
@@ -52,6 +52,9 @@ bench: $(VENV)/.bench ## measure the bus, and the same load on other queues
 
 soak: $(if $(wildcard benchmarks/soak*),$(VENV)/.dev,not-yet-soak) ## the long runs: cuts, kills and leaks
 	@$(BIN)/python -m benchmarks.soak
+
+mutants: $(VENV)/.dev ## plant known faults, one at a time: the tests must find each
+	@$(BIN)/python -m tools.mutants $(MUTANTS_ARGS)
 
 e2e: $(if $(wildcard e2e),$(VENV)/.dev,not-yet-e2e) ## real MCP clients against a scripted model
 	@$(BIN)/python -m pytest e2e $(E2E_ARGS)
