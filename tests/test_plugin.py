@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from mcp_bus.clients import extras
 from mcp_bus.clients.known import CLIENTS, NAME, Server
 from mcp_bus.config import SETTINGS
 from mcp_bus.server.tools import TOOLS
@@ -49,6 +50,12 @@ def test_its_hooks_are_those_of_the_docs() -> None:
     page = (ROOT / "docs" / "waking.md").read_text("utf-8")
     blocks = [block for block in re.findall(r"```json\n(.*?)```", page, re.DOTALL) if "hook claude-code " in block]
     assert load("plugin/hooks/hooks.json") == {"hooks": json.loads(blocks[0])["hooks"]}
+
+
+def test_its_skill_is_the_one_that_install_copies() -> None:
+    (mine,) = (PLUGIN / "skills").rglob("SKILL.md")
+    assert mine.read_text("utf-8") == extras.skill()
+    assert f"\nname: {mine.parent.name}\n" in extras.skill(), "some clients want the name of the folder"
 
 
 @pytest.mark.parametrize("path", TEXTS, ids=lambda path: path.stem)

@@ -158,17 +158,17 @@ def agents(bus: Bus) -> Iterator[Finding]:
 
 def client(one: Client, home: Home, server: Server) -> Finding:
     """Look at one client's settings: that our entry is there, and starts this program by a path that there is."""
-    from mcp_bus.clients import edits, texts
+    from mcp_bus.clients import edits, parts, texts
     from mcp_bus.clients.known import NAME
 
     about, fix = one.title, f"mcp-bus install {one.name}"
     try:
-        change = edits.adding(one, one.user(home), one.entry(server))
+        change = edits.adding(one.user(home), [parts.Entry(one, one.entry(server))], home)
     except BusError as error:
         return Finding(about, BAD, str(error), error.hint)
-    if change.what == edits.SAME:
+    if change.what == parts.SAME:
         return Finding(about, GOOD, f"starts this program: {change.path}")
-    if change.what == edits.ADDED:
+    if change.what == parts.ADDED:
         return Finding(about, WARNING, "it is here, and does not know the bus", fix)
     found = texts.read((change.before or b"").decode(), one.form)
     command = _command(texts.entry(found, (*one.path, NAME)))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from mcp_bus.cli import checkups, install
+from mcp_bus.cli import checkups, install, installing
 from mcp_bus.cli.arguments import Verb
 from mcp_bus.cli.checkups import BAD, GOOD, PERSON, WARNING, Finding
 from mcp_bus.cli.codes import ERROR, OK
@@ -60,7 +60,7 @@ def _all(call: Call) -> Iterator[Finding]:
         except BusError as error:
             yield Finding("bus", BAD, str(error), error.hint)
     for one in install.found_here(home):
-        yield checkups.client(one, home, install.named(server, one))
+        yield checkups.client(one, home, installing.named(server, one))
         reached = checkups.through(one, home) if call.args.clients else None
         if reached is not None:
             yield reached
@@ -75,7 +75,7 @@ def _show(call: Call, item: Finding) -> None:
 
 def _fix(call: Call, found: list[Finding]) -> None:
     """Do what is safe: make a bus, sweep it, renew an entry of ours that starts what is not there."""
-    from mcp_bus.clients import edits, known
+    from mcp_bus.clients import edits, known, parts
     from mcp_bus.recovery import sweep
 
     safe = [item for item in found if item.is_safe]
@@ -86,7 +86,7 @@ def _fix(call: Call, found: list[Finding]) -> None:
     home, server = install.home_here(), install.server_of(call)
     for one in known.CLIENTS.values():
         if any(item.about == one.title for item in safe):
-            change = edits.adding(one, one.user(home), one.entry(install.named(server, one)))
+            change = edits.adding(one.user(home), [parts.Entry(one, one.entry(installing.named(server, one)))], home)
             edits.write(change, home)
             call.out.note(f"fixed: {one.title} starts {server.command}; {one.again}")
     if not safe:

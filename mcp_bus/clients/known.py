@@ -161,9 +161,10 @@ def _vscode_link(entry: dict[str, Any]) -> str:
     return "vscode:mcp/install?" + quote(json.dumps({"name": NAME, **entry}, separators=(",", ":")), safe="")
 
 
-def _codex_home(home: Home) -> Path:
+def codex_home(home: Home) -> Path:
+    """Return the folder of a person's settings of Codex."""
     said = home.environment.get("CODEX_HOME", "")
-    return (Path(said) if said else home.home / ".codex") / "config.toml"
+    return Path(said) if said else home.home / ".codex"
 
 
 CLIENTS = {
@@ -179,8 +180,8 @@ CLIENTS = {
             lambda home: home.application("Claude", "claude_desktop_config.json"), "", ("mcpServers",), Server.plain,
         ),
         Client(
-            "codex", "Codex", _codex_home, ".codex/config.toml", ("mcp_servers",), _codex, "codex", (".codex",), TOML,
-            "begin a new session",
+            "codex", "Codex", lambda home: codex_home(home) / "config.toml", ".codex/config.toml", ("mcp_servers",),
+            _codex, "codex", (".codex",), TOML, "begin a new session",
         ),
         Client(
             "cursor", "Cursor", lambda home: home.home / ".cursor" / "mcp.json", ".cursor/mcp.json", ("mcpServers",),
