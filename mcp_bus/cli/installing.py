@@ -83,6 +83,7 @@ class Step(NamedTuple):
         made |= {"clients": [client.name for client in self.clients]} if len(self.clients) > 1 else {}
         if self.change is not None:
             made |= {"file": str(self.change.path), "what": self.change.what, "parts": self.change.parts}
+        made |= {"file": str(self.path)} if self.path is not None else {}
         made |= {"note": self.note} if self.note else {}
         return made | ({"commands": [list(words) for words in self.calls]} if self.calls else {})
 
@@ -181,6 +182,7 @@ def decided(jobs: Sequence[Job], decide: Callable[[Path, Sequence[Part]], Change
         clients = tuple({job.client.name: job.client for job in found}.values())
         some = list({job.part.name: job.part for job in found}.values())
         try:
+            _follow(found[0])
             change = decide(found[0].path, some)
         except BusError as error:
             made.append(Step(clients, error=error, path=found[0].path))
@@ -189,6 +191,18 @@ def decided(jobs: Sequence[Job], decide: Callable[[Path, Sequence[Part]], Change
         calls = _own(clients[0], change, entry) if is_user and entry and len(some) == 1 else ()
         made.append(Step(clients, change, calls))
     return made
+
+
+def _follow(job: Job) -> None:
+    """Refuse to follow a link that a checkout may have brought along from a file of instructions to another kind.
+
+    Raises:
+        InvalidRequest: it is one.
+    """
+    real = os.path.realpath(job.path)
+    if job.part.name == AGENTS_MD and not real.lower().endswith(".md"):
+        msg = f"{str(job.path)!r} leads to {real!r}, which is no Markdown"
+        raise InvalidRequest(msg, hint="make it a file, or link it to one that ends in .md")
 
 
 def _own(client: Client, change: Change, entry: Entry) -> tuple[tuple[str, ...], ...]:

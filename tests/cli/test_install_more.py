@@ -219,6 +219,15 @@ def test_a_file_with_a_begin_alone_is_refused_untouched(with_cursor: Cli, words:
     assert (with_cursor.home / "AGENTS.md").read_text() == text
 
 
+def test_a_link_that_leads_to_no_markdown_is_not_followed(with_cursor: Cli) -> None:
+    (with_cursor.home / "rc").write_text("alias x=y\n")
+    (with_cursor.home / "AGENTS.md").symlink_to("rc")
+    made = with_cursor.json("install", "cursor", "--agents-md", "--yes", code=2)
+    assert "which is no Markdown" in made["clients"][1]["error"]
+    assert made["clients"][1]["file"] == str(with_cursor.home / "AGENTS.md")
+    assert (with_cursor.home / "rc").read_text() == "alias x=y\n"
+
+
 # --- what somebody else did --------------------------------------------------------------------------------
 
 

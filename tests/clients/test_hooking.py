@@ -31,6 +31,7 @@ STARTS = {
     "comments": '// mine\n{\n  /* y */\n  "hooks": {\n    // first\n    "E": [\n      O // so\n    ]\n  }, "a": 1\n}\n',
     "trailing commas": '{\n    "hooks": {\n        "E": [\n            O,\n        ],\n    },\n    "a": 1,\n}\n',
     "CRLF and tabs": '{\r\n\t"a": 1,\r\n\t"hooks": {\r\n\t\t"E": [\r\n\t\t\tO,\r\n\t\t\tO\r\n\t\t]\r\n\t}\r\n}\r\n',
+    "brackets together": '{\n  "hooks": {"E": [O, {\n    "x": 1\n  }]}\n}\n',
     "a byte order mark": '\ufeff{\n  "theme": "d\xe4rk"\n}\n',
     "hooks without any": '{\n  "hooks": {},\n  "a": 1\n}',
     "an event without any": '{\n  "hooks": {\n    "E": []\n  }\n}',
