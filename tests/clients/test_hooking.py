@@ -210,6 +210,18 @@ def test_a_hook_of_ours_is_renewed_where_it_is_with_what_else_was_set(mine: Any,
     assert json.loads(left or "") == {"hooks": {"Stop": [{"matcher": "m", "hooks": [foreign]}]}}
 
 
+def test_several_of_ours_in_one_list_go_and_those_between_them_stay() -> None:
+    ours, foreign, last = hook("mcp-bus hook codex Stop"), hook("date"), hook("time")
+    before = {
+        "hooks": {"Stop": [{"hooks": [ours]}, {"hooks": [foreign]}, {"hooks": [ours, last, ours]}, {"hooks": [ours]}]}
+    }
+    left, _ = Hooks("codex", ()).drop(json.dumps(before), is_known=False)
+    assert json.loads(left or "") == {"hooks": {"Stop": [{"hooks": [foreign]}, {"hooks": [last]}]}}
+    text, _ = Hooks("codex", ("/x/mcp-bus",)).put(json.dumps(before), is_known=False, is_forced=False)
+    renewed = hook("/x/mcp-bus hook codex Stop")
+    assert json.loads(text)["hooks"]["Stop"] == [{"hooks": [renewed]}, {"hooks": [foreign]}, {"hooks": [last]}]
+
+
 @pytest.mark.parametrize(
     "theirs",
     [
