@@ -20,7 +20,7 @@ else
 INSTALL = VIRTUAL_ENV=$(VENV) $(UV) pip install --quiet --compile-bytecode
 endif
 
-.PHONY: help demo serve test check format bench soak mutants e2e lock clean
+.PHONY: help demo serve test check format bench soak mutants e2e bundle lock clean
 
 help: ## say what each of these does
 	@sed -n 's/^\([a-z0-9]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 10
@@ -58,6 +58,9 @@ mutants: $(VENV)/.dev ## plant known faults, one at a time: the tests must find 
 
 e2e: $(if $(wildcard e2e),$(VENV)/.dev,not-yet-e2e) ## real MCP clients against a scripted model
 	@$(BIN)/python -m pytest e2e $(E2E_ARGS)
+
+bundle: $(VENV)/.runtime ## build the bundle for Claude Desktop, dist/*.mcpb
+	@$(BIN)/python -m tools.bundle
 
 not-yet-%:
 	@echo "make $*: not in this version" >&2; exit 2

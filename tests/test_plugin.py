@@ -1,4 +1,7 @@
-"""What is published beside the program says the same as it: the plugin for Claude Code, the registry's entry."""
+"""What is published beside the program says the same as it: the plugin for Claude Code, the registry's entry.
+
+The bundle for Claude Desktop has `test_bundle.py`.
+"""
 
 from __future__ import annotations
 
@@ -27,8 +30,8 @@ def load(name: str) -> Any:
 def test_versions_agree_everywhere() -> None:
     version = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]["version"]
     server = load("server.json")
-    told = {load("plugin/.claude-plugin/plugin.json")["version"], server["version"], server["packages"][0]["version"]}
-    assert told == {version}
+    published = [server["version"], server["packages"][0]["version"], load("mcpb/manifest.json")["version"]]
+    assert {load("plugin/.claude-plugin/plugin.json")["version"], *published} == {version}
 
 
 def test_the_registry_s_entry_is_within_its_limits_and_the_readme_has_its_mark() -> None:
