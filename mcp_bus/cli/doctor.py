@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from mcp_bus.cli import checkups, install, installing
+from mcp_bus.cli import checkclients, checkups, install, installing
 from mcp_bus.cli.arguments import Verb
 from mcp_bus.cli.checkups import BAD, GOOD, PERSON, WARNING, Finding
 from mcp_bus.cli.codes import ERROR, OK
@@ -54,16 +54,21 @@ def _all(call: Call) -> Iterator[Finding]:
     if place[0].level == GOOD:
         try:
             with call.bus() as bus:
-                yield from checkups.clock(bus)
-                yield from checkups.work(call, bus)
-                yield from checkups.agents(bus)
+                seen, leased = bus.roster.all(), checkups.held(bus)
+                yield checkups.clock(call, bus, seen)
+                yield checkups.drafts(call, bus)
+                yield from checkups.work(call, bus, leased)
+                yield from checkups.agents(call, seen, leased)
         except BusError as error:
             yield Finding("bus", BAD, str(error), error.hint)
     for one in install.found_here(home):
-        yield checkups.client(one, home, installing.named(server, one))
-        reached = checkups.through(one, home) if call.args.clients else None
+        yield checkclients.client(one, home, installing.named(server, one))
+        reached = checkclients.through(one, home) if call.args.clients else None
         if reached is not None:
             yield reached
+    left = checkclients.drafts(home)
+    if left is not None:
+        yield left
 
 
 def _show(call: Call, item: Finding) -> None:
@@ -74,12 +79,12 @@ def _show(call: Call, item: Finding) -> None:
 
 
 def _fix(call: Call, found: list[Finding]) -> None:
-    """Do what is safe: make a bus, sweep it, renew an entry of ours that starts what is not there."""
+    """Do what is safe: make a bus, sweep it, renew an entry of ours that starts what is not there, remove drafts."""
     from mcp_bus.clients import edits, known, parts
     from mcp_bus.recovery import sweep
 
     safe = [item for item in found if item.is_safe]
-    if any(item.about in ("bus", "leases") for item in safe):
+    if any(item.about in ("bus", "leases", "drafts") for item in safe):
         with call.bus(create=True) as bus:
             done = sweep(bus)
         call.out.note(f"fixed: swept the bus, {len(done)} things done")
@@ -89,6 +94,8 @@ def _fix(call: Call, found: list[Finding]) -> None:
             change = edits.adding(one.user(home), [parts.Entry(one, one.entry(installing.named(server, one)))], home)
             edits.write(change, home)
             call.out.note(f"fixed: {one.title} starts {server.command}; {one.again}")
+    if any(item.about == checkclients.DRAFTS for item in safe):
+        call.out.note(f"fixed: removed {checkclients.tidy(home)} drafts")
     if not safe:
         call.out.note("there is nothing that is safe to fix without asking")
 

@@ -180,7 +180,7 @@ def write(change: Change, home: Home) -> Path | None:
     if change.is_none:
         return None
     try:
-        with _fs.folder(_folder(home)) as state, _alone(state):
+        with _fs.folder(kept_in(home)) as state, _alone(state):
             return _write(change, home, state)
     except OSError as error:
         raise _refused(change.path, error.strerror or str(error)) from None
@@ -254,13 +254,14 @@ def _alone(state: int) -> Iterator[None]:
         os.close(fd)
 
 
-def _folder(home: Home) -> Path:
+def kept_in(home: Home) -> Path:
+    """Return the folder of what settings were before they were changed."""
     said = home.environment.get("XDG_STATE_HOME", "")
     return (Path(said) if Path(said).is_absolute() else home.home / ".local" / "state") / "mcp-bus" / "settings"
 
 
 def _name(home: Home, path: Path) -> Path:
-    return _folder(home) / f"{hashlib.sha256(str(path).encode()).hexdigest()[:16]}.json"
+    return kept_in(home) / f"{hashlib.sha256(str(path).encode()).hexdigest()[:16]}.json"
 
 
 def _copy(name: Path) -> Path:
