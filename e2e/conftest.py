@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from e2e import clients
-from e2e.clients import CLIENTS, Client, Place
+from e2e.clients import CLIENTS, Client
 from e2e.model import Model
 from e2e.npm import MissingProgram
+from e2e.settings import Place
 from e2e.table import CLIENT, Table
 from mcp_bus import open_bus
 
@@ -52,14 +53,15 @@ class Stage:
     def speak(
         self, *steps: Step, told: Mapping[str, str] | None = None, marked_by: str = "read_inbox", **change: Any
     ) -> None:
-        """Play these steps, and record what client and server say; see `Model` for `marked_by`.
+        """Play these steps with all tools shown, and record what client and server say; see `Model` for `marked_by`.
 
         Args:
             told: more of the client's environment.
             change: what is different in its `Place`.
         """
+        shown: dict[str, Any] = {"record": self.record, "is_shown": True}
         with Model(steps, marked_by) as model:
-            place = self._place(model, "worker", ())._replace(record=self.record, **change)
+            place = self._place(model, "worker", ())._replace(**{**shown, **change})
             done = clients.run(self.client, self._command, place, told=told)
         self._ended_well(done, model, steps)
 

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from e2e.dialects import Dialect
 
 # Every client puts the server's name somewhere before the tool's.
-OURS = re.compile(r"(?:^|_)bus(?:_|$)")
+OURS = re.compile(r"(?:^|_)bus(?:[_-]|$)")
 
 
 class Step(NamedTuple):

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from e2e.clients import CLIENTS, ROOT, RUN_S
+from e2e.clients import CLIENTS, RUN_S
+from e2e.settings import ROOT
 
 if TYPE_CHECKING:
     from e2e.clients import Client
