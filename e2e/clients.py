@@ -108,9 +108,22 @@ def run(
         told: more of its environment.
     """
     words, env = client.setup(place)
-    # Hooks inherit the bus; the server is told of it in the client's settings, as users do.
-    env = beside(command, plain(place.home)) | env | {"MCP_BUS_DIR": str(place.bus)} | dict(told or {})
+    env = beside(command, plain(place.home)) | env | dict(told or {})
+    if place.install:
+        done = put(command, place, env, ["install", client.name, *place.install])
+        assert done.returncode == 0, done.stdout + done.stderr
+    else:
+        # Hooks inherit the bus; the server is told of it in the client's settings, as users do.
+        env["MCP_BUS_DIR"] = str(place.bus)
     return _run([str(command), *words, *more], place.project, env, RUN_S)
+
+
+def put(
+    command: Path, place: settings.Place, env: dict[str, str], words: Sequence[str]
+) -> subprocess.CompletedProcess[str]:
+    """Let `mcp-bus` put something into the settings of a client, or take it out, as a person would."""
+    told = [str(Path(sys.executable).parent / "mcp-bus"), "--bus", str(place.bus), *words, "--yes"]
+    return _run(told, place.project, beside(command, env), RUN_S)
 
 
 def work(client: Client, command: Path, place: settings.Place) -> subprocess.CompletedProcess[str]:

@@ -29,6 +29,7 @@ RAN = Table()
 class Stage:
     """One client on a bus with a scripted model, which was sent `seen` and `offers`, request by request.
 
+    What it was `told` of tools is apart, by requests, too.
     The bus is in the folder `bus` of `folder`, or beside it; `record` has what was said in a run that was recorded.
     """
 
@@ -36,6 +37,7 @@ class Stage:
         self.client = client
         self.bus = bus
         self.seen: list[str] = []
+        self.told: list[str] = []
         self.offers: list[Offer] = []
         self.record = folder / "record"
         self.folder = folder
@@ -44,11 +46,21 @@ class Stage:
         for name in ("project", "home"):
             (folder / name).mkdir()
 
-    def play(self, *steps: Step, agent: str = "", hooks: Collection[str] = (), more: Sequence[str] = ()) -> None:
+    def play(
+        self, *steps: Step, agent: str = "", hooks: Collection[str] = (), more: Sequence[str] = (),
+        install: Sequence[str] = (),
+    ) -> None:  # fmt: skip
         """Run the client once against a model that does these steps; all of them must be asked for."""
         with Model(steps) as model:
-            done = clients.run(self.client, self._command, self._place(model, agent, hooks), more)
+            place = self._place(model, agent, hooks)._replace(install=install)
+            done = clients.run(self.client, self._command, place, more)
         self._ended_well(done, model, steps)
+
+    def uninstall(self) -> str:
+        """Let mcp-bus take out what it put in; return what it printed."""
+        place = Place(self.folder / "project", self.folder / "home", self._bus_path, "")
+        done = clients.put(self._command, place, clients.plain(place.home), ["uninstall"])
+        return done.stdout + done.stderr
 
     def speak(
         self, *steps: Step, told: Mapping[str, str] | None = None, marked_by: str = "read_inbox", **change: Any
@@ -79,7 +91,7 @@ class Stage:
         return self._ended_well(done, model, steps)
 
     def _ended_well(self, done: CompletedProcess[str], model: Model, steps: Sequence[Step]) -> str:
-        self.seen, self.offers = model.seen, model.offers
+        self.seen, self.told, self.offers = model.seen, model.told, model.offers
         told = f"exit code {done.returncode}\n{done.stdout[-3000:]}\n{done.stderr[-3000:]}"
         assert model.failed == [], told
         assert (done.returncode, len(model.seen)) == (0, len(steps)), told

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
-    from collections.abc import Collection
+    from collections.abc import Collection, Sequence
 
 ROOT = Path(__file__).resolve().parents[1]
 PROMPT = "Do what the script says."
@@ -30,6 +30,7 @@ class Place(NamedTuple):
         is_asking: whether the client is left to ask a person, who is not there, before it calls a tool.
         limit_s: after how many seconds it is to give up a call; 0 for its own limit.
         is_shown: whether it is told to show all tools of the bus at once.
+        install: options of `mcp-bus install`, which then puts in the server, and what they say.
     """
 
     project: Path
@@ -42,6 +43,7 @@ class Place(NamedTuple):
     is_asking: bool = False
     limit_s: int = 0
     is_shown: bool = False
+    install: Sequence[str] = ()
 
     @property
     def serve(self) -> list[str]:
@@ -87,7 +89,8 @@ def claude(place: Place) -> tuple[list[str], dict[str, str]]:
     server |= {"alwaysLoad": True} if place.is_shown else {}
     config = place.write("mcp.json", json.dumps({"mcpServers": {"bus": server}}))
     settings = place.write("settings.json", json.dumps(_hooks("claude-code", place.hooks)))
-    words = ["-p", PROMPT, "--mcp-config", str(config), "--strict-mcp-config"]
+    words = ["-p", PROMPT]
+    words += [] if place.install else ["--mcp-config", str(config), "--strict-mcp-config"]
     words += [] if place.is_asking else ["--allowedTools", "mcp__bus"]
     env = {
         "ANTHROPIC_BASE_URL": place.model,
@@ -124,6 +127,7 @@ required = true
     words = ["exec", "--skip-git-repo-check", "--json"]
     if place.hooks:
         place.write(".codex/hooks.json", json.dumps(_hooks("codex", place.hooks)))
+    if place.hooks or place.install:
         words.append("--dangerously-bypass-hook-trust")  # A person would trust them once, in the program.
     return [*words, PROMPT], {"SCRIPTED_KEY": "none", "CODEX_HOME": str(place.home / ".codex")}
 
