@@ -10,7 +10,7 @@ SHELL := /bin/bash
 PYTHON ?= $(shell for python in python3 python3.14 python3.13 python3.12 python3.11; do \
 	$$python -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && { echo $$python; break; }; done)
 UV ?= $(shell command -v uv 2>/dev/null)
-PYTEST_ARGS ?= --numprocesses=auto --maxprocesses=8
+PYTEST_ARGS ?= --numprocesses=auto --maxprocesses=8 --promises
 
 VENV := .venv
 BIN := $(VENV)/bin
