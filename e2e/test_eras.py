@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from e2e import heard
-from e2e.clients import ALL
+from e2e.clients import ALL, MODERN
 from e2e.heard import ticket
 from e2e.model import Step
 from mcp_bus import State
@@ -56,9 +56,7 @@ def test_a_model_posts_claims_and_submits_in_the_era_within_its_bytes(
     assert task.result
     assert (task.body.content, task.result.content, task.result.sender.agent) == ("paint it", "painted", "worker")
     assert heard.eras(stage.record) == {era}
-    assert (len(heard.asked(stage.record, "initialize")) == 0) == (era == "2026-07-28"), (
-        "the modern era has no handshake"
-    )
+    assert heard.asked(stage.record, "server/discover" if era == MODERN else "initialize")
     assert offer.number == len(TOOLS)
     assert [later.size for later in stage.offers] == [offer.size] * 4, "nothing makes its cache go cold"
     assert offer.size <= client.most

@@ -1,6 +1,6 @@
 """What each client does about tools of its own accord: asks before it calls them, gives them up, hides them.
 
-`docs/clients.md` tells people of each; a version that does otherwise is found here.
+`docs/clients-in-depth.md` tells people of each; a version that does otherwise is found here.
 """
 
 from __future__ import annotations
@@ -20,7 +20,8 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.timeout(600)
 BY_NAME = {client.name: client for client in ALL}
 # A wait tells of its progress every five seconds.
-WAIT_S, LIMIT_S = 12, 7
+# The limit of opencode is one for its start as well.
+WAIT_S, LIMIT_S, BRIEF_S = 20, 13, 4
 MAX_WAIT_S = 50
 GAVE_UP = {
     "claude-code": f'MCP server "bus" tool "claim_next" timed out after {LIMIT_S}s',
@@ -40,6 +41,13 @@ def test_a_limit_that_is_set_counts_and_for_two_of_them_progress_begins_it_anew(
     stage.speak(Step("claim_next", lambda _: {"wait_s": WAIT_S}), Step(), limit_s=LIMIT_S)
     (said,) = stage.offers[-1].results
     assert GAVE_UP.get(stage.client.name, f"waited {WAIT_S} s") in said
+
+
+@only("copilot")
+def test_copilot_cli_gives_up_a_call_that_tells_of_no_progress_for_so_long(stage: Stage) -> None:
+    stage.speak(Step("claim_next", lambda _: {"wait_s": WAIT_S}), Step(), limit_s=BRIEF_S)
+    (said,) = stage.offers[-1].results
+    assert "Request timed out" in said
 
 
 @only(*BY_NAME)

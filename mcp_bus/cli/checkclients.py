@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import re
 import shlex
-import subprocess
 import time
 from contextlib import suppress
 from pathlib import Path
@@ -73,8 +72,8 @@ def _other(about: str, entry: Any, home: Home, fix: str) -> Finding:  # noqa: AN
     command = words[0]
     try:
         told = _version(words, {**home.environment, **_environment(entry)})
-    except (OSError, subprocess.TimeoutExpired, ValueError) as error:
-        why = "in time" if isinstance(error, subprocess.TimeoutExpired) else f"when it was asked ({clean(str(error))})"
+    except (OSError, ValueError) as error:
+        why = "in time" if isinstance(error, TimeoutError) else f"when it was asked ({clean(str(error))})"
         return Finding(about, WARNING, f"starts {command}, which did not say its version {why}", fix)
     theirs = str(told.get("version"))[:40]
     said = f"starts {command}, mcp-bus {theirs}; this one is {mine}"
@@ -89,13 +88,18 @@ def _version(words: list[str], environment: dict[str, str]) -> dict[str, Any]:
     """Ask the program that an entry starts for its version.
 
     Raises:
-        OSError, subprocess.TimeoutExpired, ValueError: it says none.
+        OSError, ValueError: it says none; TimeoutError: none in time.
     """
+    import subprocess
+
     until = words.index("serve") if "serve" in words else len(words)
-    done = subprocess.run(  # noqa: S603  what the client itself starts at every session
-        [*words[:until], "version", "--json"], capture_output=True, timeout=VERSION_LIMIT_S, check=False,
-        stdin=subprocess.DEVNULL, env=environment,
-    )  # fmt: skip
+    try:
+        done = subprocess.run(  # noqa: S603  what the client itself starts at every session
+            [*words[:until], "version", "--json"], capture_output=True, timeout=VERSION_LIMIT_S, check=False,
+            stdin=subprocess.DEVNULL, env=environment,
+        )  # fmt: skip
+    except subprocess.TimeoutExpired:
+        raise TimeoutError from None
     told = json.loads(done.stdout)
     if not isinstance(told, dict):
         msg = "no object"
@@ -181,6 +185,7 @@ _LISTS = {"claude-code": "claude", "gemini-cli": "gemini", "qwen": "qwen", "open
 def through(one: Client, home: Home) -> Finding | None:
     """Let a client start the server itself, if it is one that does so on being asked; None if not."""
     import shutil
+    import subprocess
 
     program_of = shutil.which(_LISTS.get(one.name, ""), path=home.environment.get("PATH"))
     if not program_of:
