@@ -118,6 +118,11 @@ def _waiting(server: Server) -> dict[str, Any]:
     return {**server.plain(), "timeout": WAIT_S * 1000}
 
 
+def _qwen(server: Server) -> dict[str, Any]:
+    # It hides all tools behind a search otherwise.
+    return {**_waiting(server), "alwaysLoadTools": True}
+
+
 def _opencode(server: Server) -> dict[str, Any]:
     return {
         "type": "local",
@@ -197,7 +202,7 @@ CLIENTS = {
         ),
         Client(
             "qwen", "Qwen Code", lambda home: home.home / ".qwen" / "settings.json", ".qwen/settings.json",
-            ("mcpServers",), _waiting, "qwen", (".qwen",), again="begin a new session",
+            ("mcpServers",), _qwen, "qwen", (".qwen",), again="begin a new session",
         ),
         Client(
             "opencode", "opencode", lambda home: home.config("opencode", "opencode.json"), "opencode.json", ("mcp",),
