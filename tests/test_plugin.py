@@ -49,10 +49,12 @@ def test_the_plugin_starts_the_server_as_install_does() -> None:
     assert mine == CLIENTS["claude-code"].entry(server)
 
 
-def test_its_hooks_are_those_of_the_docs() -> None:
+def test_its_hooks_are_those_of_the_docs_under_the_name_of_its_server() -> None:
     page = (ROOT / "docs" / "waking.md").read_text("utf-8")
     blocks = [block for block in re.findall(r"```json\n(.*?)```", page, re.DOTALL) if "hook claude-code " in block]
-    assert load("plugin/hooks/hooks.json") == {"hooks": json.loads(blocks[0])["hooks"]}
+    agent = load("plugin/.claude-plugin/plugin.json")["mcpServers"]["bus"]["env"]["MCP_BUS_AGENT"]
+    named = blocks[0].replace("mcp-bus hook", f"mcp-bus --agent {agent} hook")
+    assert load("plugin/hooks/hooks.json") == {"hooks": json.loads(named)["hooks"]}
 
 
 def test_its_skill_is_the_one_that_install_copies() -> None:
