@@ -24,25 +24,35 @@ VERSION_LIMIT_S = 10.0
 # A draft as old as this, in seconds, is nobody's, whoever has the id of its process by now.
 ABANDONED_S = 3600
 DRAFTS = "settings"
+UNKNOWN = "it is here, and does not know the bus"
 _DRAFT = re.compile(r"\.(?P<name>.+)\.mcp-bus-(?P<pid>\d{1,10})\Z")
 
 
 def client(one: Client, home: Home, server: Server) -> Finding:
     """Look at one client's settings: that our entry is there, and starts this program by a path that there is."""
-    from mcp_bus.clients import edits, parts, texts
-    from mcp_bus.clients.known import NAME
+    from mcp_bus.clients import edits, parts
 
     about, fix = one.title, f"mcp-bus install {one.name}"
     try:
-        change = edits.adding(one.user(home), [parts.Entry(one, one.entry(server))], home)
+        change = edits.adding(one.at_home(home), [parts.Entry(one, one.entry(server))], home)
     except BusError as error:
-        return Finding(about, BAD, str(error), error.hint)
+        url = _url(one, one.at_home(home))
+        return Finding(about, GOOD, f"reaches {url}") if url else Finding(about, BAD, str(error), error.hint)
     if change.what == parts.SAME:
-        return Finding(about, GOOD, f"starts this program: {change.path}")
+        return _hooks(one, home, server) or Finding(about, GOOD, f"starts this program: {change.path}")
     if change.what == parts.ADDED:
-        return Finding(about, WARNING, "it is here, and does not know the bus", fix)
-    found = texts.read((change.before or b"").decode(), one.form)
-    entry = texts.entry(found, (*one.path, NAME))
+        other = _elsewhere(one, home)
+        return Finding(about, GOOD, other) if other else Finding(about, WARNING, UNKNOWN, fix)
+    return _started(one, (change.before or b"").decode(), home, server)
+
+
+def _started(one: Client, settings: str, home: Home, server: Server) -> Finding:
+    """Look at an entry of ours that is another than this program's."""
+    from mcp_bus.clients import texts
+    from mcp_bus.clients.known import NAME
+
+    about, fix = one.title, f"mcp-bus install {one.name}"
+    entry = texts.entry(texts.read(settings, one.form), (*one.path, NAME))
     command = _words(entry)[0]
     if not Path(command).is_absolute():
         said = f"starts {command!r} by its name, and may have no PATH to find it"
@@ -53,6 +63,73 @@ def client(one: Client, home: Home, server: Server) -> Finding:
     else:
         return _other(about, entry, home, fix)
     return Finding(about, BAD if Path(command).is_absolute() else WARNING, said, fix, is_safe=True)
+
+
+def _hooks(one: Client, home: Home, server: Server) -> Finding | None:
+    """Look at hooks that an install put in: None if they start this program, or there are none."""
+    from mcp_bus.clients import edits, extras, parts
+    from mcp_bus.clients.known import USER
+
+    for path in extras.places(one, parts.HOOKS, home, USER, home.home):
+        part = extras.part(one, parts.HOOKS, server)
+        with suppress(BusError):
+            if edits.has(path, part, home) and edits.adding(path, [part], home).what != parts.SAME:
+                said = f"its hooks do not start this program: {path}"
+                return Finding(one.title, BAD, said, f"mcp-bus install {one.name} --hooks", is_safe=True)
+    return None
+
+
+def renew(one: Client, home: Home, server: Server) -> None:
+    """Have a client's entry, and its hooks if it has some of ours, start this program.
+
+    Raises:
+        BusError: its settings cannot be changed.
+    """
+    from mcp_bus.clients import edits, extras, parts
+    from mcp_bus.clients.known import USER
+
+    edits.write(edits.adding(one.at_home(home), [parts.Entry(one, one.entry(server))], home), home)
+    for path in extras.places(one, parts.HOOKS, home, USER, home.home):
+        hooks = extras.part(one, parts.HOOKS, server)
+        if edits.has(path, hooks, home):
+            edits.write(edits.adding(path, [hooks], home), home)
+
+
+def _elsewhere(one: Client, home: Home) -> str:
+    """Say by what else than a person's settings a client knows the bus; empty if by nothing that is looked at here."""
+    from mcp_bus.clients import edits, parts
+    from mcp_bus.clients.known import PROJECT, claude_home
+
+    if one.name == "claude-code" and _has_plugin(claude_home(home) / "settings.json"):
+        return "knows the bus by the plugin"
+    with suppress(BusError):
+        place = one.place(home, PROJECT, Path.cwd())
+        if edits.has(place, parts.Entry(one, {}), home):
+            return f"knows the bus in this project: {place}"
+        url = _url(one, place)
+        if url:
+            return f"reaches {url} in this project"
+    return ""
+
+
+def _has_plugin(settings: Path) -> bool:
+    with suppress(OSError, ValueError, AttributeError):
+        plugins = json.loads(settings.read_text("utf-8"))["enabledPlugins"]
+        return any(name.partition("@")[0] == "mcp-bus" and said for name, said in plugins.items())
+    return False
+
+
+def _url(one: Client, settings: Path) -> str:
+    """Return the address by which a client reaches a bus over HTTP on this machine; empty for none."""
+    from mcp_bus.clients import texts
+    from mcp_bus.clients.known import NAME
+
+    with suppress(OSError, ValueError, BusError):
+        entry = texts.entry(texts.read(settings.read_text("utf-8"), one.form), (*one.path, NAME))
+        told = entry if isinstance(entry, dict) else {}
+        url = str(told.get("url", told.get("httpUrl", "")))
+        return clean(url) if re.match(r"http://(127\.0\.0\.1|localhost):\d+/mcp(/|\Z)", url) else ""
+    return ""
 
 
 def _words(entry: Any) -> list[str]:  # noqa: ANN401  whatever somebody wrote
@@ -137,7 +214,7 @@ def abandoned(home: Home) -> list[Path]:
     found = {path for path in _within(edits.kept_in(home)) if _DRAFT.match(path.name)}
     for client in CLIENTS.values():
         with suppress(OSError, RuntimeError):
-            real = client.user(home).resolve()
+            real = client.at_home(home).resolve()
             found |= {
                 path
                 for path in _within(real.parent)
@@ -199,7 +276,7 @@ def through(one: Client, home: Home) -> Finding | None:
     except (OSError, subprocess.TimeoutExpired) as error:
         return Finding(about, WARNING, f"`mcp list` could not be run: {error}")
     said = (done.stdout + done.stderr).decode(errors="replace")
-    line = next((clean(line).strip() for line in said.splitlines() if "bus" in line.split(":")[0].lower()), "")
+    line = next((clean(line).strip() for line in said.splitlines() if re.search(r"\bbus\b", line.lower())), "")
     if "connected" in line.lower() and "disconnected" not in line.lower():
         return Finding(about, GOOD, "has started the server and reached it")
     return Finding(about, WARNING, f"says: {line or 'nothing of a server called bus'}", f"mcp-bus install {one.name}")

@@ -29,13 +29,13 @@ def declare(parser: Parser) -> None:
 
 def doctor(call: Call) -> int:
     """Look at everything; return 6 if a person is needed, else 1 if something does not work, else 0."""
+    if call.args.fix:
+        _fix(call, list(_all(call)))
     found = list[Finding]()
-    for item in _all(call):
+    for item in _all(call):  # After a fix, what is left of it.
         found.append(item)
         if not call.out.as_json:
             _show(call, item)
-    if call.args.fix:
-        _fix(call, found)
     levels = {item.level for item in found}
     if call.out.as_json:
         call.out.json({"findings": [item._asdict() for item in found], "levels": sorted(levels)})
@@ -80,7 +80,7 @@ def _show(call: Call, item: Finding) -> None:
 
 def _fix(call: Call, found: list[Finding]) -> None:
     """Do what is safe: make a bus, sweep it, renew an entry of ours that starts what is not there, remove drafts."""
-    from mcp_bus.clients import edits, known, parts
+    from mcp_bus.clients.known import CLIENTS
     from mcp_bus.recovery import sweep
 
     safe = [item for item in found if item.is_safe]
@@ -89,11 +89,10 @@ def _fix(call: Call, found: list[Finding]) -> None:
             done = sweep(bus)
         call.out.note(f"fixed: swept the bus, {len(done)} things done")
     home, server = install.home_here(), install.server_of(call)
-    for one in known.CLIENTS.values():
-        if any(item.about == one.title for item in safe):
-            change = edits.adding(one.user(home), [parts.Entry(one, one.entry(installing.named(server, one)))], home)
-            edits.write(change, home)
-            call.out.note(f"fixed: {one.title} starts {server.command}; {one.again}")
+    about = {item.about for item in safe}
+    for one in (client for client in CLIENTS.values() if client.title in about):
+        checkclients.renew(one, home, installing.named(server, one))
+        call.out.note(f"fixed: {one.title} starts {server.command}; {one.again}")
     if any(item.about == checkclients.DRAFTS for item in safe):
         call.out.note(f"fixed: removed {checkclients.tidy(home)} drafts")
     if not safe:

@@ -130,7 +130,7 @@ def _is_here(client: Client, home: Home) -> bool:
     if client.command and shutil.which(client.command, path=home.environment.get("PATH")):
         return True
     # The folder of settings, not only the file: a fresh client has none yet.  A home is a folder of everybody's.
-    place = client.user(home)
+    place = client.at_home(home)
     folders = [home.home / trace for trace in client.traces]
     folders += [place.parent] if place.parent != home.home else []
     return place.is_file() or any(folder.is_dir() for folder in folders)
@@ -161,13 +161,13 @@ def _list(call: Call, home: Home) -> int:
     here = {client.name for client in found_here(home)}
     if call.out.as_json:
         rows = [
-            {"client": name, "is_here": name in here, "file": str(client.user(home))}
+            {"client": name, "is_here": name in here, "file": str(client.at_home(home))}
             for name, client in CLIENTS.items()
         ]
         call.out.json({"clients": rows})
         return OK
     heads = ("CLIENT", "HERE", "SETTINGS")
-    call.out.table(heads, [(name, "yes" if name in here else "-", str(c.user(home))) for name, c in CLIENTS.items()])
+    call.out.table(heads, [(name, "yes" if name in here else "-", str(c.at_home(home))) for name, c in CLIENTS.items()])
     return OK
 
 

@@ -83,6 +83,7 @@ class Step(NamedTuple):
         made |= {"clients": [client.name for client in self.clients]} if len(self.clients) > 1 else {}
         if self.change is not None:
             made |= {"file": str(self.change.path), "what": self.change.what, "parts": self.change.parts}
+            made |= {"diff": _diff(self.change)}
         made |= {"file": str(self.path)} if self.path is not None else {}
         made |= {"note": self.note} if self.note else {}
         return made | ({"commands": [list(words) for words in self.calls]} if self.calls else {})
@@ -98,9 +99,9 @@ def wanted(call: Call, home: Home, chosen: Sequence[Client], server: Server) -> 
     """
     jobs, steps, scope = list[Job](), list[Step](), call.args.scope
     for client in chosen:
-        mine = named(server, client)
+        mine = _started(call, server, client)
         try:
-            jobs.append(Job(client, client.place(home, scope, Path.cwd()), Entry(client, client.entry(mine))))
+            jobs.append(Job(client, client.place(home, scope, Path.cwd()), Entry(client, _entry(call, client, mine))))
         except BusError as error:
             steps.append(Step((client,), error=error))
             continue
@@ -168,6 +169,18 @@ def named(server: Server, client: Client) -> Server:
     return server._replace(env={"MCP_BUS_AGENT": client.name, **server.env})
 
 
+def _started(call: Call, server: Server, client: Client) -> Server:
+    """Return the server as a client starts it; in a project, which others have elsewhere, by its name alone."""
+    mine = named(server, client)
+    return mine if call.args.scope == known.USER else mine._replace(command="mcp-bus", args=("serve",))
+
+
+def _entry(call: Call, client: Client, server: Server) -> dict[str, Any]:
+    made = client.entry(server)
+    # Who has not installed this is not to be kept from working in a project.
+    return made if call.args.scope == known.USER else {name: said for name, said in made.items() if name != "required"}
+
+
 def decided(jobs: Sequence[Job], decide: Callable[[Path, Sequence[Part]], Change], *, is_user: bool) -> list[Step]:
     """Return what is to be done, one step for each file, whoever reads it.
 
@@ -184,6 +197,7 @@ def decided(jobs: Sequence[Job], decide: Callable[[Path, Sequence[Part]], Change
         try:
             _follow(found[0])
             change = decide(found[0].path, some)
+            change = change._replace(is_shared=not is_user or AGENTS_MD in change.parts)
         except BusError as error:
             made.append(Step(clients, error=error, path=found[0].path))
             continue
@@ -226,14 +240,15 @@ def show(call: Call, home: Home, chosen: Sequence[Client], server: Server) -> in
     """Print what would be put where, and write nothing."""
     made = list[dict[str, Any]]()
     for client in chosen:
-        entry, place = client.entry(named(server, client)), client.place(home, call.args.scope, Path.cwd())
+        mine, place = _started(call, server, client), client.place(home, call.args.scope, Path.cwd())
+        entry = _entry(call, client, mine)
         link = client.link(entry) if client.link is not None and call.args.scope == known.USER else ""
         row = {"client": client.name, "file": str(place), "entry": entry} | ({"link": link} if link else {})
         texts = [(f"# {client.title}: {clean(str(place))}", _alone(Entry(client, entry)))]
         for kind in extras.KINDS:
             places = _places(call, home, client, kind) if _is_asked(call, kind) else []
             if places:
-                text = _alone(extras.part(client, kind, named(server, client)))
+                text = _alone(extras.part(client, kind, mine))
                 row[kind] = {"file": str(places[0]), "text": text}
                 texts.append((f"# {client.title}, {kind}: {clean(str(places[0]))}", text))
         made.append(row)
@@ -253,7 +268,8 @@ def _alone(part: Part) -> str:
 
 
 def _show(call: Call, step: Step) -> None:
-    """Show what a step would do, as a diff of the settings."""
+    """Show what a step would do, as a diff of the settings: to who only wants to see it, as the answer."""
+    tell = call.out.line if call.args.dry_run and not call.out.as_json else call.out.note
     if step.error is not None:
         call.out.warn(f"mcp-bus: {step.title}: {clean(str(step.error))}")
         if step.error.hint:
@@ -261,14 +277,14 @@ def _show(call: Call, step: Step) -> None:
         return
     change = step.change
     if change is None:
-        call.out.note(f"{step.title}: {clean(step.note)}")
+        tell(f"{step.title}: {clean(step.note)}")
         return
-    call.out.note(f"{step.title}: {step.said}: {clean(str(change.path))}")
+    tell(f"{step.title}: {step.said}: {clean(str(change.path))}")
     for words in step.calls:
-        call.out.note("  by its own command: " + clean(" ".join(map(shell, words)))[:300])
-    if not step.calls and not call.out.quiet:
+        tell("  by its own command: " + clean(" ".join(map(shell, words)))[:300])
+    if not step.calls:
         for line in _diff(change):
-            call.out.note(f"  {clean(line)}")
+            tell(f"  {clean(line.expandtabs(4))}")
 
 
 def _diff(change: Change) -> list[str]:
@@ -283,6 +299,8 @@ def do(call: Call, home: Home, steps: Sequence[Step], server: Server | None) -> 
     """Show what would be done, ask, do it, and say what was done."""
     for step in steps:
         _show(call, step)
+    if server is not None:
+        _warn(call)
     open_steps = [step for step in steps if step.change is not None and not step.change.is_none]
     is_done = not call.args.dry_run and bool(open_steps)
     if is_done and not call.args.yes:
@@ -298,6 +316,16 @@ def do(call: Call, home: Home, steps: Sequence[Step], server: Server | None) -> 
     elif not steps:
         call.out.note("no client has it")
     return max([OK, *codes])
+
+
+def _warn(call: Call) -> None:
+    """Say what a person may not expect of an install from here."""
+    import shutil
+
+    if call.config.origins["bus"] == "MCP_BUS_DIR":
+        call.out.note("MCP_BUS_DIR holds for this shell alone and is not written; --bus DIR is")
+    if call.args.scope == known.PROJECT and shutil.which("mcp-bus") is None:
+        call.out.warn("mcp-bus: in a project it is started by its name, and there is no mcp-bus on PATH here")
 
 
 def _ask(call: Call, count: int) -> None:

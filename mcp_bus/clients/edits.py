@@ -45,12 +45,14 @@ class Change(NamedTuple):
         path: the file itself, where a symlink leads.
         before, after: its bytes; None for no such file.
         parts: by the name of each part, what becomes of it.
+        is_shared: whether it is of a project, and others may read it as its owner's umask has it; else it is private.
     """
 
     path: Path
     before: bytes | None
     after: bytes | None
     parts: dict[str, str]
+    is_shared: bool = False
 
     @property
     def is_none(self) -> bool:
@@ -197,11 +199,14 @@ def _write(change: Change, home: Home, state: int) -> Path | None:
         first = kept if kept is not None and is_known else None
         folders = first.folders if first else _missing(change.path.parent)
         _keep(state, name, change, _Kept(first.before if first else change.before, _hash(change.after), folders))
+    made = (change.path.parent, *change.path.parent.parents)[: _missing(change.path.parent)]
     with _fs.folder(change.path.parent) as at:
         if change.after is None:
             _fs.unlink(change.path.name, at)
         else:
             _replace(change.path.name, at, change.after, is_there=change.before is not None)
+    if change.is_shared and change.before is None:
+        _share(change.path, made)
     if change.after is None:
         _fold(change.path.parent, kept.folders if kept is not None else 0)
     if change.what == REMOVED:
@@ -210,6 +215,15 @@ def _write(change: Change, home: Home, state: int) -> Path | None:
                 _fs.unlink(done.name, state)
         return None
     return _copy(name) if change.before is not None else None
+
+
+def _share(path: Path, folders: Sequence[Path]) -> None:
+    """Let others read what was made, as far as the umask allows."""
+    umask = os.umask(0)
+    os.umask(umask)
+    path.chmod(0o666 & ~umask)
+    for folder in folders:
+        folder.chmod(0o777 & ~umask)
 
 
 def _missing(folder: Path) -> int:

@@ -5,15 +5,15 @@ from __future__ import annotations
 import re
 from contextlib import suppress
 from importlib import resources
-from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from mcp_bus.clients import blocks, hooking
-from mcp_bus.clients.known import CLIENTS, USER, codex_home
+from mcp_bus.clients.known import CLIENTS, USER, claude_home, codex_home
 from mcp_bus.clients.parts import AGENTS_MD, HOOKS, SKILL, Whole
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
 
     from mcp_bus.clients.known import Client, Home, Server
     from mcp_bus.clients.parts import Part
@@ -30,13 +30,8 @@ class Places(NamedTuple):
     project: str
 
 
-def _claude(home: Home) -> Path:
-    said = home.environment.get("CLAUDE_CONFIG_DIR", "")
-    return Path(said) if said else home.home / ".claude"
-
-
 _HOOKS = {
-    "claude-code": Places(lambda home: _claude(home) / "settings.json", ".claude/settings.json"),
+    "claude-code": Places(lambda home: claude_home(home) / "settings.json", ".claude/settings.json"),
     "codex": Places(lambda home: codex_home(home) / "hooks.json", ".codex/hooks.json"),
     "gemini-cli": Places(CLIENTS["gemini-cli"].user, CLIENTS["gemini-cli"].project),
     "cursor": Places(lambda home: home.home / ".cursor" / "hooks.json", ".cursor/hooks.json"),
@@ -44,7 +39,7 @@ _HOOKS = {
 }
 _FILE = "skills/mcp-bus/SKILL.md"
 _SKILLS = {
-    "claude-code": Places(lambda home: _claude(home) / _FILE, f".claude/{_FILE}"),
+    "claude-code": Places(lambda home: claude_home(home) / _FILE, f".claude/{_FILE}"),
     "codex": Places(lambda home: codex_home(home) / _FILE, f".codex/{_FILE}"),
     "gemini-cli": Places(lambda home: home.home / ".gemini" / _FILE, f".gemini/{_FILE}"),
     "cursor": Places(lambda home: home.home / ".cursor" / _FILE, f".cursor/{_FILE}"),

@@ -90,6 +90,10 @@ class Client(NamedTuple):
     link: Callable[[dict[str, Any]], str] | None = None
     tried: str = ""
 
+    def at_home(self, home: Home) -> Path:
+        """Return the file of a person's settings."""
+        return _commented(self.user(home))
+
     def place(self, home: Home, scope: str, root: Path) -> Path:
         """Return the file of settings for a scope.
 
@@ -97,11 +101,17 @@ class Client(NamedTuple):
             InvalidRequest: it has no settings of that scope.
         """
         if scope == USER:
-            return self.user(home)
+            return self.at_home(home)
         if not self.project:
-            msg = f"{self.title} keeps no settings in a project"
+            msg = "it keeps no settings in a project"
             raise InvalidRequest(msg, hint="leave --scope project out for it")
-        return root / self.project
+        return _commented(root / self.project)
+
+
+def _commented(path: Path) -> Path:
+    """Return the file that is there: opencode reads its settings from one that may have comments, too, and obeys it."""
+    other = path.with_suffix(".jsonc")
+    return other if path.name == "opencode.json" and other.exists() else path
 
 
 def _claude_code(server: Server) -> dict[str, Any]:
@@ -166,6 +176,17 @@ def _vscode_link(entry: dict[str, Any]) -> str:
     return "vscode:mcp/install?" + quote(json.dumps({"name": NAME, **entry}, separators=(",", ":")), safe="")
 
 
+def claude_home(home: Home) -> Path:
+    """Return the folder in which Claude Code keeps what is a person's."""
+    said = home.environment.get("CLAUDE_CONFIG_DIR", "")
+    return Path(said) if said else home.home / ".claude"
+
+
+def _claude_settings(home: Home) -> Path:
+    # Beside its folder, or in it if a person says where that is.
+    return (claude_home(home) if home.environment.get("CLAUDE_CONFIG_DIR") else home.home) / ".claude.json"
+
+
 def codex_home(home: Home) -> Path:
     """Return the folder of a person's settings of Codex."""
     said = home.environment.get("CODEX_HOME", "")
@@ -176,7 +197,7 @@ CLIENTS = {
     client.name: client
     for client in (
         Client(
-            "claude-code", "Claude Code", lambda home: home.home / ".claude.json", ".mcp.json", ("mcpServers",),
+            "claude-code", "Claude Code", _claude_settings, ".mcp.json", ("mcpServers",),
             _claude_code, "claude", (".claude",), again="begin a new session",
             own=(("mcp", "add-json", "--scope", "user", NAME), ("mcp", "remove", "--scope", "user", NAME)),
         ),

@@ -165,3 +165,11 @@ def test_an_item_that_was_added_to_a_list_is_its_last_and_can_be_taken_out(
 def test_a_number_leads_into_lists_alone_and_a_name_into_objects(text: str, path: list[str | int]) -> None:
     with pytest.raises(jsonc.Malformed, match=r"is no (list|object)"):
         jsonc.put(text, path, 1)
+
+
+@pytest.mark.parametrize("comment", ["// last", "/* last */", "/* a */ // last", "/* a */ /* b */"])
+def test_a_member_goes_behind_what_is_said_of_the_one_before_it_with_the_line_ends_of_the_text(comment: str) -> None:
+    text = f'{{\r\n  "a": 1 {comment}\r\n}}\r\n'
+    made = jsonc.put(text, ["b"], 2)
+    assert made == f'{{\r\n  "a": 1, {comment}\r\n  "b": 2\r\n}}\r\n'
+    assert jsonc.drop(made, ["b"]) == text
