@@ -42,7 +42,7 @@ class Tree:
         """Open the root.
 
         Raises:
-            StoreUnavailable: there is no bus.
+            StoreUnavailable: there is no bus, or its disk fails.
             Untrusted: it belongs to another user.
         """
         self.root = root
@@ -52,9 +52,13 @@ class Tree:
         self._open: OrderedDict[str, int] = OrderedDict()
         self._root = -1
         self._words = Words(self)
-        with self.words():
-            self._root = fs.open_dir(str(root.resolve()), None)
-        owner = os.fstat(self._root).st_uid if hasattr(os, "geteuid") else None
+        try:
+            with self.words():
+                self._root = fs.open_dir(str(root.resolve()), None)
+                owner = os.fstat(self._root).st_uid if hasattr(os, "geteuid") else None
+        except BaseException:
+            self.close()
+            raise
         if owner is not None and owner != os.geteuid():
             self.close()
             msg = f"the bus {str(root)!r} belongs to user {owner}, and this is user {os.geteuid()}"

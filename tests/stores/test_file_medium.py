@@ -84,6 +84,21 @@ def test_a_disk_that_fails_is_told_as_such_and_not_as_a_bus_that_is_missing(
             assert "init" not in refusal.value.hint, "nobody should make a bus over one that cannot be read"
 
 
+@pytest.mark.skipif(not Path("/proc/self/fd").is_dir(), reason="no way to count descriptors")
+def test_a_disk_that_fails_while_its_bus_is_opened_is_told_and_leaves_nothing_open(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def failing(fd: int) -> os.stat_result:
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    before = os.listdir("/proc/self/fd")  # noqa: PTH208  only the number counts
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fstat", failing)
+        with pytest.raises(StoreUnavailable, match="input/output error"):
+            FileStore(root)
+    assert len(os.listdir("/proc/self/fd")) == len(before)  # noqa: PTH208  as above
+
+
 def test_a_bus_made_anew_in_the_meantime_gets_nothing_by_mistake(bus: Bus, root: Path, source: VirtualSource) -> None:
     shutil.rmtree(root)
     layout.create(root, source=source)
