@@ -89,7 +89,7 @@ def test_a_disk_that_fails_while_its_bus_is_opened_is_told_and_leaves_nothing_op
     root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def failing(fd: int) -> os.stat_result:
-        raise OSError(errno.EIO, os.strerror(errno.EIO))
+        raise OSError(errno.EIO, os.strerror(errno.EIO), fd)
 
     before = os.listdir("/proc/self/fd")  # noqa: PTH208  only the number counts
     with monkeypatch.context() as patch:
