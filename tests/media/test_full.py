@@ -20,8 +20,8 @@ from mcp_bus.stores import layout
 from mcp_bus.stores.file import FileStore
 from mcp_bus.stores.fsops import Fs
 from tests.crash import auditor
-from tests.crash.test_kill_verbs import CHANNEL, VERBS, check, repeat
-from tests.crash.victim import HOUR, Steps, copy, open_at
+from tests.crash.test_kill_verbs import CHANNEL, VERBS, check, repeat, worked_off
+from tests.crash.victim import Steps, copy, open_at
 from tests.media.mounts import MIB
 
 if TYPE_CHECKING:
@@ -116,16 +116,6 @@ def refusal(request: Callable[[], object]) -> BusError | None:
     return None
 
 
-def work_off(root: Path) -> None:
-    """Let time pass, and finish all there is to do."""
-    with open_at(root, agent="eve", offset=6 * HOUR) as bus:
-        sweep(bus)
-        while (task := bus.claim()) is not None:
-            bus.ack(task, "eve's answer")
-    with open_at(root, agent="eve", offset=9 * HOUR) as bus:
-        sweep(bus)
-
-
 @pytest.mark.parametrize("name", VERBS)
 def test_a_verb_on_a_full_disk_is_done_or_refused_and_done_once_when_there_is_room(
     tmp_path: Path, medium: Medium, ballast: Ballast, kind: str, name: str
@@ -147,7 +137,7 @@ def test_a_verb_on_a_full_disk_is_done_or_refused_and_done_once_when_there_is_ro
         assert error is None or (isinstance(error, StoreUnavailable) and "full" in str(error) and error.hint), where
         ballast.free(ROOM[kind])
         repeat(verb, root, ticket, offset=0, said=where)
-        work_off(root)
+        worked_off(root)
         check(verb, root, ticket, where)
         shutil.rmtree(root)
     assert (said[0] == "done") is (name in FREE_OF_CHARGE), said
@@ -190,7 +180,7 @@ def test_a_worker_on_a_full_disk_keeps_its_task_and_delivers_when_there_is_room(
         assert auditor.sound(busy).results == {}
         ballast.free(60)
         bus.ack(task, "the result " * 1000)
-    work_off(busy)
+    worked_off(busy)
     assert auditor.settled(busy).results[task.id] == "the result " * 1000
 
 
@@ -206,7 +196,7 @@ def test_a_sweep_on_a_full_disk_does_what_needs_no_room_and_the_next_one_the_res
         ballast.free(60)
         sweep(bus)
     assert auditor.sound(busy).count() == {"leased": 1, "ready": 3, "expired": 1}
-    work_off(busy)
+    worked_off(busy)
     assert auditor.settled(busy).count() == {"done": 4, "expired": 1}
 
 
@@ -271,5 +261,5 @@ def test_a_bus_that_becomes_read_only_while_open_refuses_shows_and_then_goes_on(
     with open_bus(root, agent="worker", create=False) as bus:
         assert bus.ack(held.ticket, "done").content == "done"
         assert bus.post(CHANNEL, "x", key="k").id == waits.id
-    work_off(root)
+    worked_off(root)
     assert auditor.settled(root).count() == {"done": 2}
