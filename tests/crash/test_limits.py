@@ -25,7 +25,7 @@ from mcp_bus.stores.fsops import Found, Fs
 from tests.crash import auditor
 from tests.crash.crowd import quick
 from tests.crash.test_kill_verbs import CHANNEL, VERBS, check, repeat, worked_off
-from tests.crash.victim import Steps, copy, ended, fork, open_at
+from tests.crash.victim import Faulty, Steps, copy, ended, fork, open_at
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -110,6 +110,7 @@ def test_a_verb_that_cannot_open_something_is_done_or_refused(disk: Path, name: 
     layout.create(start, fs=Steps())
     with open_at(start) as bus:
         ticket = verb.prepare(bus)
+    before = auditor.sound(start).names
     for step in range(200):
         fs = Exhausted(step, getattr(errno, code), sticky=sticky)
         root = copy(start, disk / f"step-{step}")
@@ -119,6 +120,8 @@ def test_a_verb_that_cannot_open_something_is_done_or_refused(disk: Path, name: 
             assert isinstance(error, StoreUnavailable), where
             assert why in str(error), where
             assert error.hint, where
+        else:
+            assert auditor.look(root).names != before, f"a false word: {where}"
         repeat(verb, root, ticket, offset=0, said=where)
         worked_off(root)
         check(verb, root, ticket, where)
@@ -224,18 +227,20 @@ def test_a_thousand_operations_leave_no_descriptor_open(disk: Path) -> None:
 
 
 @only_proc
-@pytest.mark.parametrize("code", ["EMFILE", "EIO"])
-def test_operations_that_fail_leave_no_descriptor_open(disk: Path, code: str) -> None:
+@pytest.mark.parametrize(("how", "code"), [(Exhausted, "EMFILE"), (Exhausted, "EIO"), (Faulty, "ENOSPC")])
+def test_operations_that_fail_leave_no_descriptor_open(
+    disk: Path, how: type[Exhausted | Faulty], code: str
+) -> None:
     layout.create(disk / "bus", fs=Steps())
     before, failed = opened(), 0
     for step in range(120):
-        fs = Exhausted(step, getattr(errno, code))
+        fs = how(step, getattr(errno, code))
         with contextlib.suppress(BusError), open_at(disk / "bus", fs) as bus:
             for number in range(3):
                 cycle(bus, step * 10 + number)
             sweep(bus)
-        failed += fs.failed
-        assert opened() == before, f"{code} at opening {step}"
+        failed += bool(fs.failed)
+        assert opened() == before, f"{code} at step {step}"
     assert failed > 50
     auditor.sound(disk / "bus")
 

@@ -184,6 +184,27 @@ def test_a_worker_on_a_full_disk_keeps_its_task_and_delivers_when_there_is_room(
     assert auditor.settled(busy).results[task.id] == "the result " * 1000
 
 
+@pytest.mark.parametrize("kind", ["blocks"], indirect=True)
+def test_a_text_that_fits_only_in_part_is_refused_whole(busy: Path, ballast: Ballast) -> None:
+    text = "a long text " * 5000
+    with open_at(busy, Fs()) as bus:
+        task = bus.claim([CHANNEL])
+        assert task is not None
+        for free in (8, 16, 32):
+            ballast.fill()
+            ballast.free(free)
+            before = auditor.sound(busy).names
+            with pytest.raises(StoreUnavailable, match="is full"):
+                bus.post(CHANNEL, text)
+            with pytest.raises(StoreUnavailable, match="is full"):
+                bus.ack(task, text)
+            audit = auditor.settled(busy)
+            assert (audit.names, audit.results) == (before, {}), "not a part of it is left"
+        ballast.free(200)
+        bus.ack(task, text)
+    assert auditor.sound(busy).results == {task.id: text}
+
+
 def test_a_sweep_on_a_full_disk_does_what_needs_no_room_and_the_next_one_the_rest(busy: Path, ballast: Ballast) -> None:
     ballast.fill()
     with open_at(busy, Fs(), offset=600_000) as bus:
