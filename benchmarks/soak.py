@@ -1,10 +1,12 @@
 """The long runs: what a test tries for a second, for as long as it takes to believe it.
 
-    python -m benchmarks.soak                        # all of it, some minutes
+    python -m benchmarks.soak                        # a topic, some minutes
     python -m benchmarks.soak --messages 2000        # a short one
+    python -m benchmarks.soak cuts --times 10000     # power cuts of mounted file systems; needs root and mkfs
+    python -m benchmarks.soak stale --times 1000     # workers that are stopped at each step between claim and ack
 
-So far: a topic whose messages become visible out of order, and subscribers that are killed all the time.
-Exit code 1 if one message was missed.
+A topic's messages become visible out of order, and its subscribers are killed all the time.
+Exit code 1 if one message was missed, or anything else that was acknowledged is lost or there twice.
 """
 
 from __future__ import annotations
@@ -151,23 +153,82 @@ def missing(root: Path, agent: str) -> bool:
         return bool(ids(root) - shown) or any(i not in cursor.acked and i > cursor.watermark for i in shown)
 
 
-def main() -> int:
-    """Run, and say what came of it."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.soak", description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("--messages", type=int, default=100_000, metavar="N", help="messages on the topic (100,000)")
-    parser.add_argument("--dir", type=Path, metavar="DIR", help="where to work; a disk, not memory")
-    args = parser.parse_args()
-    place = Path(tempfile.mkdtemp(prefix="mcp-bus-soak-", dir=args.dir))
-    try:
-        print(f"a topic, {args.messages} messages, 2 senders, 5 subscribers that are killed all the time ...")
-        made = topic(place / "bus", args.messages)
-    finally:
-        shutil.rmtree(place, ignore_errors=True)
+def run_topic(place: Path, args: argparse.Namespace) -> int:
+    """Run the topic, and say what came of it; return how much is wrong."""
+    print(f"a topic, {args.messages} messages, 2 senders, 5 subscribers that are killed all the time ...")
+    made = topic(place / "bus", args.messages)
     print(
         f"{made.messages} messages to {made.subscribers} subscribers in {made.seconds:.0f} s: {made.missed} missed, "
         f"{made.repeated} shown more than once, {made.killed} subscribers killed"
     )
-    return 1 if made.missed else 0
+    return made.missed
+
+
+def run_cuts(place: Path, args: argparse.Namespace) -> int:
+    """Cut the power of file systems under working processes; return how much is wrong."""
+    return sum(cut(kind, place, args) for kind in args.file_system)
+
+
+def cut(kind: str, place: Path, args: argparse.Namespace) -> int:
+    """Cut one kind of file system."""
+    from tests.media.cuts import Cuts  # noqa: PLC0415  pytest is not needed for the others
+    from tests.media.mounts import missing, mounted  # noqa: PLC0415  nor is root
+
+    lacks = missing(kind)
+    if lacks:
+        print(f"{kind}: {lacks}")
+        return 1
+    start = time.monotonic()
+    with mounted(kind, place) as medium:
+        cuts = Cuts(medium, seed=args.seed)
+        while cuts.cuts < args.times and not cuts.problems:
+            cuts.run(min(cuts.cuts + PROGRESS, args.times))
+            print(
+                f"{kind}: {cuts.cuts} cuts in {time.monotonic() - start:.0f} s, {cuts.acknowledged} acknowledgements "
+                f"before them, {len(cuts.problems)} things wrong afterwards",
+                flush=True,
+            )
+    for problem in cuts.problems:
+        print(problem)
+    return len(cuts.problems)
+
+
+def run_stale(place: Path, args: argparse.Namespace) -> int:
+    """Stop a worker at each step between claim and ack, again and again; a wrong word is an error."""
+    from tests.crash.test_stale import LOST, one_task, overtaken  # noqa: PLC0415  as above
+
+    start, seen = time.monotonic(), list[int]()
+    root = one_task(place / "bus")
+    for count in range(1, args.times + 1):
+        seen += [code for _, code in overtaken(root, place)]
+        if count % PROGRESS == 0 or count == args.times:
+            print(
+                f"{count} times at each step: {len(seen)} workers stopped in {time.monotonic() - start:.0f} s, "
+                f"{seen.count(LOST)} of them lost their lease; none published after another did",
+                flush=True,
+            )
+    return 0
+
+
+RUNS = {"topic": run_topic, "cuts": run_cuts, "stale": run_stale}
+PROGRESS = 100
+
+
+def main() -> int:
+    """Run, and say what came of it."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.soak", description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("what", nargs="?", choices=RUNS, default="topic", help="what to run (topic)")
+    parser.add_argument("--messages", type=int, default=100_000, metavar="N", help="messages on the topic (100,000)")
+    parser.add_argument("--times", type=int, default=1000, metavar="N", help="cuts, or stops at each step (1,000)")
+    parser.add_argument("--file-system", nargs="+", default=["ext4", "xfs"], metavar="KIND", help="what to cut off")
+    parser.add_argument("--seed", type=int, default=0, metavar="N", help="another run of cuts (0)")
+    parser.add_argument("--dir", type=Path, metavar="DIR", help="where to work; a disk, not memory")
+    args = parser.parse_args()
+    place = Path(tempfile.mkdtemp(prefix="mcp-bus-soak-", dir=args.dir))
+    try:
+        return 1 if RUNS[args.what](place, args) else 0
+    finally:
+        shutil.rmtree(place, ignore_errors=True)
 
 
 if __name__ == "__main__":

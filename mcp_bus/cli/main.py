@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import gc
 import os
 import sys
@@ -146,7 +147,8 @@ def _guarded(words: list[str], out: Out) -> int:
         raise
     except OSError as error:
         where = f": {error.filename!r}" if error.filename else ""
-        return report(BusError(f"{error.strerror or error}{where}"), out)
+        hint = "raise `ulimit -n`" if error.errno == errno.EMFILE else ""
+        return report(BusError(f"{error.strerror or error}{where}", hint=hint), out)
     except Exception as error:  # noqa: BLE001  a person gets one line, whatever it is
         if calls and calls[0].config["log_level"] == "debug":
             import traceback

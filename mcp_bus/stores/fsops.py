@@ -150,8 +150,29 @@ class Fs:
             os.close(fd)
 
     def open_append(self, name: str, at: int) -> int:
-        """Open a shared file for lines at its end; one `write` a line keeps lines of others apart."""
-        return os.open(name, _APPEND, FILE_MODE, dir_fd=at)
+        """Open a shared file for lines at its end; one `write` a line keeps lines of others apart.
+
+        Raises:
+            CorruptRecord: it is something else (FIFO, symlink, folder), or has a second name, which may be outside.
+        """
+        try:
+            fd = os.open(name, _APPEND, FILE_MODE, dir_fd=at)
+        except OSError as error:
+            if error.errno in (errno.ELOOP, errno.EMLINK, errno.ENXIO, errno.EISDIR):
+                what = f"{name!r} is a symlink, a folder or a socket, and nothing is appended to it"
+                raise CorruptRecord(what) from None
+            raise
+        is_ours = False
+        try:
+            about = os.fstat(fd)
+            is_ours = stat.S_ISREG(about.st_mode) and about.st_nlink <= 1
+        finally:
+            if not is_ours:
+                os.close(fd)
+        if not is_ours:
+            what = f"{name!r} is not a file with this name alone, and nothing is appended to it"
+            raise CorruptRecord(what)
+        return fd
 
     def append(self, name: str, at: int, data: bytes, *, sync: bool = False) -> None:
         """Add one line to a shared file; a line that does not fit whole is an error."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from mcp_bus.errors import CorruptRecord
 from mcp_bus.identity.process import host
 from mcp_bus.model import day_of
 from mcp_bus.wire import stamp
@@ -41,7 +42,7 @@ class Journal:
         )
         try:
             self._tree.fs.write(self._file(now), line.encode())
-        except OSError:
+        except (OSError, CorruptRecord):
             return
 
     def _file(self, now: int) -> int:

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
 # Open folders kept at once; a bus may have more channels than a process may have descriptors.
 MAX_OPEN = 96
+# What the kernel says of a name that is not there, or whose folder was removed while it was open.
+_REMOVED = (errno.ENOENT, errno.ENOTDIR, errno.ESTALE)
 _WHY = {
     errno.ENOSPC: ("the disk that holds the bus is full", "free some space, then repeat the call"),
     errno.EDQUOT: ("the disk quota for the bus is used up", "free some space, then repeat the call"),
@@ -40,7 +42,7 @@ class Tree:
         """Open the root.
 
         Raises:
-            StoreUnavailable: there is no bus.
+            StoreUnavailable: there is no bus, or its disk fails.
             Untrusted: it belongs to another user.
         """
         self.root = root
@@ -50,9 +52,13 @@ class Tree:
         self._open: OrderedDict[str, int] = OrderedDict()
         self._root = -1
         self._words = Words(self)
-        with self.words():
-            self._root = fs.open_dir(str(root.resolve()), None)
-        owner = os.fstat(self._root).st_uid if hasattr(os, "geteuid") else None
+        try:
+            with self.words():
+                self._root = fs.open_dir(str(root.resolve()), None)
+                owner = os.fstat(self._root).st_uid if hasattr(os, "geteuid") else None
+        except BaseException:
+            self.close()
+            raise
         if owner is not None and owner != os.geteuid():
             self.close()
             msg = f"the bus {str(root)!r} belongs to user {owner}, and this is user {os.geteuid()}"
@@ -155,10 +161,19 @@ class Tree:
             raise FileNotFoundError(str(self.root))
 
     def _gone(self) -> bool:
+        """Tell whether the bus has lost its name; a disk that fails does not say so.
+
+        Raises:
+            OSError: the medium failed, which is no reason to make a bus anew.
+        """
+        if self._root < 0:
+            return True
         try:
             here, there = os.fstat(self._root), self.root.stat()
             os.stat("tasks", dir_fd=self._root)  # Half removed is removed.
-        except OSError:
+        except OSError as error:
+            if error.errno not in _REMOVED:
+                raise
             return True
         return (here.st_dev, here.st_ino) != (there.st_dev, there.st_ino)
 
@@ -170,7 +185,11 @@ class Tree:
         """Return an error of the medium in the bus's own words."""
         if isinstance(error, FileNotFoundError | NotADirectoryError):
             self.forget()
-            if self._root < 0 or self._gone():
+            try:
+                is_gone = self._gone()
+            except OSError as failure:
+                return self.explain(failure)
+            if is_gone:
                 hint = "run `mcp-bus init` to make one, or name another with --bus or MCP_BUS_DIR"
                 return StoreUnavailable(f"there is no bus at {str(self.root)!r}", hint=hint)
             return Conflict(f"something moved in the bus meanwhile: {error.filename!r} is gone", hint="repeat the call")

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import shutil
 import signal
 from typing import TYPE_CHECKING
 
@@ -48,18 +50,27 @@ def stopped(start: Path, scratch: Path) -> Iterator[tuple[int, int, Path]]:
         if not os.WIFSTOPPED(status):
             assert os.waitstatus_to_exitcode(status) == DONE
             assert step > 8, "there are more steps than that between claim and ack"
+            shutil.rmtree(root)
             return
         tried(STOPS)
-        yield step, pid, root
+        try:
+            yield step, pid, root
+        finally:
+            end(pid)
+        shutil.rmtree(root)
+
+
+def end(pid: int) -> None:
+    """Leave no stopped process behind when a check failed."""
+    with contextlib.suppress(ChildProcessError):
+        if os.waitpid(pid, os.WNOHANG) == (0, 0):
+            os.kill(pid, signal.SIGKILL)
+            os.waitpid(pid, 0)
 
 
 @pytest.fixture
 def start(disk: Path) -> Path:
-    root = disk / "bus"
-    layout.create(root, fs=Steps())
-    with open_at(root) as bus:
-        bus.post(CHANNEL, "x", backoff_s=0)
-    return root
+    return one_task(disk / "bus")
 
 
 def second(root: Path) -> bool:
@@ -73,15 +84,16 @@ def second(root: Path) -> bool:
         return True
 
 
-def test_a_worker_stopped_at_any_step_cannot_publish_after_another_did(disk: Path, start: Path) -> None:
-    seen = set()
-    for step, pid, root in stopped(start, disk):
+def overtaken(start: Path, scratch: Path) -> list[tuple[bool, int]]:
+    """Stop a worker at each step and let a second one finish; return whether it did, and how the first one ended."""
+    seen = list[tuple[bool, int]]()
+    for step, pid, root in stopped(start, scratch):
         was_second = second(root)
         before = auditor.look(root)
         os.kill(pid, signal.SIGCONT)
         code = ended(pid)
         audit = auditor.sound(root)
-        seen.add((was_second, code))
+        seen.append((was_second, code))
         task_id = next(iter(audit.states))
         assert audit.states == {task_id: "done"}, step
         if was_second:
@@ -93,7 +105,18 @@ def test_a_worker_stopped_at_any_step_cannot_publish_after_another_did(disk: Pat
         if code == LOST:
             kept = [auditor.load(path)["result"] for path in (root / "rejected").iterdir()]
             assert set(kept) == {FIRST}, f"step {step}: the late result is kept for a person"
-    assert seen == {(True, LOST), (True, NOTHING), (False, DONE)}
+    return seen
+
+
+def one_task(root: Path) -> Path:
+    layout.create(root, fs=Steps())
+    with open_at(root) as bus:
+        bus.post(CHANNEL, "x", backoff_s=0)
+    return root
+
+
+def test_a_worker_stopped_at_any_step_cannot_publish_after_another_did(disk: Path, start: Path) -> None:
+    assert set(overtaken(start, disk)) == {(True, LOST), (True, NOTHING), (False, DONE)}
 
 
 @pytest.mark.parametrize("is_taken", [True, False], ids=["another holds it", "nobody has it"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 import subprocess
@@ -9,7 +10,7 @@ import sys
 import tempfile
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -62,6 +63,40 @@ def test_a_deleted_bus_is_told_and_not_made_again(bus: Bus, root: Path, source: 
             refused()
         assert "init" in refusal.value.hint
     assert not root.exists()
+
+
+def test_a_disk_that_fails_is_told_as_such_and_not_as_a_bus_that_is_missing(
+    bus: Bus, source: VirtualSource, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = os.stat
+
+    def failing(path: object, *args: Any, **options: Any) -> os.stat_result:
+        if path == "tasks":
+            raise OSError(errno.EIO, os.strerror(errno.EIO), path)
+        return real(path, *args, **options)  # type: ignore[arg-type]  # whatever it was asked for
+
+    source.refresh()
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "stat", failing)
+        for channel in ("work", "new"):
+            with pytest.raises(StoreUnavailable, match="input/output error") as refusal:
+                bus.post(channel, "x")
+            assert "init" not in refusal.value.hint, "nobody should make a bus over one that cannot be read"
+
+
+@pytest.mark.skipif(not Path("/proc/self/fd").is_dir(), reason="no way to count descriptors")
+def test_a_disk_that_fails_while_its_bus_is_opened_is_told_and_leaves_nothing_open(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def failing(fd: int) -> os.stat_result:
+        raise OSError(errno.EIO, os.strerror(errno.EIO), fd)
+
+    before = os.listdir("/proc/self/fd")  # noqa: PTH208  only the number counts
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fstat", failing)
+        with pytest.raises(StoreUnavailable, match="input/output error"):
+            FileStore(root)
+    assert len(os.listdir("/proc/self/fd")) == len(before)  # noqa: PTH208  as above
 
 
 def test_a_bus_made_anew_in_the_meantime_gets_nothing_by_mistake(bus: Bus, root: Path, source: VirtualSource) -> None:

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import json
+import os
 from typing import TYPE_CHECKING
 
+import pytest
+
 from mcp_bus import open_bus, sweep
+from mcp_bus.errors import CorruptRecord
 from mcp_bus.model import DAY, day_of
 
 if TYPE_CHECKING:
@@ -36,3 +40,30 @@ def test_what_is_over_a_month_old_is_removed_and_nothing_younger(tmp_path: Path)
             (journal / name).write_text("{}\n", encoding="utf-8")
         assert sweep(bus) == [f"removed the journal {old}"]
         assert sorted(path.name for path in journal.iterdir()) == sorted([young, "notes.txt"])
+
+
+@pytest.mark.parametrize("trap", ["a hard link", "a symlink", "a FIFO"])
+def test_nothing_is_appended_to_what_may_lie_outside_the_bus(tmp_path: Path, trap: str) -> None:
+    outside, bus_root = tmp_path / "outside", tmp_path / "bus"
+    outside.write_text("one line\n", encoding="utf-8")
+
+    def lay(path: Path) -> None:
+        if trap == "a FIFO":
+            os.mkfifo(path)
+        elif trap == "a symlink":
+            path.symlink_to(outside)
+        else:
+            path.hardlink_to(outside)
+
+    with open_bus(bus_root, agent="someone") as bus:
+        bus.create_channel("work", retention_days=1)
+        posted = bus.post("work", "x")
+        (journal,) = (bus_root / "journal").iterdir()
+        journal.unlink()
+        lay(journal)
+        lay(bus_root / "tombstones" / f"{day_of(bus.source.now())}.txt")
+    with open_bus(bus_root, agent="someone") as bus:
+        bus.cancel(posted.id)
+        with pytest.raises(CorruptRecord, match="nothing is appended"):
+            bus.store.swap(bus.get(posted.id).slot, None)
+    assert outside.read_text(encoding="utf-8") == "one line\n"
