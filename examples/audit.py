@@ -47,7 +47,7 @@ def load(path: Path) -> dict[str, Any]:
 def look(root: Path) -> Audit:
     """Walk a bus."""
     audit = Audit()
-    keys = {path.stem: path for path in files(root / "keys")}
+    keys = {path.stem: path for path in files(root / "keys") if re.fullmatch("[0-9a-f]{64}.json", path.name)}
     places = _places(audit, root)
     identities = {path.stem: path for path in files(root / "tasks") if ID.fullmatch(path.stem)}
     for task in sorted({*identities, *places}):
@@ -111,7 +111,11 @@ def _names(audit: Audit, root: Path, identity: tuple[str, Path | None], fit: lis
     if len(names) < len(fit):
         said(f"{task} has an identity and a place that are not one file")
     key = str(body.get("bus", {}).get("key", ""))
-    names += [path for path in _key(audit, root, task, key) if path.lstat().st_ino == about.st_ino]
+    for path in _key(audit, root, task, key):
+        if path.lstat().st_ino == about.st_ino:
+            names.append(path)
+        else:
+            said(f"{task} has a key that is not one file with it")
     if about.st_nlink > 1 + len(names):
         names += [path for path in files(root / "tmp") if path.lstat().st_ino == about.st_ino]
     if not fit and not any(path.parent.name == "tmp" for path in names):

@@ -276,8 +276,8 @@ class Mender:
 
 
 _ASIDE = (
-    "bad-body", "wrong-id", "second-body", "two-places", "bad-key", "bad-result", "result-without-task", "record",
-    "tombstoned", "history-without-task",
+    "bad-body", "wrong-id", "misnamed", "second-body", "two-places", "bad-key", "bad-result", "result-without-task",
+    "record", "tombstoned", "history-without-task",
 )  # fmt: skip
 FIXES: dict[str, Callable[[Mender, Anomaly], str]] = {
     **dict.fromkeys(_ASIDE, Mender._aside),  # noqa: SLF001  they are one class's fixes

@@ -133,9 +133,12 @@ class Judge:
         """Judge the names that a task has besides its places."""
         made, path = self._made, f"tasks/{task_id}.json"
         aside, drafts = made.aside.get(own.inode, []), made.drafts.get(own.inode, [])
+        strange = made.strange.get(own.inode, [])
         for name in aside:
             yield Anomaly("shared-aside", name, task_id)
-        known = 1 + len(places) + len(aside) + len(drafts) + (task_id in made.pruning)
+        for name in strange:
+            yield Anomaly("misnamed", name, task_id)
+        known = 1 + len(places) + len(aside) + len(strange) + len(drafts) + (task_id in made.pruning)
         if body.key:
             self._used.add(body.key)
             key = made.keys.get(body.key)

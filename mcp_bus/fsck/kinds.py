@@ -109,6 +109,9 @@ KINDS: dict[str, Kind] = {
         _R, "under a task's name are bytes that are no message: cut off, damaged, or no regular file", _ASIDE
     ),
     "wrong-id": Kind(_R, "the message has another id than its name says: somebody renamed or copied a file", _ASIDE),
+    "misnamed": Kind(
+        _R, "the task's own file has a name that means nothing where it is: somebody renamed or moved it", _ASIDE
+    ),
     "wrong-channel": Kind(
         _R, "the message is addressed to another channel than the one it is in: somebody moved or copied a file",
         "moves it to its channel if the task is nowhere else, else to quarantine/"

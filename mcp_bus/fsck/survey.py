@@ -86,6 +86,7 @@ class Survey:
     keys: dict[str, About] = field(default_factory=dict)
     drafts: dict[int, list[tuple[str, About]]] = field(default_factory=dict)
     aside: dict[int, list[str]] = field(default_factory=dict)
+    strange: dict[int, list[str]] = field(default_factory=dict)
     responses: dict[str, list[tuple[str, About]]] = field(default_factory=dict)
     fetched: set[str] = field(default_factory=set)
     reasons: set[tuple[str, str]] = field(default_factory=set)
@@ -167,6 +168,12 @@ class Surveyor:
     def _odd(self, kind: str, path: str, detail: str = "") -> None:
         self._made.odd.append(Anomaly(kind, path, detail=detail))
 
+    def _stranger(self, path: str, about: About) -> None:
+        """Note a name that is none of the bus's; one of a task's own file counts among its names."""
+        self._odd("stranger", path)
+        if about.is_file and about.links > 1:
+            self._made.strange.setdefault(about.inode, []).append(path)
+
     # --- reading ------------------------------------------------------------------------------
 
     def body(self, folder: str, name: str, about: About) -> Read | None:
@@ -218,7 +225,7 @@ class Surveyor:
         self._root()
         # What is being forgotten goes last of a task, so it is listed last, too; and tasks before their places.
         made.identities = self._identities()
-        made.keys = {n[:-5]: a for n, a in self.listed("keys") if self._is(re.match(names.KEY, n[:-5]), "keys", n)}
+        made.keys = {n[:-5]: a for n, a in self.listed("keys") if self._is(re.match(names.KEY, n[:-5]), f"keys/{n}", a)}
         made.staged = list(self.listed("staged"))
         for channel in self.names("channels"):
             self._channel(channel)
@@ -229,9 +236,9 @@ class Surveyor:
         self._tombstones()
         return made
 
-    def _is(self, fits: object, folder: str, name: str) -> bool:
-        if not (fits and name.endswith(".json")):
-            self._odd("stranger", f"{folder}/{name}")
+    def _is(self, fits: object, path: str, about: About) -> bool:
+        if not (fits and path.endswith(".json")):
+            self._stranger(path, about)
             return False
         return True
 
@@ -259,7 +266,7 @@ class Surveyor:
             if names.is_identity(name):
                 made[name[:-5]] = about
             else:
-                self._odd("stranger", f"tasks/{name}")
+                self._stranger(f"tasks/{name}", about)
         return made
 
     def _channel(self, channel: str) -> None:
@@ -289,7 +296,7 @@ class Surveyor:
     def _results(self, channel: str) -> None:
         folder = f"channels/{channel}/responses"
         for name, about in self.listed(folder):
-            if self._is(names.is_identity(name), folder, name):
+            if self._is(names.is_identity(name), f"{folder}/{name}", about):
                 self._made.responses.setdefault(name[:-5], []).append((channel, about))
 
     def _pruning(self, channel: str) -> None:
@@ -297,7 +304,7 @@ class Surveyor:
         for name, about in self.listed(folder):
             slot = graves.parse(channel, name)
             if slot is None:
-                self._odd("stranger", f"{folder}/{name}")
+                self._stranger(f"{folder}/{name}", about)
             else:
                 self._made.pruning[slot.id] = Spot(slot, folder, name, about)
 
@@ -315,7 +322,7 @@ class Surveyor:
         elif slot := names.parse(channel, part, name):
             made.spots.setdefault(slot.id, []).append(Spot(slot, folder, name, about))
         elif part not in names.STATES or part == "dead":
-            self._odd("stranger", f"{folder}/{name}")
+            self._stranger(f"{folder}/{name}", about)
         elif about.age >= (SETTLE if name.endswith(".json") else SETTLE_OTHER):
             self._odd("foreign", f"{folder}/{name}")
 

@@ -16,7 +16,7 @@ from mcp_bus.fsck import Level, Means, check, repair
 from mcp_bus.recovery import sweep
 from tests.crash import auditor
 from tests.crash.victim import Faulty, Points, Recorder, Steps, copy, ended, fork, killed_at, open_at
-from tests.fsck import plants
+from tests.fsck import hurt_rest, hurt_tasks
 from tests.fsck.box import LATER, OTHER, WORK, Box, quiet, snapshot
 
 if TYPE_CHECKING:
@@ -91,14 +91,14 @@ def wreck(root: Path) -> Box:
     path = box.place("strange")
     path.unlink()
     path.write_bytes(data)
-    plants.two_states(box)
+    hurt_tasks.two_states(box)
     shutil.copyfile(box.identity("cancelled"), root / "channels" / WORK / "requests" / box.identity("cancelled").name)
-    plants.early_result(box)
-    plants.no_key(box)
-    plants.cut_post(box)
-    plants.shared(box)
-    plants.missing_folder(box)
-    plants.in_the_way(box)
+    hurt_rest.early_result(box)
+    hurt_rest.no_key(box)
+    hurt_tasks.cut_post(box)
+    hurt_tasks.shared(box)
+    hurt_tasks.missing_folder(box)
+    hurt_tasks.in_the_way(box)
     box.identity("scheduled").unlink()
     return box
 
@@ -106,7 +106,7 @@ def wreck(root: Path) -> Box:
 def expected(box: Box) -> dict[str, str]:
     made = dict.fromkeys(("ready", "copied", "moved", "orphan", "strange", "keyed"), "ready")
     made |= {name: name for name in ("cancelled", "done", "dead", "leased", "scheduled")}
-    return {box.ids[name]: state for name, state in made.items()} | {plants.NEW: "ready"}
+    return {box.ids[name]: state for name, state in made.items()} | {hurt_tasks.NEW: "ready"}
 
 
 def mended(root: Path, fs: Fs | None = None) -> None:
