@@ -16,6 +16,14 @@ from typing import Any
 
 ID = re.compile(r"req_[0-9a-f]{8,48}")
 STATES = {"requests": "ready", "delayed": "scheduled", "processing": "leased", "dead": "dead", "pruning": "pruning"}
+MARKS = r"req_[0-9a-f]{8,48}(\.p-?[1-9])?(\.a[1-9]\d*)?(\.m[1-9]\d*)?(\.r[1-9]\d*)?(\.t[1-9]\d*)?"
+HELD = r"(\.[A-Za-z0-9_@+~-]{1,64}\.[0-9a-f]{4,32}"
+ENDED = rf"{MARKS}{HELD})?_(request|cancelled|discarded|expired)\.json"
+# The names that mean something, by folder; of the archive by default.
+NAMES = {
+    "requests": rf"{MARKS}\.json", "delayed": rf"\d+\.{MARKS}\.json", "processing": rf"{MARKS}{HELD}\.\d+)?\.json",
+    "dead": rf"{MARKS}\.json", "pruning": rf"[0-9a-f]{{8}}\.[-0-9]*\.{ENDED}",
+}  # fmt: skip
 ENDS = {"request": "done", "cancelled": "cancelled", "discarded": "cancelled", "expired": "expired"}
 
 
@@ -67,12 +75,11 @@ def _places(audit: Audit, root: Path) -> dict[str, list[tuple[Path, str]]]:
     for channel in files(root / "channels"):
         folders = [(channel / part, state) for part, state in STATES.items()]
         folders += [(day, "") for day in (channel / "archive", *files(channel / "archive"))]
-        listed = [(path, state) for folder, state in folders for path in files(folder)]
-        for path, state in (item for item in listed if not item[0].name.endswith((".reason.json", "_response.json"))):
+        for path, state in ((path, state) for folder, state in folders for path in files(folder)):
             name = ID.search(path.name)
-            if name and path.suffix == ".json":
-                made.setdefault(name[0], []).append((path, state or ENDS.get(path.stem.rpartition("_")[2], "?")))
-            elif path.parent.name != "archive":
+            if name and re.fullmatch(NAMES.get(path.parent.name, ENDED), path.name):
+                made.setdefault(name[0], []).append((path, state or ENDS[path.stem.rpartition("_")[2]]))
+            elif path.parent.name in ("requests", "delayed", "processing"):
                 audit.problems.append(f"{path.relative_to(root)} is no task")
     return made
 

@@ -69,7 +69,9 @@ class Judge:
                 fit.append(spot)
             elif found.id == task_id:
                 strays.append(spot)
-            elif spot.about.age >= SETTLE or own is None or spot.about.inode == own.inode:
+            elif spot.about.age < SETTLE and (own is None or spot.about.inode != own.inode):
+                return  # It may still be written.
+            else:
                 kind, detail = ("bad-body", found.why) if found.why else ("wrong-id", f"it is {found.id}")
                 yield Anomaly(kind, spot.path, task_id, detail)
         yield from self._placed(task_id, own, body, fit)
