@@ -197,6 +197,9 @@ class Mender:
     def body(self, item: Anomaly) -> str:
         """Put aside a message that was not posted, and what was posted in its place."""
         name, at = self._at(item.path)
+        mine, own = self._stat(item.path), self._stat(f"tasks/{item.id}.json")
+        if mine is None or own is None or mine[0] == own[0]:
+            return ""
         tmp, draft, kept = self._tree.fd("tmp", make=True), f"fsck.{self._tree.token(8)}", self._tree.token(8)
         there = self._tree.fd(QUARANTINE, make=True)
         reason = {"was": item.path, "reason": item.means, "at": wire.stamp(self._source.now())}

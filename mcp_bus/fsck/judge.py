@@ -108,8 +108,10 @@ class Judge:
                 kind = "new-message" if best.slot.state is State.READY and best.about.links <= 2 else "lost-identity"
                 yield Anomaly(kind, best.path, task_id)
         elif not same:
-            alike = self._surveyor.data("tasks", f"{task_id}.json") == self._surveyor.data(best.folder, best.name)
-            yield Anomaly("split" if alike else "other-body", best.path, task_id, other=f"tasks/{task_id}.json")
+            found = self._surveyor.body(best.folder, best.name, best.about)
+            if found is not None:
+                kind = "split" if found.mark == body.mark else "other-body"
+                yield Anomaly(kind, best.path, task_id, other=f"tasks/{task_id}.json")
         else:
             yield from self._named(task_id, own, body, same)
         lease = best.slot.lease
@@ -163,8 +165,13 @@ class Judge:
         if found.key == body.key and found.id != task_id and found.id in self._made.identities:
             yield Anomaly("key-taken", f"tasks/{task_id}.json", task_id, other=f"keys/{name}")
             return
-        alike = self._surveyor.data("keys", name) == self._surveyor.data("tasks", f"{task_id}.json")
-        yield Anomaly("split" if alike else "bad-key", f"keys/{name}", task_id, found.why, f"tasks/{task_id}.json")
+        yield Anomaly(
+            "split" if found.mark == body.mark else "bad-key",
+            f"keys/{name}",
+            task_id,
+            found.why,
+            f"tasks/{task_id}.json",
+        )
 
     # --- keys, results, leftovers -------------------------------------------------------------
 

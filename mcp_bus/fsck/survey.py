@@ -68,12 +68,17 @@ class Spot(NamedTuple):
 
 
 class Read(NamedTuple):
-    """What is in a task's file: whose body it is, or why it is none."""
+    """What is in a task's file: whose body it is, or why it is none.
+
+    Attributes:
+        mark: alike for files with the same bytes.
+    """
 
     id: str = ""
     channel: str = ""
     key: str = ""
     why: str = ""
+    mark: int = 0
 
 
 @dataclass
@@ -184,8 +189,9 @@ class Surveyor:
         if about.is_file and not about.mode & stat.S_IRUSR:
             return None
         try:
-            body = wire.load_body(self.tree.fs.read(name, self.tree.fd(folder), wire.MAX_FILE).data)
-            made = Read(body.id, body.channel, body.key)
+            data = self.tree.fs.read(name, self.tree.fd(folder), wire.MAX_FILE).data
+            body = wire.load_body(data)
+            made = Read(body.id, body.channel, body.key, mark=hash(data))
         except CorruptRecord as error:
             made = Read(why=str(error))
         except OSError as error:
