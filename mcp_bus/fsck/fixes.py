@@ -7,6 +7,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from mcp_bus import names, wire
+from mcp_bus.fsck.survey import FILES
 from mcp_bus.model import Slot, State, day_of
 from mcp_bus.stores import layout, mend, story
 from mcp_bus.stores.foreign import QUARANTINE, quarantine
@@ -81,6 +82,9 @@ class Mender:
             return not (fits or (own is not None and own[0] == about.inode))
         if item.kind == "bad-result":
             return self._surveyor.result(folder, name, about) != item.id
+        if item.kind == "in-the-way":
+            is_file = item.path in FILES or folder == "tombstones"
+            return not (about.is_file if is_file else stat.S_ISDIR(about.mode))
         return item.kind != "two-places" or self._stat(item.other) is not None
 
     def _over(self, source: str, target: str) -> str:
@@ -170,10 +174,12 @@ class Mender:
     def orphan(self, item: Anomaly) -> str:
         """Put a task where it started."""
         before = self._stat(item.path)
+        if before is None or f"names: {before[1]}" != item.detail:
+            return ""  # Somebody else did it, or is at it.
         if mend.place_again(self._tree, item.id):
             return "put back in its channel"
-        if before is None or before != self._stat(item.path) or before[1] == 1:
-            return ""  # Somebody else did it, or is at it.
+        if before != self._stat(item.path) or before[1] == 1:
+            return ""
         self._copied(item.path)  # It has names outside of the bus, and by their count is taken for placed.
         return "put back in its channel" if mend.place_again(self._tree, item.id) else "made a file of its own"
 
@@ -228,8 +234,7 @@ class Mender:
         name, at = self._at(item.path)
         body = wire.load_body(self._fs.read(name, at, wire.MAX_FILE).data)
         mend.identify(self._tree, body)
-        mend.place_again(self._tree, body.id)
-        return f"{body.id} has its identity again"
+        return f"{body.id} is a task again" if mend.place_again(self._tree, body.id) else ""
 
     def done(self, item: Anomaly) -> str:
         """Give a task with a result its name in the archive."""

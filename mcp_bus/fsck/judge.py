@@ -130,7 +130,7 @@ class Judge:
             self._used.add(body.key)
             return
         else:
-            yield Anomaly("orphan", path, task_id)
+            yield Anomaly("orphan", path, task_id, f"names: {own.links}")
         yield from self._named(task_id, own, body, [])
 
     def _named(self, task_id: str, own: About, body: Read, places: list[Spot]) -> Iterator[Anomaly]:

@@ -31,7 +31,7 @@ def test_what_can_be_mended_is_1_and_is_mended_on_demand_alone(cli: Cli) -> None
     code, out, _ = cli.main("fsck", "-q")
     assert code == 1
     assert "repair orphan: the task has an identity, and is in no state" in out
-    assert f"\n  tasks/{task_id}.json\n  --repair puts it where it started" in out
+    assert f"\n  tasks/{task_id}.json  (names: 1)\n  --repair puts it where it started" in out
     assert cli.files() == files
     made = cli.json("fsck", code=1)
     assert (made["clean"], made["level"], made["tasks"], made["done"]) == (False, "repair", 1, [])

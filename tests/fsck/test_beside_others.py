@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import shutil
@@ -11,9 +12,11 @@ from typing import TYPE_CHECKING
 import pytest
 
 from mcp_bus.clock import System
-from mcp_bus.errors import StoreUnavailable
-from mcp_bus.fsck import Level, Means, check, repair
+from mcp_bus.errors import Conflict, StoreUnavailable
+from mcp_bus.fsck import Anomaly, Level, Means, check, fixes, repair
+from mcp_bus.fsck.survey import Surveyor
 from mcp_bus.recovery import sweep
+from mcp_bus.stores.tree import Tree
 from tests.crash import auditor
 from tests.crash.victim import Faulty, Points, Recorder, Steps, copy, ended, fork, killed_at, open_at
 from tests.fsck import hurt_rest, hurt_tasks
@@ -194,3 +197,35 @@ def test_what_is_no_bus_is_refused(disk: Path) -> None:
     for path in (disk, disk / "nowhere"):
         with pytest.raises(StoreUnavailable, match=r"no bus|not a bus"):
             check(path)
+
+
+def mender(root: Path) -> tuple[Tree, fixes.Mender]:
+    tree = Tree(root, Steps(), System(LATER))
+    return tree, fixes.Mender(Surveyor(tree, System(LATER).now, quiet), System(LATER), set())
+
+
+def test_what_somebody_else_put_right_meanwhile_is_left_alone(disk: Path) -> None:
+    box = wreck(disk / "bus")
+    stale = box.check().anomalies
+    mended(box.root)
+    before = snapshot(box.root)
+    tree, late = mender(box.root)
+    said = list[str]()
+    for item in stale:
+        with contextlib.suppress(OSError, Conflict):
+            said.append(late.mend(item))
+    tree.close()
+    assert {*said} == {""}
+    assert snapshot(box.root).keys() == before.keys()
+    sound(box, box.root, "after the second one, who came late")
+
+
+def test_files_that_differ_are_not_made_one(disk: Path) -> None:
+    box = Box.made(disk / "bus")
+    place = hurt_tasks.other_body(box)
+    before = snapshot(box.root)
+    tree, late = mender(box.root)
+    path = str(place.relative_to(box.root))
+    assert late.mend(Anomaly("split", path, box.ids["ready"], other=f"tasks/{place.name}")) == ""
+    tree.close()
+    assert snapshot(box.root) == before
