@@ -229,3 +229,23 @@ def test_files_that_differ_are_not_made_one(disk: Path) -> None:
     assert late.mend(Anomaly("split", path, box.ids["ready"], other=f"tasks/{place.name}")) == ""
     tree.close()
     assert snapshot(box.root) == before
+
+
+def test_a_done_task_gets_the_very_name_back_that_its_result_says(disk: Path) -> None:
+    box = Box.made(disk / "bus")
+    place = box.place("done")
+    hurt_tasks.nameless(box)
+    box.repair()
+    assert box.place("done") == place
+
+
+def test_nothing_is_written_over_by_a_task_that_goes_to_its_channel(disk: Path) -> None:
+    box = Box.made(disk / "bus")
+    target = box.place("dead")
+    hurt_tasks.moved(box)
+    [item] = [item for item in box.check().anomalies if item.kind == "wrong-channel"]
+    target.write_text("somebody's")
+    tree, late = mender(box.root)
+    assert late.mend(item) == ""
+    tree.close()
+    assert target.read_text() == "somebody's"
