@@ -59,6 +59,7 @@ GROUPS: dict[str, dict[str, tuple[str, str]]] = {
         "cancel": ("fix", "end tasks that are not wanted any more"),
         "reprioritise": ("fix", "move waiting tasks forward or back"),
         "sweep": ("fix", "bring back lapsed leases and due tasks, tidy up"),
+        "fsck": ("fsck", "look for anomalies on the whole bus, explain them, and mend them if asked to"),
     },
     "set up": {
         "init": ("setup", "make a bus"),

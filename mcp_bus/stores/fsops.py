@@ -60,6 +60,10 @@ class Fs:
         else:
             os.fsync(fd)
 
+    def sync(self) -> None:
+        """Make all that was written so far durable, whoever wrote it."""
+        os.sync()
+
     def close(self, fd: int) -> None:
         """Close a descriptor."""
         os.close(fd)
@@ -75,6 +79,10 @@ class Fs:
     def touch(self, name: str, at: int, now: int) -> None:
         """Set a file's time of last change, in milliseconds."""
         os.utime(name, ns=(now * 1_000_000, now * 1_000_000), dir_fd=at, follow_symlinks=False)
+
+    def chmod(self, name: str, at: int, mode: int) -> None:
+        """Set who may do what with a file or folder; the caller has seen that it is no symlink."""
+        os.chmod(name, mode, dir_fd=at)
 
     def unlink(self, name: str, at: int) -> None:
         """Remove a name."""

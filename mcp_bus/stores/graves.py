@@ -117,7 +117,8 @@ def _put_back(tree: Tree, old: Slot, kept: str) -> None:
         tree.fs.rename(kept, tree.fd(pruning(old.channel)), place.name, there)
 
 
-def _parse(channel: str, kept: str) -> Slot | None:
+def parse(channel: str, kept: str) -> Slot | None:
+    """Read a name in `pruning/` back into how the task ended; None when it is foreign."""
     _, _, rest = kept.partition(".")
     day, _, name = rest.partition(".")
     return names.parse(channel, f"archive/{day}", name)
@@ -127,7 +128,7 @@ def resume(tree: Tree, channel: str, now: int, *, sync: bool) -> list[str]:
     """Go on with what a prune that was cut off had decided; it is left to its own process for a while."""
     done: list[str] = []
     for kept in tree.names(pruning(channel)):
-        slot, at = _parse(channel, kept), tree.fd(pruning(channel))
+        slot, at = parse(channel, kept), tree.fd(pruning(channel))
         about = tree.fs.stat(kept, at)
         if slot is None or about is None or now - int(about.st_ctime * 1000) < PATIENCE:
             continue
@@ -142,7 +143,7 @@ def resume(tree: Tree, channel: str, now: int, *, sync: bool) -> list[str]:
 def is_pruning(tree: Tree, channel: str, task_id: str) -> Slot | None:
     """Return how a task ended that is being forgotten just now, or by a process that died; None if it is not."""
     for kept in tree.names(pruning(channel)):
-        slot = _parse(channel, kept) if task_id in kept else None
+        slot = parse(channel, kept) if task_id in kept else None
         if slot is not None and slot.id == task_id:
             return slot
     return None

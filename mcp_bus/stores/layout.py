@@ -94,19 +94,24 @@ def create(root: Path, *, fs: Fs | None = None, source: Source | None = None) ->
             verdict.check(root)
             for folder in FOLDERS:
                 tree.fd(folder, make=True)
-            about = {
-                "format": wire.FORMAT,
-                "id": "bus_" + source.token(8),
-                "created": wire.stamp(source.now()),
-                "filesystem": verdict.fields(),
-            }
             _once(tree, "PROTOCOL.md", PAGE.encode(), source)
             _once(tree, "registry.json", _registry(source), source)
-            _once(tree, "bus.json", wire.dumps(about), source)  # Last: with it the bus is complete.
+            write_about(tree, source, verdict)  # Last: with it the bus is complete.
             fs.fsync(tree.fd())
     finally:
         tree.close()
     return verdict
+
+
+def write_about(tree: Tree, source: Source, verdict: Verdict | None = None) -> None:
+    """Write `bus.json`, if it is not there, without which a directory is no bus."""
+    about = {
+        "format": wire.FORMAT,
+        "id": "bus_" + source.token(8),
+        "created": wire.stamp(source.now()),
+        "filesystem": (verdict or probe(tree, source.token(4))).fields(),
+    }
+    _once(tree, "bus.json", wire.dumps(about), source)
 
 
 def _check_empty(tree: Tree) -> None:

@@ -29,7 +29,7 @@ MAX_RECORD = 16 * 1024 * 1024
 MOST = 10**12
 MAX_TEXT = 64 * 1024
 NAME = re.compile(r"[A-Za-z0-9@][A-Za-z0-9_@+~.-]{0,127}\Z")
-_REVISION = re.compile(r"(?P<name>[A-Za-z0-9@][A-Za-z0-9_@+~.-]{0,127})\.(?P<number>[1-9][0-9]{0,14})\.json\Z")
+REVISION = re.compile(r"(?P<name>[A-Za-z0-9@][A-Za-z0-9_@+~.-]{0,127})\.(?P<number>[1-9][0-9]{0,14})\.json\Z")
 
 
 class FileRecords:
@@ -44,11 +44,11 @@ class FileRecords:
     def names(self, kind: str) -> list[str]:
         """See `Records.names`."""
         with self._tree.words():
-            return sorted({match["name"] for file in self._tree.names(kind) if (match := _REVISION.match(file))})
+            return sorted({match["name"] for file in self._tree.names(kind) if (match := REVISION.match(file))})
 
     def _revisions(self, kind: str, name: str) -> list[int]:
         """Return the numbers that a document has files for, highest first."""
-        found = (_REVISION.match(file) for file in self._tree.names(kind))
+        found = (REVISION.match(file) for file in self._tree.names(kind))
         numbers = (int(match["number"]) for match in found if match and match["name"] == name)
         # A number that no writer gets to is nobody's revision: nothing could follow it.
         return sorted((number for number in numbers if number < MOST), reverse=True)
@@ -67,7 +67,7 @@ class FileRecords:
         """See `Records.all`: one listing of the folder, for with many documents it is the listing that costs."""
         latest: dict[str, int] = {}
         with self._tree.words():
-            for match in filter(None, map(_REVISION.match, self._tree.names(kind))):
+            for match in filter(None, map(REVISION.match, self._tree.names(kind))):
                 if int(match["number"]) < MOST:
                     latest[match["name"]] = max(int(match["number"]), latest.get(match["name"], 0))
             found = {name: self._read(kind, name, number) or self.read(kind, name) for name, number in latest.items()}

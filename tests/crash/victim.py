@@ -108,6 +108,12 @@ class Steps(Fs):
         op = Op("rename", self.path(src, src_at), self.path(dst, dst_at))
         self.do(op, lambda: Fs.rename(self, src, src_at, dst, dst_at))
 
+    def sync(self) -> None:
+        self.do(Op("sync"), lambda: Fs.sync(self) if self.durable else None)
+
+    def chmod(self, name: str, at: int, mode: int) -> None:
+        self.do(Op("chmod", self.path(name, at)), lambda: Fs.chmod(self, name, at, mode))
+
     def unlink(self, name: str, at: int) -> None:
         self.do(Op("unlink", self.path(name, at)), lambda: Fs.unlink(self, name, at))
 

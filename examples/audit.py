@@ -1,0 +1,169 @@
+"""Read a bus without mcp-bus and say what is wrong with it: `python examples/audit.py BUS`.
+
+It knows `docs/protocol.md` and nothing else: the standard library alone, and a bus that nobody uses at the moment.
+Exit code 1 when something is wrong.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import stat
+import sys
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+ID = re.compile(r"req_[0-9a-f]{8,48}")
+STATES = {"requests": "ready", "delayed": "scheduled", "processing": "leased", "dead": "dead", "pruning": "pruning"}
+MARKS = r"req_[0-9a-f]{8,48}(\.p-?[1-9])?(\.a[1-9]\d*)?(\.m[1-9]\d*)?(\.r[1-9]\d*)?(\.t[1-9]\d*)?"
+HELD = r"(\.[A-Za-z0-9_@+~-]{1,64}\.[0-9a-f]{4,32}"
+ENDED = rf"{MARKS}{HELD})?_(request|cancelled|discarded|expired)\.json"
+# The names that mean something, by folder; of the archive by default.
+NAMES = {
+    "requests": rf"{MARKS}\.json", "delayed": rf"\d+\.{MARKS}\.json", "processing": rf"{MARKS}{HELD}\.\d+)?\.json",
+    "dead": rf"{MARKS}\.json", "pruning": rf"[0-9a-f]{{8}}\.[-0-9]*\.{ENDED}",
+}  # fmt: skip
+ENDS = {"request": "done", "cancelled": "cancelled", "discarded": "cancelled", "expired": "expired"}
+
+
+@dataclass
+class Audit:
+    """Every task's state and name, every result, what is wrong, and what was begun and is not over."""
+
+    states: dict[str, str] = field(default_factory=dict)
+    names: dict[str, str] = field(default_factory=dict)
+    results: dict[str, str] = field(default_factory=dict)
+    problems: list[str] = field(default_factory=list)
+    leftovers: list[str] = field(default_factory=list)
+
+
+def files(folder: Path) -> list[Path]:
+    """List a folder; empty if it is none."""
+    return sorted(folder.iterdir()) if folder.is_dir() and not folder.is_symlink() else []
+
+
+def load(path: Path) -> dict[str, Any]:
+    """Read a JSON object; empty if the file is none, or holds something else."""
+    try:
+        value = json.loads(path.read_bytes()) if stat.S_ISREG(path.lstat().st_mode) else None
+    except (OSError, ValueError, RecursionError):
+        return {}
+    return value if isinstance(value, dict) else {}
+
+
+def look(root: Path) -> Audit:
+    """Walk a bus."""
+    audit = Audit()
+    keys = {path.stem: path for path in files(root / "keys") if re.fullmatch("[0-9a-f]{64}.json", path.name)}
+    places = _places(audit, root)
+    identities = {path.stem: path for path in files(root / "tasks") if ID.fullmatch(path.stem)}
+    for task in sorted({*identities, *places}):
+        fit = _fit(audit, root, task, places.get(task, []))
+        keys.pop(_names(audit, root, (task, identities.get(task)), fit), None)
+    for path in keys.values():
+        audit.problems.append(f"the key {path.name} is of no task; it holds {load(path).get('id', 'no message')}")
+    for part in ("staged", "tmp"):
+        audit.leftovers += [f"{part}/{path.name}" for path in files(root / part)]
+    _results(audit, root)
+    return audit
+
+
+def _places(audit: Audit, root: Path) -> dict[str, list[tuple[Path, str]]]:
+    """Find every name that says which state a task is in."""
+    made = dict[str, list[tuple[Path, str]]]()
+    for channel in files(root / "channels"):
+        folders = [(channel / part, state) for part, state in STATES.items()]
+        folders += [(day, "") for day in (channel / "archive", *files(channel / "archive"))]
+        for path, state in ((path, state) for folder, state in folders for path in files(folder)):
+            name = ID.search(path.name)
+            if name and re.fullmatch(NAMES.get(path.parent.name, ENDED), path.name):
+                made.setdefault(name[0], []).append((path, state or ENDS[path.stem.rpartition("_")[2]]))
+            elif path.parent.name in ("requests", "delayed", "processing"):
+                audit.problems.append(f"{path.relative_to(root)} is no task")
+    return made
+
+
+def _fit(audit: Audit, root: Path, task: str, places: list[tuple[Path, str]]) -> list[Path]:
+    """Return the places of a task that hold its message, in the channel that it names."""
+    fit = list[Path]()
+    for path, state in places:
+        found, where = load(path), path.relative_to(root)
+        if found.get("id") != task:
+            audit.problems.append(f"{task}: {where} does not hold the message of that id")
+        elif found.get("to") != where.parts[1]:
+            audit.problems.append(f"{task}: {where} is addressed to {found.get('to')}")
+        else:
+            fit.append(path)
+            audit.states[task], audit.names[task] = state, str(where)
+            audit.leftovers += [str(where)] if state == "pruning" else []
+    if len(fit) > 1:
+        audit.problems.append(f"{task} is in two places: {', '.join(str(path.relative_to(root)) for path in fit)}")
+    return fit
+
+
+def _names(audit: Audit, root: Path, identity: tuple[str, Path | None], fit: list[Path]) -> str:
+    """Compare the identity, the places and the key of a task, which should be one file; return its key."""
+    (task, own), said = identity, audit.problems.append
+    is_pruned = any(path.parent.name == "pruning" for path in fit)
+    body = load(own) if own else {}
+    if own and body.get("id") != task:
+        said(f"{task}: tasks/{own.name} does not hold the message of that id")
+    if own is None or body.get("id") != task:
+        if fit and not is_pruned:
+            said(f"{task} has a place and no identity")
+        return str(load(fit[-1]).get("bus", {}).get("key", "")) if fit else ""
+    about = own.lstat()
+    names = [path for path in fit if path.lstat().st_ino == about.st_ino]
+    if len(names) < len(fit):
+        said(f"{task} has an identity and a place that are not one file")
+    key = str(body.get("bus", {}).get("key", ""))
+    for path in _key(audit, root, task, key):
+        if path.lstat().st_ino == about.st_ino:
+            names.append(path)
+        else:
+            said(f"{task} has a key that is not one file with it")
+    if about.st_nlink > 1 + len(names):
+        names += [path for path in files(root / "tmp") if path.lstat().st_ino == about.st_ino]
+    if not fit and not any(path.parent.name == "tmp" for path in names):
+        said(f"{task} has an identity and no place")
+    if about.st_nlink != 1 + len(names) and len(fit) < 2:
+        said(f"{task} has {about.st_nlink} names, not {1 + len(names)}")
+    return key
+
+
+def _key(audit: Audit, root: Path, task: str, key: str) -> list[Path]:
+    """Return the file of a task's key; say so if it is gone, or holds something else than a message."""
+    path = root / "keys" / f"{key}.json"
+    if not key or load(path).get("id", task) not in (task, ""):
+        return []  # It has none, or another task has that key by now.
+    if not load(path) and "pruning" not in audit.states.get(task, ""):
+        audit.problems.append(f"{task} has lost its key {path.name}")
+    return [path] if path.exists() else []
+
+
+def _results(audit: Audit, root: Path) -> None:
+    """Compare results with the states of their tasks."""
+    for channel in files(root / "channels"):
+        for file in (file for file in files(channel / "responses") if ID.fullmatch(file.stem)):
+            task, found = file.stem, load(file)
+            if found.get("id") != task or not isinstance(found.get("result"), str):
+                audit.problems.append(f"{task}: {file.relative_to(root)} is no result of it")
+            elif audit.states.get(task) not in ("done", "pruning") or not audit.names[task].startswith(
+                f"channels/{channel.name}/"
+            ):
+                audit.problems.append(f"{task} has a result and is {audit.states.get(task, 'not there')}")
+            audit.results[task] = str(found.get("result"))
+    for task, name in audit.names.items():
+        lease = re.search(r"\.([A-Za-z0-9_@+~-]{1,64}\.[0-9a-f]{4,32})_request\.json$", name)
+        on_its_way = lease and any(f"{lease[1]}.json" in left for left in audit.leftovers if task in left)
+        if lease and task not in audit.results and not on_its_way and not name.startswith("channels/@"):
+            audit.problems.append(f"{task} is done and has no result")
+
+
+if __name__ == "__main__":
+    made = look(Path(sys.argv[1]))
+    for line in (*made.problems, *(f"{name} is not over yet; a sweep ends it" for name in made.leftovers)):
+        print(line)
+    print(f"{len(made.states)} tasks, {len(made.problems)} problems")
+    sys.exit(bool(made.problems))

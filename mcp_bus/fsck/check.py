@@ -1,0 +1,109 @@
+"""Looking at a whole bus: what is wrong with it, told only after a second look."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+from mcp_bus.clock import System
+from mcp_bus.errors import StoreUnavailable
+from mcp_bus.fsck import beside
+from mcp_bus.fsck.judge import Judge
+from mcp_bus.fsck.kinds import KINDS, Anomaly, Level
+from mcp_bus.fsck.survey import Surveyor
+from mcp_bus.stores.fsops import Fs
+from mcp_bus.stores.tree import Tree
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+    from pathlib import Path
+
+    from mcp_bus.clock import Source
+    from mcp_bus.fsck.survey import Survey
+
+# What looks wrong is looked at so often in all: a listing may miss what is renamed meanwhile.
+LOOKS = 4
+_ORDER = {kind: place for place, kind in enumerate(KINDS)}
+
+
+def _quiet(_looked: int) -> None:
+    """Tell nobody how far it is."""
+
+
+class Report(NamedTuple):
+    """What a look at a bus found.
+
+    Attributes:
+        anomalies: in the order of `KINDS`, and of paths.
+        tasks: how many tasks were looked at.
+        done: what a repair did, a line each.
+    """
+
+    anomalies: tuple[Anomaly, ...]
+    tasks: int
+    done: tuple[str, ...] = ()
+
+    @property
+    def worst(self) -> Level:
+        """Who has to do something: the highest level of all anomalies, `NOTE` for a clean bus."""
+        levels = [*Level]
+        return max((item.level for item in self.anomalies), key=levels.index, default=Level.NOTE)
+
+    @property
+    def is_clean(self) -> bool:
+        """Whether there is nothing but notes."""
+        return self.worst is Level.NOTE
+
+
+def check(
+    root: Path, *, fs: Fs | None = None, source: Source | None = None, tell: Callable[[int], None] = _quiet
+) -> Report:
+    """Look at a bus, without changing anything; others may use it meanwhile.
+
+    Args:
+        tell: called now and then with how many names were looked at.
+
+    Raises:
+        StoreUnavailable: there is no bus, or it cannot be read.
+        Untrusted: it belongs to another user.
+    """
+    source = source or System()
+    tree = Tree(root, fs or Fs(), source)
+    try:
+        with tree.words():
+            return look(Surveyor(tree, source.now, tell))
+    finally:
+        tree.close()
+
+
+def look(surveyor: Surveyor) -> Report:
+    """Look at a bus that is open; look again at what seems wrong.
+
+    Raises:
+        StoreUnavailable: it is no bus.
+    """
+    tree = surveyor.tree
+    if tree.fs.stat("bus.json", tree.fd()) is None and not {"tasks", "channels"} & {*tree.names("")}:
+        msg = f"{str(tree.root)!r} is not a bus: it has neither bus.json nor tasks"
+        raise StoreUnavailable(msg, hint="name another with --bus or MCP_BUS_DIR")
+    bad = list(beside.about_bus(surveyor))
+    if any(item.kind == "format" for item in bad):
+        return Report(tuple(bad), 0)
+    made = surveyor.take()
+    seen = {*bad, *_judged(surveyor, made)}
+    lines = [*beside.lines(surveyor, made)]
+    for _ in range(LOOKS - 1):
+        if not seen:
+            break
+        again = _judged(surveyor, surveyor.take())
+        seen &= {*beside.about_bus(surveyor), *again}
+    seen |= {item for item in lines if not beside.is_line(surveyor, *item.path.rsplit("/", 1))}
+    return Report(_sorted(seen), len(made.identities))
+
+
+def _judged(surveyor: Surveyor, made: Survey) -> set[Anomaly]:
+    found = {*Judge(surveyor, made).anomalies(), *beside.beside(surveyor, made)}
+    return found | {*made.odd}
+
+
+def _sorted(found: Iterable[Anomaly]) -> tuple[Anomaly, ...]:
+    return tuple(sorted(found, key=lambda item: (_ORDER[item.kind], item)))
