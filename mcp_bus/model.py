@@ -219,13 +219,22 @@ class Ticket(NamedTuple):
     token: str
 
 
+class Proof(NamedTuple):
+    """What signatures show on a signed channel: whose `body` and `result` are, as `ann (kP3x9Q2a)`, or the doubt."""
+
+    body: str = ""
+    result: str = ""
+    doubt: str = ""
+
+
 class Task(NamedTuple):
-    """A task as one reader saw it: body, place, and, once ended, result and history."""
+    """A task as one reader saw it: body, place, and, once ended, result and history; on a signed channel, proof."""
 
     body: Body
     slot: Slot
     result: Result | None = None
     history: tuple[Attempt, ...] = ()
+    proof: Proof | None = None
 
     @property
     def id(self) -> str:
@@ -307,6 +316,7 @@ class Policy(NamedTuple):
         max_releases: hand-backs that do not cost an attempt.
         retention_days: how long ended tasks are kept; 0 for ever.  Dead letters are kept.
         outputs: whether each result is also written as Markdown, for people; see `outputs`.
+        signed: whether what has no signature that holds is not delivered; see `signing`.
     """
 
     kind: str = "queue"
@@ -319,6 +329,7 @@ class Policy(NamedTuple):
     max_releases: int = 10
     retention_days: int = 14
     outputs: bool = False
+    signed: bool = False
     description: str = ""
 
 
