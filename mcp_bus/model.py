@@ -252,6 +252,11 @@ class Task(NamedTuple):
         return self.slot.state
 
     @property
+    def verified(self) -> str:
+        """Whose signature its body has; empty on channels that are not signed."""
+        return self.proof.body if self.proof is not None else ""
+
+    @property
     def ticket(self) -> Ticket:
         """What a worker must show to write to the task: its id and the lease's token."""
         return Ticket(self.id, self.lease.token)

@@ -86,6 +86,7 @@ class Operator:
             The task that is ready now.
         """
         self._check_current(task_id, "retry")
+        self._check_proof(self.get(task_id))
         if body is not None:
             return self._revived(self._replace(task_id, wire.text_of(body), note))
         task = self._operate(
@@ -191,6 +192,20 @@ class Operator:
         if other:
             msg = f"cannot {verb} {task.id!r}: its step {task.body.node!r} was posted anew, as {other!r}"
             raise IllegalTransition(msg, hint=f"look at the plan: `mcp-bus plan show {task.body.plan[-8:]}`")
+
+    def _check_proof(self, task: Task) -> None:
+        """Refuse to bring back what nobody would be handed: its body has no signature that holds.
+
+        Raises:
+            IllegalTransition: says why not.
+        """
+        proof = task.proof
+        if proof is not None and not proof.body:
+            msg = f"cannot retry {task.id!r}: {proof.doubt}"
+            raise IllegalTransition(msg, hint="post it anew, if you know that it is wanted")
+        if proof is not None and 0 < task.body.deadline <= self.source.now():
+            msg = f"cannot retry {task.id!r}: its ttl has passed, and with it its signature"
+            raise IllegalTransition(msg, hint="post it anew")
 
     def _revived(self, task: Task) -> Task:
         """Let a plan wait again for a step whose task a person brought back."""

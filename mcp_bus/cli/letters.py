@@ -231,7 +231,7 @@ def _letter(item: Delivery) -> dict[str, Any]:
         "offers": item.offers,
         "newer_from_sender": item.newer,
         "unread_again": fields.stamp(item.expires),
-    }
+    } | ({"verified": item.verified} if item.verified else {})
 
 
 def _tell(call: Call, bus: Bus, found: list[Delivery], acked: list[Acked]) -> None:
@@ -264,6 +264,7 @@ def _letter_page(out: Out, item: Delivery, now: int) -> None:
         ago(body.created, now),
         one_line(body.type, 40),
     ]
+    words += [f"verified: {one_line(item.verified, 200)}"] if item.verified else []
     words += [f"on {body.channel}"] if not is_inbox(body.channel) else []
     words += [f"open for {duration(body.deadline - now)}"] if body.type == "call" and body.deadline > now else []
     words += [out.paint("urgent", "red")] if body.priority > 0 else []

@@ -51,7 +51,7 @@ class Guard:
         if self._trust is None:
             from mcp_bus.signing.trust import Trust  # noqa: PLC0415  loads what unsigned channels do not need
 
-            self._trust = Trust(self.vault, self._bus, str(self._root.resolve()))
+            self._trust = Trust(self.vault, self._bus, str(self._root.resolve()), self._source.monotonic)
         return self._trust
 
     # --- channels and tasks -----------------------------------------------------------------------
@@ -113,6 +113,8 @@ class Guard:
         from mcp_bus.signing import jws, keys  # noqa: PLC0415  as above
 
         private, public = jws.new()
+        while not keys.kid_of(public)[0].isalnum():  # A name that begins with a dash would be taken for an option.
+            private, public = jws.new()
         # A clock that went back must not let an older key be the newest.
         last = max((key.created for key in self.own(agent)), default=0)
         key = keys.Key(agent, max(self._source.now(), last + 1), private, public)
@@ -129,14 +131,16 @@ class Guard:
         from mcp_bus.signing import jws, keys  # noqa: PLC0415  as above
 
         self.trust.check()
-        pins = {key.kid: self.trust.key(key.kid) for key in self.own(claim.agent)}
-        usable = [key for key in self.own(claim.agent) if not _is_revoked(pins[key.kid])]
+        own = self.own(claim.agent)
+        pins = [self.trust.key(key.kid) for key in own]
+        usable = [(key, pin) for key, pin in zip(own, pins, strict=True) if pin is None or not pin.revoked]
         if not usable:
-            why = "was revoked" if pins else "is not here"
+            why = "was revoked" if own else "is not here"
             msg = f"{claim.channel!r} is signed, and a key of {claim.agent!r} to sign with {why}"
             raise NoKey(msg, hint="make one with `mcp-bus key new`, as that agent")
-        key = usable[-1]
-        self.trust.pin(claim.agent, key.public, self._source.now())  # Who has the private key knows whose it is.
+        key, pin = usable[-1]
+        if pin is None:  # Who has the private key knows whose it is.
+            self.trust.pin(claim.agent, key.public, self._source.now())
         header = self._said(claim) | {"exp": claim.expires, "iat": claim.at}
         return jws.make(key.private, {"kid": key.kid, "jwk": keys.jwk(key.public), **header}, data)
 
@@ -198,7 +202,3 @@ class Guard:
 
 def _open(data: Mapping[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in data["jwk"].items() if name != "d"}
-
-
-def _is_revoked(pin: Pin | None) -> bool:
-    return pin is not None and bool(pin.revoked)

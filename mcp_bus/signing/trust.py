@@ -22,10 +22,13 @@ from mcp_bus.model import DAY, day_of
 from mcp_bus.signing import keys
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from mcp_bus.signing.vault import Vault
 
 BUS = r"bus_[0-9a-f]{8,64}\Z"
 PLACES = "trust/places"
+FRESH_S = 1.0
 # Ids are remembered for longer than the signature of any message that was ever posted holds.
 KEPT = 1200 * DAY
 
@@ -56,9 +59,15 @@ class Rule(NamedTuple):
 class Trust:
     """What one user's vault says about the bus with an id at a place."""
 
-    def __init__(self, vault: Vault, bus: str, root: str) -> None:
-        """Look into `vault`; nothing is read yet."""
+    def __init__(self, vault: Vault, bus: str, root: str, clock: Callable[[], float]) -> None:
+        """Look into `vault`; nothing is read yet.
+
+        Args:
+            clock: tells when what was read of the place is a second old, and read again.
+        """
         self._vault = vault
+        self._clock = clock
+        self._place: tuple[float, str, bool] | None = None
         self._root = root
         self._word = hashlib.sha256(root.encode(errors="surrogateescape")).hexdigest()
         self._bus = bus if re.match(BUS, bus) else ""
@@ -67,8 +76,16 @@ class Trust:
 
     def _folder(self, kind: str) -> str:
         """Return where facts of a kind are: of the bus that was at this place when they were written down."""
-        found = self._vault.read(PLACES, self._word)
-        return f"trust/{self._known(found) if found else self._bus or 'bus_unknown'}/{kind}"
+        return f"trust/{self._here()[0] or self._bus or 'bus_unknown'}/{kind}"
+
+    def _here(self) -> tuple[str, bool]:
+        """Return which bus was trusted at this place, if one was, and whether this one was trusted anywhere."""
+        now = self._clock()
+        if self._place is None or now >= self._place[0] + FRESH_S:
+            found = self._vault.read(PLACES, self._word)
+            known = self._known(found) if found is not None else ""
+            self._place = (now, known, bool(known) or self._vault.has(f"trust/{self._bus}"))
+        return self._place[1:]
 
     def _known(self, found: dict[str, object]) -> str:
         bus = found.get("bus")
@@ -86,13 +103,11 @@ class Trust:
         if not self._bus:
             msg = f"the bus {self._root!r} has no id, so that nothing can be signed for it"
             raise Untrusted(msg, hint="make a new bus with `mcp-bus init`")
-        found = self._vault.read(PLACES, self._word)
-        if found is not None and self._known(found) != self._bus:
-            msg = (
-                f"bus.json at {self._root!r} says {self._bus!r}, and keys were trusted there for {self._known(found)!r}"
-            )
+        known, is_trusted = self._here()
+        if known not in ("", self._bus):
+            msg = f"bus.json at {self._root!r} says {self._bus!r}, and keys were trusted there for {known!r}"
             raise Untrusted(msg, hint="find out who changed it; `mcp-bus key trust --here` accepts it as it is")
-        if found is None and self._vault.has(f"trust/{self._bus}"):
+        if not known and is_trusted:
             msg = f"the bus {self._bus!r} was trusted at another place than {self._root!r}: it was moved, or is a copy"
             raise Untrusted(msg, hint="`mcp-bus key trust --here` accepts it here")
 
@@ -101,11 +116,12 @@ class Trust:
         if not self._bus:
             self.check()
         self._vault.write(PLACES, self._word, {"bus": self._bus, "root": self._root[:4000]})
+        self._place = None
 
     def _begin(self) -> str:
         """Note which bus is here, before the first fact about it is written down; return its folder."""
         self.check()
-        if not self._vault.has(PLACES, self._word):
+        if not self._here()[0]:
             self.here()
         return f"trust/{self._bus}"
 

@@ -250,10 +250,12 @@ def staged_results(tree: Tree, now: int, seals: Seals, *, sync: bool) -> list[st
             publish.reject(tree, name)
             done.append(f"put aside the result {name}: there is no such task")
             continue
+        wrong = _checked(tree, slot._replace(channel=body.channel), name, seals)
+        if wrong:
+            done.append(wrong)
+            continue
         if not publish.is_published(tree, body.channel, name, slot.id):
-            done.append(_checked(tree, slot._replace(channel=body.channel), name, seals))
-            if not done[-1]:
-                done[-1] = _carry(tree, body.channel, name, now, sync=sync)
+            done.append(_carry(tree, body.channel, name, now, sync=sync))
         if publish.is_published(tree, body.channel, name, slot.id):
             published.setdefault(body.channel, []).append(name)
             seals.over(slot._replace(channel=body.channel))

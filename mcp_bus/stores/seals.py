@@ -92,8 +92,9 @@ class Seals:
         Raises:
             NoKey: its sender has no key here.
         """
-        if self.guard is None or not self.needs(body.channel, body.id):
+        if not self.needs(body.channel, body.id):
             return False
+        assert self.guard is not None
         if self._tree.fs.stat(f"{body.id}.json", self._tree.fd("tasks")) is not None:
             return False  # That task is there already, with its own.
         self._write(f"{body.id}.jws", self.guard.seal(_claim(body), data))
@@ -108,8 +109,9 @@ class Seals:
         Raises:
             NoKey: its worker has no key here.
         """
-        if self.guard is None or not self.needs(slot.channel, slot.id):
+        if not self.needs(slot.channel, slot.id):
             return False
+        assert self.guard is not None
         self._write(_name(slot.id, data), self.guard.seal(_result_claim(slot, result), data))
         held, folder = names.place(slot), self._tree.live(f"channels/{slot.channel}/processing")
         if folder is None or self._tree.fs.stat(held.name, folder) is None:
