@@ -184,7 +184,7 @@ def test_only_a_person_at_a_terminal_ends_signatures(signed: Cli) -> None:
 def test_a_plan_counts_a_step_whose_result_does_not_hold_as_failed(signed: Cli) -> None:
     plan = {"goal": "ship", "steps": [{"name": "build", "body": "make it", "channel": "deploy"}]}
     with open_bus(agent="tester") as bus:
-        made, _ = conductor.post(bus, plan)
+        made = conductor.post(bus, plan)
         task = bus.claim(["deploy"]) or pytest.fail("nothing to claim")
     folder = signed.bus / "channels" / "deploy"
     lease = next((folder / "processing").iterdir())
