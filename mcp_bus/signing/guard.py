@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import os
 from contextlib import suppress
 from typing import TYPE_CHECKING, NamedTuple
 
-from mcp_bus.errors import InvalidRequest, NoKey, UnknownKey, Untrusted, Unverified
+from mcp_bus.errors import InvalidRequest, NoKey, StoreUnavailable, UnknownKey, Untrusted, Unverified
 from mcp_bus.plain import cut
 from mcp_bus.signing.vault import Vault
 
@@ -62,7 +63,7 @@ class Guard:
         Args:
             said: whether its policy says so: then that is remembered, and the policy's word no longer needed.
         """
-        if not said and not self.vault.has("trust"):
+        if not said and not self._trusts():
             return False, 0
         rule = self.trust.rule(channel)
         if said and (rule is None or rule.until):
@@ -70,6 +71,18 @@ class Guard:
                 self.trust.begin(channel, self._source.now())
             return True, 0
         return (not rule.until, rule.until) if rule is not None else (False, 0)
+
+    def _trusts(self) -> bool:
+        """Tell whether this user has ever trusted anything.
+
+        A home that cannot be read, or is none, remembers nothing, and must not keep anyone from an unsigned channel.
+        """
+        try:
+            return self.vault.has("trust")
+        except (Untrusted, StoreUnavailable):
+            if os.path.lexists(self.vault.root / "trust"):
+                raise
+            return False
 
     def forget(self, channel: str) -> None:
         """Let a channel be unsigned from now on; a person's decision."""

@@ -91,6 +91,25 @@ def test_a_hostile_private_folder_stops_everything_and_loses_nothing(world: Worl
     assert world.reasons() == []
 
 
+@pytest.mark.parametrize("how", ["none", "no folder", "open to others", "unreadable"])
+def test_a_home_that_is_none_keeps_nobody_from_unsigned_channels(world: World, disk: Path, how: str) -> None:
+    home = disk / "strange"
+    if how == "no folder":
+        home.write_text("")
+    elif how != "none":
+        home.mkdir(mode=0o777 if how == "open to others" else 0o000)
+        home.chmod(0o777 if how == "open to others" else 0o000)
+    bus = world.bus(home=home)
+    bus.post("plain", "x")
+    assert bus.claim(["plain"]) is not None
+    if home.is_dir():
+        home.chmod(0o777)
+        (home / "trust").mkdir()
+        world.source.refresh()
+        with pytest.raises(Untrusted):
+            world.bus(home=home).claim(["plain"])
+
+
 # --- trust -----------------------------------------------------------------------------------------------
 
 
