@@ -18,7 +18,7 @@ from __future__ import annotations
 from contextlib import suppress
 from typing import TYPE_CHECKING, NamedTuple
 
-from mcp_bus import children, draft, lifecycle, planfile
+from mcp_bus import children, draft, lifecycle, planfile, sealed
 from mcp_bus.crew import Crew
 from mcp_bus.errors import BusError, Conflict, CorruptRecord, DuplicateTask, InvalidRequest
 from mcp_bus.model import DAY, OPEN, PLANS, PROGRESS, WAITING, Attempt, Outcome, State
@@ -63,7 +63,7 @@ def post(bus: Operator, data: object, *, key: str = "", parent: str = "") -> Pla
         if bus.store.records.read(PLANS, plan.id) is None:
             children.add(bus, above.id, plan.id)
     try:
-        bus.store.records.write(PLANS, plan.id, planfile.dump(plan), after=0, durable=True)
+        sealed.write(bus, plan)
     except Conflict:
         kept = read(bus, plan.id)
         if kept._replace(created=plan.created) != plan:
@@ -395,6 +395,6 @@ def _swept(bus: Operator, name: str, over: int) -> list[str]:
         return [f"moved on {name}"] if advance(bus, name)[1] != before else []
     if bus.source.now() - over <= KEPT:
         return []
-    for kind in (PLANS, PROGRESS):
+    for kind in (PLANS, PROGRESS, sealed.SEALS):
         bus.store.records.remove(kind, name)
     return [f"forgot {name}"]

@@ -264,7 +264,6 @@ def _letter_page(out: Out, item: Delivery, now: int) -> None:
         ago(body.created, now),
         one_line(body.type, 40),
     ]
-    words += [f"verified: {one_line(item.verified, 200)}"] if item.verified else []
     words += [f"on {body.channel}"] if not is_inbox(body.channel) else []
     words += [f"open for {duration(body.deadline - now)}"] if body.type == "call" and body.deadline > now else []
     words += [out.paint("urgent", "red")] if body.priority > 0 else []
@@ -272,6 +271,8 @@ def _letter_page(out: Out, item: Delivery, now: int) -> None:
     words += [f"shown {item.offers} times"] if item.offers > 1 else []
     words += [f"{item.newer} newer from the same sender"] if item.newer else []
     out.line("  ".join(words))
+    if item.verified:  # In a line of its own, which no sender's name can begin.
+        out.line(f"verified: {one_line(item.verified, 200)}")
     if body.title:
         out.line(one_line(body.title, 200))
     for text in quote(body.content):

@@ -110,7 +110,7 @@ class FileStore:
             self.fs.create(draft, tmp, data, sync=self.durable)
             if not self._name(body, draft):
                 self.tree.drop("tmp", draft)
-                kept = self._kept(body)
+                kept = self._kept(body, is_signed=is_signed)
                 if is_signed and kept.id != body.id:
                     self.seals.drop(body.id)
                 return kept
@@ -139,13 +139,19 @@ class FileStore:
             return self.fs.stat(identity, self.tree.fd("tasks")) is not None
         return True
 
-    def _kept(self, body: Body) -> Body:
-        """Return the body that was first, finished and durable even if its poster died."""
+    def _kept(self, body: Body, *, is_signed: bool) -> Body:
+        """Return the body that was first, finished and durable even if its poster died.
+
+        Raises:
+            Unverified: it is to be signed, and somebody who has no key took its name.
+        """
         if body.key:
             found = self.fs.read(body.key + ".json", self.tree.fd("keys"), wire.MAX_FILE)
         else:
             found = self.fs.read(body.id + ".json", self.tree.fd("tasks"), wire.MAX_FILE)
         kept = wire.load_body(found.data)
+        if is_signed:
+            self.seals.body(kept, found.data)
         mend.drafts(self.tree, self._source.now(), only=found.inode)
         identity = kept.id + ".json"
         mend.identify(self.tree, kept)
