@@ -168,3 +168,12 @@ def test_a_signature_is_the_one_of_the_rfc() -> None:
     assert jws.b64(jws.sign(private, said)) == (
         "hgyY0il_MGCjP0JzlnLWG1PPOt7-09PGcvMg3AIbQR6dWbhijcNR4ki4iylGjg5BhVsPt9g7sVvpAr_MuM0KAg"
     )
+
+
+def test_a_first_key_has_to_sign_before_it_is_believed(world: World, disk: Path) -> None:
+    world.guard().trust.expect("newcomer")
+    i, data = world.forged("newcomer")
+    seal = signed_by(world, disk / "evil", "newcomer", i, data + b" ")
+    world.place(i, data, seal)
+    refused(world, "nobody here trusts")
+    assert "newcomer" not in [pin.agent for pin in world.guard().trust.keys().values()]
