@@ -177,3 +177,12 @@ def test_a_first_key_has_to_sign_before_it_is_believed(world: World, disk: Path)
     world.place(i, data, seal)
     refused(world, "nobody here trusts")
     assert "newcomer" not in [pin.agent for pin in world.guard().trust.keys().values()]
+
+
+def test_a_pin_under_the_name_of_another_key_is_damaged(world: World) -> None:
+    world.bus().post(CHANNEL, "x")
+    one, two = sorted((world.home / "trust").glob("bus_*/keys/*"))
+    one.write_text(two.read_text())
+    two.write_text(one.read_text())
+    with pytest.raises(Untrusted, match="damaged"):
+        world.work()
