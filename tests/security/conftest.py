@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 from typing import TYPE_CHECKING, NamedTuple
 
 import pytest
@@ -112,6 +113,15 @@ def refused(world: World, why: str, *, home: Path | None = None) -> None:
     world.bus().post(CHANNEL, "honest")
     assert world.work(home=home) == ["honest"]
     assert any(why in reason for reason in world.reasons()), world.reasons()
+
+
+def other_home(world: World, disk: Path) -> Path:
+    """Return the private folder of another user who trusts the same keys, and has the worker's."""
+    other = disk / "other"
+    shutil.copytree(world.home / "keys", other / "keys")
+    for key in world.guard().own():
+        world.guard(other).trust.pin(key.agent, key.public, world.source.now())
+    return other
 
 
 def signed_by(world: World, home: Path, agent: str, i: str, data: bytes, **other: object) -> bytes:

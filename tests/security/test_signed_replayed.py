@@ -12,21 +12,12 @@ from mcp_bus.errors import IllegalTransition, Untrusted
 from mcp_bus.recovery import sweep
 from mcp_bus.stores import layout
 from mcp_bus.stores.base import Claim
-from tests.security.conftest import CHANNEL, World, refused
+from tests.security.conftest import CHANNEL, World, other_home, refused
 
 if TYPE_CHECKING:
     from pathlib import Path
 
 DAY_S = 86_400.0
-
-
-def _other_home(world: World, disk: Path) -> Path:
-    """Return the private folder of another user who trusts the same keys, and has the worker's."""
-    other = disk / "other"
-    shutil.copytree(world.home / "keys", other / "keys")
-    for key in world.guard().own():
-        world.guard(other).trust.pin(key.agent, key.public, world.source.now())
-    return other
 
 
 # --- moved and replayed ----------------------------------------------------------------------------------
@@ -110,7 +101,7 @@ def test_a_task_that_was_done_by_a_worker_elsewhere_is_not_done_again(world: Wor
     i = world.bus().post(CHANNEL, "pay").id
     data, seal = world.paths(i).body.read_bytes(), world.paths(i).seal.read_bytes()
     assert world.work() == ["pay"]
-    other = _other_home(world, disk)
+    other = other_home(world, disk)
     world.place(i, data, seal)
     refused(world, "was done before", home=other)
 
@@ -133,7 +124,7 @@ def test_a_task_that_was_pruned_does_not_come_back(
     if is_forgotten:
         shutil.rmtree(world.root / "tombstones")
     world.place(i, data, seal)
-    refused(world, "shown again", home=_other_home(world, disk) if elsewhere else None)
+    refused(world, "shown again", home=other_home(world, disk) if elsewhere else None)
 
 
 def test_the_same_bytes_under_another_id_are_refused(world: World) -> None:

@@ -10,9 +10,10 @@ import pytest
 
 from mcp_bus.errors import CorruptRecord, LeaseLost
 from mcp_bus.model import State
+from mcp_bus.policies import INBOX
 from mcp_bus.recovery import sweep
 from mcp_bus.signing.guard import Guard
-from tests.security.conftest import CHANNEL, World
+from tests.security.conftest import CHANNEL, World, other_home
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -155,6 +156,17 @@ def test_the_inbox_of_a_session_is_signed_with_its_agents(world: World) -> None:
     i, data = world.forged("worker", channel=own)
     world.place(i, data, None, own)
     assert [item.body.content for item in planner.mail.read()] == ["honest"]
+
+
+def test_who_never_saw_that_an_inbox_is_signed_learns_it_at_that_of_a_session(world: World, disk: Path) -> None:
+    worker, planner = world.bus("worker"), world.bus(home=other_home(world, disk))
+    worker.create_channel("@planner", signed=True)
+    own = planner.mail.inboxes[1]
+    worker.store.declare(own, INBOX)
+    i, data = world.forged("worker", channel=own)
+    world.place(i, data, None, own)
+    assert planner.mail.read() == []
+    assert world.reasons() == ["it is not signed"]
 
 
 def test_of_a_topic_only_what_is_verified_is_read(world: World) -> None:

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from mcp_bus.errors import Conflict, CorruptRecord, InvalidRequest, Untrusted
+from mcp_bus.errors import Conflict, CorruptRecord, InvalidRequest, Untrusted, Unverified
+from mcp_bus.model import State
 from mcp_bus.signing import jws, keys, switch
 from tests.security.conftest import CHANNEL, World, refused, signed_by
 
@@ -34,6 +35,16 @@ def test_whoever_edits_the_policy_gains_nothing(world: World, text: str | None) 
         path.write_text("{}")
         assert world.work() == []
     assert "it is not signed" in world.reasons()
+
+
+def test_a_rule_that_cannot_be_read_leaves_what_is_remembered(world: World) -> None:
+    store = world.bus().store
+    i, data = world.forged()
+    world.place(i, data, None)
+    (slot,) = store.scan(CHANNEL, State.READY)
+    (world.root / "channels" / CHANNEL / "channel.json").write_text("not JSON")
+    with pytest.raises(Unverified):
+        store.get(i, at=slot)
 
 
 def test_a_program_cannot_switch_it_off_and_a_person_who_does_makes_nothing_old_good(world: World) -> None:
