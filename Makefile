@@ -10,7 +10,7 @@ SHELL := /bin/bash
 PYTHON ?= $(shell for python in python3 python3.14 python3.13 python3.12 python3.11; do \
 	$$python -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && { echo $$python; break; }; done)
 UV ?= $(shell command -v uv 2>/dev/null)
-PYTEST_ARGS ?= --numprocesses=auto --maxprocesses=8
+PYTEST_ARGS ?= --numprocesses=auto --maxprocesses=8 --promises
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -20,7 +20,7 @@ else
 INSTALL = VIRTUAL_ENV=$(VENV) $(UV) pip install --quiet --compile-bytecode
 endif
 
-.PHONY: help demo serve test check format bench soak e2e lock clean
+.PHONY: help demo serve test check format bench soak mutants e2e bundle lock clean
 
 help: ## say what each of these does
 	@sed -n 's/^\([a-z0-9]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 10
@@ -53,8 +53,14 @@ bench: $(VENV)/.bench ## measure the bus, and the same load on other queues
 soak: $(if $(wildcard benchmarks/soak*),$(VENV)/.dev,not-yet-soak) ## the long runs: cuts, kills and leaks
 	@$(BIN)/python -m benchmarks.soak
 
+mutants: $(VENV)/.dev ## plant known faults, one at a time: the tests must find each
+	@$(BIN)/python -m tools.mutants $(MUTANTS_ARGS)
+
 e2e: $(if $(wildcard e2e),$(VENV)/.dev,not-yet-e2e) ## real MCP clients against a scripted model
 	@$(BIN)/python -m pytest e2e $(E2E_ARGS)
+
+bundle: $(VENV)/.runtime ## build the bundle for Claude Desktop, dist/*.mcpb
+	@$(BIN)/python -m tools.bundle
 
 not-yet-%:
 	@echo "make $*: not in this version" >&2; exit 2

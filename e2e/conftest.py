@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from e2e import clients
-from e2e.clients import CLIENTS, Client, Place
+from e2e.clients import CLIENTS, Client
 from e2e.model import Model
 from e2e.npm import MissingProgram
+from e2e.settings import Place
 from e2e.table import CLIENT, Table
 from mcp_bus import open_bus
 
@@ -28,6 +29,7 @@ RAN = Table()
 class Stage:
     """One client on a bus with a scripted model, which was sent `seen` and `offers`, request by request.
 
+    What it was `told` of tools is apart, by requests, too.
     The bus is in the folder `bus` of `folder`, or beside it; `record` has what was said in a run that was recorded.
     """
 
@@ -35,6 +37,7 @@ class Stage:
         self.client = client
         self.bus = bus
         self.seen: list[str] = []
+        self.told: list[str] = []
         self.offers: list[Offer] = []
         self.record = folder / "record"
         self.folder = folder
@@ -43,23 +46,34 @@ class Stage:
         for name in ("project", "home"):
             (folder / name).mkdir()
 
-    def play(self, *steps: Step, agent: str = "", hooks: Collection[str] = (), more: Sequence[str] = ()) -> None:
+    def play(
+        self, *steps: Step, agent: str = "", hooks: Collection[str] = (), more: Sequence[str] = (),
+        install: Sequence[str] = (),
+    ) -> None:  # fmt: skip
         """Run the client once against a model that does these steps; all of them must be asked for."""
         with Model(steps) as model:
-            done = clients.run(self.client, self._command, self._place(model, agent, hooks), more)
+            place = self._place(model, agent, hooks)._replace(install=install)
+            done = clients.run(self.client, self._command, place, more)
         self._ended_well(done, model, steps)
+
+    def uninstall(self) -> str:
+        """Let mcp-bus take out what it put in; return what it printed."""
+        place = Place(self.folder / "project", self.folder / "home", self._bus_path, "")
+        done = clients.put(self._command, place, clients.plain(place.home), ["uninstall"])
+        return done.stdout + done.stderr
 
     def speak(
         self, *steps: Step, told: Mapping[str, str] | None = None, marked_by: str = "read_inbox", **change: Any
     ) -> None:
-        """Play these steps, and record what client and server say; see `Model` for `marked_by`.
+        """Play these steps with all tools shown, and record what client and server say; see `Model` for `marked_by`.
 
         Args:
             told: more of the client's environment.
             change: what is different in its `Place`.
         """
+        shown: dict[str, Any] = {"record": self.record, "is_shown": True}
         with Model(steps, marked_by) as model:
-            place = self._place(model, "worker", ())._replace(record=self.record, **change)
+            place = self._place(model, "worker", ())._replace(**{**shown, **change})
             done = clients.run(self.client, self._command, place, told=told)
         self._ended_well(done, model, steps)
 
@@ -77,7 +91,7 @@ class Stage:
         return self._ended_well(done, model, steps)
 
     def _ended_well(self, done: CompletedProcess[str], model: Model, steps: Sequence[Step]) -> str:
-        self.seen, self.offers = model.seen, model.offers
+        self.seen, self.told, self.offers = model.seen, model.told, model.offers
         told = f"exit code {done.returncode}\n{done.stdout[-3000:]}\n{done.stderr[-3000:]}"
         assert model.failed == [], told
         assert (done.returncode, len(model.seen)) == (0, len(steps)), told

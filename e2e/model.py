@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from e2e.dialects import Dialect
 
 # Every client puts the server's name somewhere before the tool's.
-OURS = re.compile(r"(?:^|_)bus(?:_|$)")
+OURS = re.compile(r"(?:^|_)bus(?:[_-]|$)")
 
 
 class Step(NamedTuple):
@@ -71,6 +71,8 @@ class Offer(NamedTuple):
 class Model:
     """The server; `seen` is what each step was sent, as text in which JSON strings are read, `offers` its tools.
 
+    `told` is what each was sent about tools.
+
     Args:
         steps: what to answer, in order; after the last, texts.
         marked_by: a tool that the conversation offers, and nothing else that the client asks.
@@ -78,6 +80,7 @@ class Model:
 
     def __init__(self, steps: Sequence[Step], marked_by: str = "read_inbox") -> None:
         self.seen: list[str] = []
+        self.told: list[str] = []
         self.offers: list[Offer] = []
         self.failed: list[str] = []
         self._steps = list(steps)
@@ -111,6 +114,7 @@ class Model:
         with self._lock:
             said = "\n".join(_strings({key: value for key, value in body.items() if key != "tools"}))
             self.seen.append(said)
+            self.told.append("\n".join(_strings(body.get("tools"))))
             ours = [one for one in dialect.listed(body) if OURS.search(one.get("function", one).get("name", ""))]
             self.offers.append(Offer(offered, ours, dialect.results(body)))
             number = len(self.seen)

@@ -20,11 +20,12 @@ def cache() -> Path:
     return Path(os.environ.get("MCP_BUS_E2E_CACHE") or Path.home() / ".cache" / "mcp-bus-e2e")
 
 
-def fetch(name: str, package: str, version: str, command: str) -> Path:
+def fetch(name: str, package: str, version: str, command: str, *needs: str) -> Path:
     """Return a command of a package, from the cache or from npm.
 
     Args:
         name: under which it is cached, with its version.
+        needs: other packages that are put beside it.
 
     Raises:
         MissingProgram: npm is missing, or cannot get this version.
@@ -43,7 +44,7 @@ def fetch(name: str, package: str, version: str, command: str) -> Path:
         wanted = f"{package}@{version}"
         try:
             subprocess.run(
-                [npm, "install", "--no-audit", "--no-fund", wanted], cwd=made, check=True, timeout=INSTALL_S,
+                [npm, "install", "--no-audit", "--no-fund", wanted, *needs], cwd=made, check=True, timeout=INSTALL_S,
                 stdin=subprocess.DEVNULL, capture_output=True, text=True,
             )  # fmt: skip
         except subprocess.TimeoutExpired:

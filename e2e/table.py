@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from e2e.clients import CLIENTS
+from e2e.clients import ALL
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -49,12 +49,12 @@ class Table:
 
     def lines(self) -> Iterator[str]:
         """Return the table; who did not run is in it, with the reason, so that a skip is never silent."""
-        rows = [HEAD, *(row for client in CLIENTS for row in self._rows(client))]
+        rows = [HEAD, *(row for client in ALL for row in self._rows(client))]
         widths = [max(len(row[at]) for row in rows) for at in range(len(HEAD))]
         for row in rows:
             cells = [cell.ljust(widths[at]) if at < LEFT else cell.rjust(widths[at]) for at, cell in enumerate(row)]
             yield "  ".join(cells).rstrip()
-        for client in CLIENTS:
+        for client in ALL:
             if client.name in self._missing:
                 yield f"{client}: NOT RUN: {self._missing[client.name]}"
         yield from self._noted

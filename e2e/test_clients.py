@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from e2e.clients import CLIENTS as CLIS
-from e2e.clients import ROOT
 from e2e.heard import TICKET, ticket
 from e2e.model import Step
+from e2e.settings import ROOT
 from mcp_bus import State
 from mcp_bus.hooks.forms import CALLED, CLIENTS, STOP, TURN
 from mcp_bus.identity.session import identify

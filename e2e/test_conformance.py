@@ -14,7 +14,8 @@ import pytest
 import yaml
 
 from e2e import npm
-from e2e.clients import ROOT, RUN_S, plain
+from e2e.clients import RUN_S, plain
+from e2e.settings import ROOT
 from e2e.table import NOTED
 
 if TYPE_CHECKING:

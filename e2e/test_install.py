@@ -11,9 +11,16 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from e2e.clients import CLIENTS, ROOT, RUN_S
+from e2e.clients import CLIENTS, RUN_S
+from e2e.conftest import Stage
+from e2e.model import Step
+from e2e.settings import ROOT
+from mcp_bus import open_bus
+from mcp_bus.clients import extras
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from e2e.clients import Client
 
 PROGRAM = Path(sys.executable).parent / "mcp-bus"
@@ -27,7 +34,7 @@ ASKED = {
 
 
 class Person:
-    """Somebody with one client and an empty home."""
+    """Somebody with one client and an empty home, which has a blank in its name."""
 
     def __init__(self, client: Client, command: Path, home: Path) -> None:
         self.home = home
@@ -69,6 +76,39 @@ def test_a_client_takes_what_install_wrote_and_loses_it_again(installed: tuple[C
     assert "removed" in person.run(str(PROGRAM), "uninstall", client.name, "--yes")
     assert said not in person.run(str(command), *asked)
     assert "not there" in person.run(str(PROGRAM), "uninstall", client.name, "--dry-run")
+
+
+@pytest.fixture
+def stage(installed: tuple[Client, Path], tmp_path: Path) -> Iterator[Stage]:
+    """Give a client and a bus in a folder with a blank in its name."""
+    if not PROGRAM.exists():
+        pytest.skip(f"{PROGRAM} is not there: `make e2e` installs it")
+    folder = tmp_path / "a folder"
+    folder.mkdir()
+    with open_bus(folder / "bus", agent="ann") as bus:
+        yield Stage(*installed, folder, bus)
+
+
+@pytest.mark.timeout(600)
+def test_the_model_sees_what_install_put_in_and_no_longer_when_it_is_taken_out(stage: Stage) -> None:
+    name = stage.client.name
+    primer, block, skill = f'mcp-bus: you are "{name}"', "`claim_next` gives a task", _described(extras.skill())
+    stage.bus.mail.send(f"@{name}", "a secret")
+    stage.play(Step("list_channels"), Step(), install=["--hooks", "--agents-md", "--skill"])
+    assert primer in stage.seen[0]
+    assert 'Unread: 1 message, from "ann".' in stage.seen[0]
+    assert block in stage.seen[0]
+    assert skill in stage.seen[0] + stage.told[0]
+    (here,) = [seen.presence.agent for seen in stage.bus.roster.all()]
+    assert here == name, "the server and its hooks have one name"
+    assert "removed" in stage.uninstall()
+    stage.play(Step())
+    assert [said in stage.seen[0] + stage.told[0] for said in (primer, block, skill)] == [False] * 3
+
+
+def _described(skill: str) -> str:
+    """Return the beginning of what a skill says of itself."""
+    return skill.partition("description: ")[2][:60]
 
 
 @pytest.mark.parametrize("installed", CLIENTS[:1], indirect=True, ids=str)

@@ -1,4 +1,7 @@
-"""What is published beside the program says the same as it: the plugin for Claude Code, the registry's entry."""
+"""What is published beside the program says the same as it: the plugin for Claude Code, the registry's entry.
+
+The bundle for Claude Desktop has `test_bundle.py`.
+"""
 
 from __future__ import annotations
 
@@ -10,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from mcp_bus.clients import extras
 from mcp_bus.clients.known import CLIENTS, NAME, Server
 from mcp_bus.config import SETTINGS
 from mcp_bus.server.tools import TOOLS
@@ -26,8 +30,8 @@ def load(name: str) -> Any:
 def test_versions_agree_everywhere() -> None:
     version = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]["version"]
     server = load("server.json")
-    told = {load("plugin/.claude-plugin/plugin.json")["version"], server["version"], server["packages"][0]["version"]}
-    assert told == {version}
+    published = [server["version"], server["packages"][0]["version"], load("mcpb/manifest.json")["version"]]
+    assert {load("plugin/.claude-plugin/plugin.json")["version"], *published} == {version}
 
 
 def test_the_registry_s_entry_is_within_its_limits_and_the_readme_has_its_mark() -> None:
@@ -45,10 +49,18 @@ def test_the_plugin_starts_the_server_as_install_does() -> None:
     assert mine == CLIENTS["claude-code"].entry(server)
 
 
-def test_its_hooks_are_those_of_the_docs() -> None:
+def test_its_hooks_are_those_of_the_docs_under_the_name_of_its_server() -> None:
     page = (ROOT / "docs" / "waking.md").read_text("utf-8")
     blocks = [block for block in re.findall(r"```json\n(.*?)```", page, re.DOTALL) if "hook claude-code " in block]
-    assert load("plugin/hooks/hooks.json") == {"hooks": json.loads(blocks[0])["hooks"]}
+    agent = load("plugin/.claude-plugin/plugin.json")["mcpServers"]["bus"]["env"]["MCP_BUS_AGENT"]
+    named = blocks[0].replace("mcp-bus hook", f"mcp-bus --agent {agent} hook")
+    assert load("plugin/hooks/hooks.json") == {"hooks": json.loads(named)["hooks"]}
+
+
+def test_its_skill_is_the_one_that_install_copies() -> None:
+    (mine,) = (PLUGIN / "skills").rglob("SKILL.md")
+    assert mine.read_text("utf-8") == extras.skill()
+    assert f"\nname: {mine.parent.name}\n" in extras.skill(), "some clients want the name of the folder"
 
 
 @pytest.mark.parametrize("path", TEXTS, ids=lambda path: path.stem)

@@ -1,33 +1,45 @@
-"""What `doctor` looks at: the program, the bus, who works on it, and the clients; each finding with one thing to do."""
+"""What `doctor` looks at: the program, the bus, and who works on it; each finding with one thing to do.
+
+The clients are in `checkclients`.
+"""
 
 from __future__ import annotations
 
+import stat
 import sys
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from mcp_bus.cli import fields
-from mcp_bus.cli.output import clean
 from mcp_bus.errors import BusError
 from mcp_bus.find import public, queues, short
+from mcp_bus.identity import process
 from mcp_bus.model import State
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    import os
+    from collections.abc import Iterator, Sequence
 
     from mcp_bus.bus import Bus
     from mcp_bus.cli.arguments import Call
-    from mcp_bus.clients.known import Client, Home, Server
+    from mcp_bus.clients.known import Server
+    from mcp_bus.clock import Source
+    from mcp_bus.model import Slot
+    from mcp_bus.presence import Seen
 
 GOOD, WARNING, BAD, PERSON = "good", "warning", "bad", "person"
 # A server that takes longer to start is given up by some clients, or found late.
 SLOW_S = 5.0
 WATCHES = 8192
-OWN_LIMIT_S = 60
 # A lease that ended so long ago, in milliseconds, should have been taken back by whoever uses the bus.
 OVERDUE = 120_000
+# Clocks that are kept by NTP differ by less, in milliseconds.
+SKEW = 2_000
+# How many tasks of a channel are looked at, for one from the future.
+SAMPLE = 1000
 FEW = 3
+TO_SET = {"darwin": "sudo sntp -sS pool.ntp.org"}
 
 
 class Finding(NamedTuple):
@@ -95,23 +107,105 @@ def place(call: Call) -> Iterator[Finding]:
         yield Finding("file system", WARNING if verdict.warning else GOOD, verdict.warning or verdict.kind)
 
 
-def clock(bus: Bus) -> Iterator[Finding]:
-    """Compare the clock of this machine with that of the file system, and with the newest task."""
+def clock(call: Call, bus: Bus, seen: Sequence[Seen]) -> Finding:
+    """Compare the clock of this machine with those of the file system and of other machines, and with tasks."""
+    now, said = bus.source.now(), list[str]()
+    try:
+        ahead = _of_disk(call.config.path, bus.source)
+    except OSError as error:
+        folder = call.config.path / "tmp"
+        return Finding("clock", BAD, f"nothing can be written to {folder}: {error.strerror}", f"ls -ld {folder}")
+    if abs(ahead) > SKEW:
+        which = "ahead of" if ahead > 0 else "behind"
+        said.append(f"the file system's is {abs(ahead) // 1000} s {which} this machine's")
+    said += [f"that of {host!r} is {by // 1000} s ahead of this machine's" for host, by in _of_hosts(seen, now)]
+    late = _newest(bus) - now
+    if late > OVERDUE:
+        said.append(f"a task is from {late // 1000} s in the future")
+    if said:
+        fix = TO_SET.get(sys.platform, "sudo timedatectl set-ntp true")
+        return Finding("clock", WARNING, f"clocks differ: {'; '.join(said)}", fix)
+    return Finding("clock", GOOD, "this machine and its file system agree; no session and no task is from the future")
+
+
+def _of_disk(root: Path, source: Source) -> int:
+    """Return by how many milliseconds the file system's clock is ahead; what the calls take counts for neither."""
+    from mcp_bus.stores.fsops import Fs
+
+    fs, name = Fs(), f"clock.{source.token(6)}"
+    with suppress(FileExistsError):
+        above = fs.open_dir(str(root), None)
+        try:
+            fs.mkdir("tmp", above)
+        finally:
+            fs.close(above)
+    at = fs.open_dir(str(root / "tmp"), None)
+    try:
+        before = source.now()
+        fs.create(name, at, b"", sync=False)
+        about, after = fs.stat(name, at), source.now()
+        fs.unlink(name, at)
+    finally:
+        fs.close(at)
+    made = int(about.st_mtime * 1000) if about else before
+    return min(0, made - before) or max(0, made - after)
+
+
+def _of_hosts(seen: Sequence[Seen], now: int) -> list[tuple[str, int]]:
+    """Return other machines whose sessions gave a sign of life later than now, and by how much at least."""
+    found: dict[str, int] = {}
+    for item in seen:
+        host, ahead = item.presence.host, item.presence.beat - now
+        if host != process.host() and ahead > SKEW:
+            found[host] = max(ahead, found.get(host, 0))
+    return sorted(found.items())
+
+
+def _newest(bus: Bus) -> int:
+    """Return when the latest task was made, of a sample of those that wait or are held: others may be very many."""
     from mcp_bus.cursors import time_of
 
-    newest = max(bus.store.ids(), default="")
-    ahead = time_of(newest) - bus.source.now() if newest else 0
-    if ahead > OVERDUE:
-        said = f"a task is from {ahead // 1000} s in the future: clocks of machines that share the bus differ"
-        yield Finding("clock", WARNING, said, "set the clocks by NTP")
-    else:
-        yield Finding("clock", GOOD, "no task is from the future")
+    states = (State.READY, State.SCHEDULED, State.LEASED)
+    found = (bus.store.scan(name, state, limit=SAMPLE) for name in bus.store.channels() for state in states)
+    return max((time_of(slot.id) for slots in found for slot in slots), default=0)
 
 
-def work(call: Call, bus: Bus) -> Iterator[Finding]:
+def drafts(call: Call, bus: Bus) -> Finding:
+    """Look at what writers that were killed have left half-way; a sweep finishes or removes it."""
+    from mcp_bus.stores.mend import ABANDONED
+
+    now, left, fresh = bus.source.now(), list[int](), 0
+    tmp, staged = (_files(call.config.path / folder) for folder in ("tmp", "staged"))
+    # The sweep's own measure: another name proves that its writer came further than drafting.
+    ages = [(int(about.st_mtime * 1000), OVERDUE if about.st_nlink > 1 else ABANDONED) for about in tmp]
+    ages += [(int(about.st_ctime * 1000), OVERDUE) for about in staged]
+    for made, patience in ages:
+        if now - made > patience:
+            left.append(now - made)
+        else:
+            fresh += 1
+    if left:
+        said = f"{len(left)} files of writers that were cut off, the oldest {max(left) // 60_000} min ago"
+        return Finding("drafts", WARNING, said, f"{call.again()} sweep", is_safe=True)
+    return Finding("drafts", GOOD, f"{fresh} on their way" if fresh else "none")
+
+
+def _files(folder: Path) -> Iterator[os.stat_result]:
+    for path in folder.iterdir() if folder.is_dir() else ():
+        with suppress(FileNotFoundError):
+            about = path.lstat()
+            if not stat.S_ISDIR(about.st_mode):
+                yield about
+
+
+def held(bus: Bus) -> list[Slot]:
+    """Return all tasks that are held."""
+    return [slot for name in public(bus.store) for slot in bus.store.scan(name, State.LEASED)]
+
+
+def work(call: Call, bus: Bus, leased: Sequence[Slot]) -> Iterator[Finding]:
     """Look at what waits for somebody: leases that are over, dead tasks, files that were put aside."""
     now, again = bus.source.now(), call.again()
-    leased = [slot for name in public(bus.store) for slot in bus.store.scan(name, State.LEASED)]
     late = [slot.id for slot in leased if slot.lease and slot.lease.expires + OVERDUE < now]
     if late:
         yield Finding(
@@ -133,81 +227,15 @@ def work(call: Call, bus: Bus) -> Iterator[Finding]:
         yield Finding(folder, PERSON if count else GOOD, said, f"ls {call.config.path / folder}" if count else "")
 
 
-def agents(bus: Bus) -> Iterator[Finding]:
+def agents(call: Call, seen: Sequence[Seen], leased: Sequence[Slot]) -> Iterator[Finding]:
     """Look at who is there, and who holds something without being there."""
-    seen = bus.roster.all()
     live = sorted({item.presence.agent for item in seen if item.is_live})
     yield Finding("agents", GOOD, f"{len(live)} there: {', '.join(live[:10])}" if live else "none is there now")
     over = {item.presence.holder for item in seen if item.is_over}
-    orphans = [
-        slot.id
-        for name in public(bus.store)
-        for slot in bus.store.scan(name, State.LEASED)
-        if slot.lease is not None and slot.lease.holder in over
-    ]
+    orphans = [slot.id for slot in leased if slot.lease is not None and slot.lease.holder in over]
     if orphans:
         some = ", ".join(map(short, orphans[:FEW]))
         said = (
             f"{len(orphans)} tasks are held by sessions that have ended: {some}; they come back when their leases end"
         )
-        yield Finding("orphans", WARNING, said, f"mcp-bus requeue {short(orphans[0])}")
-
-
-# --- the clients ----------------------------------------------------------------------------------------
-
-
-def client(one: Client, home: Home, server: Server) -> Finding:
-    """Look at one client's settings: that our entry is there, and starts this program by a path that there is."""
-    from mcp_bus.clients import edits, texts
-    from mcp_bus.clients.known import NAME
-
-    about, fix = one.title, f"mcp-bus install {one.name}"
-    try:
-        change = edits.adding(one, one.user(home), one.entry(server))
-    except BusError as error:
-        return Finding(about, BAD, str(error), error.hint)
-    if change.what == edits.SAME:
-        return Finding(about, GOOD, f"starts this program: {change.path}")
-    if change.what == edits.ADDED:
-        return Finding(about, WARNING, "it is here, and does not know the bus", fix)
-    found = texts.read((change.before or b"").decode(), one.form)
-    command = _command(texts.entry(found, (*one.path, NAME)))
-    if not Path(command).is_absolute():
-        said = f"starts {command!r} by its name, and may have no PATH to find it"
-    elif not Path(command).is_file():
-        said = f"starts {command}, which is not there any more"
-    else:
-        return Finding(about, GOOD, f"starts {command}, with other settings than `install` writes")
-    return Finding(about, BAD if Path(command).is_absolute() else WARNING, said, fix, is_safe=True)
-
-
-def _command(entry: Any) -> str:  # noqa: ANN401  whatever somebody wrote
-    found = entry.get("command", entry.get("cmd")) if isinstance(entry, dict) else ""
-    return str(found[0] if isinstance(found, list) and found else found)
-
-
-# How a client is asked to start its servers and to say which it reached.
-_LISTS = {"claude-code": "claude", "gemini-cli": "gemini", "qwen": "qwen", "opencode": "opencode"}
-
-
-def through(one: Client, home: Home) -> Finding | None:
-    """Let a client start the server itself, if it is one that does so on being asked; None if not."""
-    import shutil
-    import subprocess
-
-    program_of = shutil.which(_LISTS.get(one.name, ""), path=home.environment.get("PATH"))
-    if not program_of:
-        return None
-    about = f"{one.title} itself"
-    try:
-        done = subprocess.run(  # noqa: S603  the client's own program, found on PATH
-            [program_of, "mcp", "list"], capture_output=True, timeout=OWN_LIMIT_S, check=False,
-            stdin=subprocess.DEVNULL,
-        )  # fmt: skip
-    except (OSError, subprocess.TimeoutExpired) as error:
-        return Finding(about, WARNING, f"`mcp list` could not be run: {error}")
-    said = (done.stdout + done.stderr).decode(errors="replace")
-    line = next((clean(line).strip() for line in said.splitlines() if "bus" in line.split(":")[0].lower()), "")
-    if "connected" in line.lower() and "disconnected" not in line.lower():
-        return Finding(about, GOOD, "has started the server and reached it")
-    return Finding(about, WARNING, f"says: {line or 'nothing of a server called bus'}", f"mcp-bus install {one.name}")
+        yield Finding("orphans", WARNING, said, f"{call.again()} requeue {short(orphans[0])}")

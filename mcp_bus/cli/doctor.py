@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from mcp_bus.cli import checkups, install
+from mcp_bus.cli import checkclients, checkups, install, installing
 from mcp_bus.cli.arguments import Verb
 from mcp_bus.cli.checkups import BAD, GOOD, PERSON, WARNING, Finding
 from mcp_bus.cli.codes import ERROR, OK
@@ -29,13 +29,13 @@ def declare(parser: Parser) -> None:
 
 def doctor(call: Call) -> int:
     """Look at everything; return 6 if a person is needed, else 1 if something does not work, else 0."""
+    if call.args.fix:
+        _fix(call, list(_all(call)))
     found = list[Finding]()
-    for item in _all(call):
+    for item in _all(call):  # After a fix, what is left of it.
         found.append(item)
         if not call.out.as_json:
             _show(call, item)
-    if call.args.fix:
-        _fix(call, found)
     levels = {item.level for item in found}
     if call.out.as_json:
         call.out.json({"findings": [item._asdict() for item in found], "levels": sorted(levels)})
@@ -54,16 +54,21 @@ def _all(call: Call) -> Iterator[Finding]:
     if place[0].level == GOOD:
         try:
             with call.bus() as bus:
-                yield from checkups.clock(bus)
-                yield from checkups.work(call, bus)
-                yield from checkups.agents(bus)
+                seen, leased = bus.roster.all(), checkups.held(bus)
+                yield checkups.clock(call, bus, seen)
+                yield checkups.drafts(call, bus)
+                yield from checkups.work(call, bus, leased)
+                yield from checkups.agents(call, seen, leased)
         except BusError as error:
             yield Finding("bus", BAD, str(error), error.hint)
     for one in install.found_here(home):
-        yield checkups.client(one, home, install.named(server, one))
-        reached = checkups.through(one, home) if call.args.clients else None
+        yield checkclients.client(one, home, installing.named(server, one))
+        reached = checkclients.through(one, home) if call.args.clients else None
         if reached is not None:
             yield reached
+    left = checkclients.drafts(home)
+    if left is not None:
+        yield left
 
 
 def _show(call: Call, item: Finding) -> None:
@@ -74,21 +79,22 @@ def _show(call: Call, item: Finding) -> None:
 
 
 def _fix(call: Call, found: list[Finding]) -> None:
-    """Do what is safe: make a bus, sweep it, renew an entry of ours that starts what is not there."""
-    from mcp_bus.clients import edits, known
+    """Do what is safe: make a bus, sweep it, renew an entry of ours that starts what is not there, remove drafts."""
+    from mcp_bus.clients.known import CLIENTS
     from mcp_bus.recovery import sweep
 
     safe = [item for item in found if item.is_safe]
-    if any(item.about in ("bus", "leases") for item in safe):
+    if any(item.about in ("bus", "leases", "drafts") for item in safe):
         with call.bus(create=True) as bus:
             done = sweep(bus)
         call.out.note(f"fixed: swept the bus, {len(done)} things done")
     home, server = install.home_here(), install.server_of(call)
-    for one in known.CLIENTS.values():
-        if any(item.about == one.title for item in safe):
-            change = edits.adding(one, one.user(home), one.entry(install.named(server, one)))
-            edits.write(change, home)
-            call.out.note(f"fixed: {one.title} starts {server.command}; {one.again}")
+    about = {item.about for item in safe}
+    for one in (client for client in CLIENTS.values() if client.title in about):
+        checkclients.renew(one, home, installing.named(server, one))
+        call.out.note(f"fixed: {one.title} starts {server.command}; {one.again}")
+    if any(item.about == checkclients.DRAFTS for item in safe):
+        call.out.note(f"fixed: removed {checkclients.tidy(home)} drafts")
     if not safe:
         call.out.note("there is nothing that is safe to fix without asking")
 

@@ -29,9 +29,13 @@ def declare_serve(parser: Parser) -> None:
         type=_port,
         const=PORT,
         metavar="PORT",
-        help=f"over HTTP on this machine's loopback instead, for many clients; {PORT} if no port is named",
+        help=f"over HTTP on this machine's loopback instead ({PORT}): to /mcp, or as the agent NAME to /mcp/NAME",
     )
-    parser.add_argument("--token-file", metavar="FILE", help="where the token is that HTTP needs; made if missing")
+    parser.add_argument(
+        "--token-file",
+        metavar="FILE",
+        help="where the token is that HTTP needs, made if missing (~/.local/state/mcp-bus/http-token)",
+    )
 
 
 def serve(call: Call) -> int:
@@ -72,12 +76,9 @@ def _http(call: Call) -> int:
     token = ensure(path)
 
     def ready(address: str) -> None:
-        if call.out.as_json:
-            call.out.json({"url": address, "token_file": str(path)})
-        else:
-            call.out.line(address)
-            call.out.note(f"the token is in {path}; clients send it as: Authorization: Bearer TOKEN")
-            call.out.note(f"each agent its own address: {address}/NAME; Ctrl-C ends it")
+        call.out.line(address)
+        call.out.note(f"the token is in {path}; clients send it as: Authorization: Bearer TOKEN")
+        call.out.note(f"each agent its own address: {address}/NAME; Ctrl-C ends it")
         call.out.flush()
 
     call.out.note(f"bus: {call.place()}")

@@ -3,8 +3,9 @@
 E1  A change is decided on the bytes that were read, and written only if they are still there.
 E2  Written beside and renamed, with the mode of before; a symlink stays one, what it points at is changed.
 E3  What was there before is kept, with what it became: as long as nobody else has changed it, undoing brings back the
-    very bytes, and a file that was made for this goes.  Else the entry alone is taken out.
-E4  An entry of our name that starts something else is somebody's: it is left alone unless that is asked for.
+    very bytes, and a file that was made for this goes, with its folders.  Else what is ours alone is taken out.
+E4  What has our name and is not ours is somebody's: it is left alone unless that is asked for.
+E5  All that is put into one file, or taken out of it, is one change.
 """
 
 from __future__ import annotations
@@ -15,21 +16,20 @@ import os
 import stat
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
-from mcp_bus.clients import texts
-from mcp_bus.clients.known import NAME
+from mcp_bus.clients.parts import ABSENT, ADDED, REMOVED, REPLACED, SAME
 from mcp_bus.errors import BusError, Conflict, InvalidRequest
 from mcp_bus.stores.fsops import Fs
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator, Sequence
 
-    from mcp_bus.clients.known import Client, Home
+    from mcp_bus.clients.known import Home
+    from mcp_bus.clients.parts import Part
 
 _fs = Fs()
 MAX_SETTINGS = 8 * 1024 * 1024
-ADDED, REPLACED, SAME, REMOVED, ABSENT = "added", "replaced", "as it was", "removed", "not there"
 
 
 class Unwritable(BusError):
@@ -39,80 +39,88 @@ class Unwritable(BusError):
 
 
 class Change(NamedTuple):
-    """What would become of a file of settings.
+    """What would become of a file.
 
     Attributes:
         path: the file itself, where a symlink leads.
         before, after: its bytes; None for no such file.
-        what: one of `ADDED`, `REPLACED`, `SAME`, `REMOVED`, `ABSENT`.
+        parts: by the name of each part, what becomes of it.
+        is_shared: whether it is of a project, and others may read it as its owner's umask has it; else it is private.
     """
 
-    client: Client
     path: Path
     before: bytes | None
     after: bytes | None
-    what: str
+    parts: dict[str, str]
+    is_shared: bool = False
 
     @property
     def is_none(self) -> bool:
         """Whether there is nothing to write."""
         return self.before == self.after
 
+    @property
+    def what(self) -> str:
+        """What becomes of all of it: if not the same of each part, that which changes most."""
+        found = [*self.parts.values()]
+        return next((what for what in (REMOVED, REPLACED, ADDED) if what in found), found[0])
 
-def adding(client: Client, path: Path, entry: Mapping[str, Any], *, is_forced: bool = False) -> Change:
-    """Return the change that puts an entry into a client's settings.
+
+def adding(path: Path, parts: Sequence[Part], home: Home, *, is_forced: bool = False) -> Change:
+    """Return the change that puts parts into a file.
 
     Args:
-        is_forced: whether an entry of our name that starts something else is replaced (rule E4).
+        is_forced: whether what has the name of one and is somebody else's is replaced (rule E4).
 
     Raises:
-        InvalidRequest: the settings cannot be read, or the entry there is somebody else's.
-        Unwritable: they are no file that can be changed.
+        InvalidRequest: the file cannot be read as what it should be, or what is there is somebody else's.
+        Unwritable: it is no file that can be changed.
     """
     real, before = _seen(path)
-    text = _text(real, before)
-    where = (*client.path, NAME)
+    text, is_known = _text(real, before), _is_known(_kept(home, real), before)
+    done = dict[str, str]()
     with _named(real):
-        known = texts.entry(texts.read(text, client.form), where)
-        if known == entry:
-            return Change(client, real, before, before, SAME)
-        if known is not None and not is_ours(known) and not is_forced:
-            msg = f"it has a server called {NAME!r} that starts something else"
-            raise InvalidRequest(msg, hint="rename that one, or --force replaces it")
-        after = texts.put(text, client.form, where, entry)
-    return Change(client, real, before, after.encode(), REPLACED if known is not None else ADDED)
+        for part in parts:
+            text, done[part.name] = part.put(text, is_known=is_known, is_forced=is_forced)
+    after = before if {*done.values()} <= {SAME} else text.encode()
+    return Change(real, before, after, done)
 
 
-def removing(client: Client, path: Path, home: Home) -> Change:
-    """Return the change that takes our entry out of a client's settings (rule E3).
+def removing(path: Path, parts: Sequence[Part], home: Home) -> Change:
+    """Return the change that takes parts out of a file (rule E3).
 
     Raises:
         InvalidRequest, Unwritable: as of `adding`.
     """
     real, before = _seen(path)
     if before is None:
-        return Change(client, real, None, None, ABSENT)
-    where = (*client.path, NAME)
-    text = _text(real, before)
+        return Change(real, None, None, dict.fromkeys((part.name for part in parts), ABSENT))
+    kept = _kept(home, real)
+    is_known = _is_known(kept, before)
     with _named(real):
-        known = texts.entry(texts.read(text, client.form), where)
-        if known is None or not is_ours(known):
-            return Change(client, real, before, before, ABSENT)
-        kept = _kept(home, real)
-        if kept is not None and kept.after == _hash(before):
-            return Change(client, real, before, kept.before, REMOVED)
-        after = texts.drop(text, client.form, where)
-    return Change(client, real, before, after.encode(), REMOVED)
+        text, done = _without(_text(real, before), parts, is_known=is_known)
+        if REMOVED not in done.values():
+            return Change(real, before, before, done)
+        if kept is not None and is_known:
+            # What was there before may have had something of ours, too.
+            text = None if kept.before is None else _without(_text(real, kept.before), parts, is_known=False)[0]
+        elif kept is not None and kept.before is None and not (text or "").strip():
+            text = None
+    return Change(real, before, None if text is None else text.encode(), done)
 
 
-def is_ours(entry: object) -> bool:
-    """Tell whether an entry starts mcp-bus, under whatever path."""
-    if not isinstance(entry, dict):
-        return False
-    command = entry.get("command", entry.get("cmd"))
-    words = command if isinstance(command, list) else [command, *(entry.get("args") or [])]
-    named = [str(word).replace("\\", "/").rpartition("/")[2].removesuffix(".exe") for word in words]
-    return "mcp-bus" in named or ("-m" in named and "mcp_bus" in named)
+def has(path: Path, part: Part, home: Home) -> bool:
+    """Tell whether a part is in a file that can be changed."""
+    with suppress(BusError):
+        return removing(path, [part], home).what == REMOVED
+    return False
+
+
+def _without(text: str | None, parts: Sequence[Part], *, is_known: bool) -> tuple[str | None, dict[str, str]]:
+    done = dict[str, str]()
+    for part in parts:
+        text, done[part.name] = part.drop(text or "", is_known=is_known)
+    return text, done
 
 
 @contextmanager
@@ -157,10 +165,11 @@ def _refused(path: Path, why: str) -> Unwritable:
 
 
 class _Kept(NamedTuple):
-    """What a file was before we changed it, and the hash of what it became."""
+    """What a file was before we changed it, the hash of what it became, and how many folders were made for it."""
 
     before: bytes | None
     after: str
+    folders: int
 
 
 def write(change: Change, home: Home) -> Path | None:
@@ -173,7 +182,7 @@ def write(change: Change, home: Home) -> Path | None:
     if change.is_none:
         return None
     try:
-        with _fs.folder(_folder(home)) as state, _alone(state):
+        with _fs.folder(kept_in(home)) as state, _alone(state):
             return _write(change, home, state)
     except OSError as error:
         raise _refused(change.path, error.strerror or str(error)) from None
@@ -184,24 +193,50 @@ def _write(change: Change, home: Home, state: int) -> Path | None:
         msg = f"{str(change.path)!r} was changed by somebody else meanwhile"
         raise Conflict(msg, hint="repeat the call")
     kept, name = _kept(home, change.path), _name(home, change.path)
+    is_known = _is_known(kept, change.before)
     if change.what != REMOVED:
         # What we changed twice goes back to what it was before the first time.
-        is_still = kept is not None and kept.after == _hash(change.before)
-        _keep(state, name, change, kept.before if kept is not None and is_still else change.before)
+        first = kept if kept is not None and is_known else None
+        folders = first.folders if first else _missing(change.path.parent)
+        _keep(state, name, change, _Kept(first.before if first else change.before, _hash(change.after), folders))
+    made = (change.path.parent, *change.path.parent.parents)[: _missing(change.path.parent)]
     with _fs.folder(change.path.parent) as at:
         if change.after is None:
             _fs.unlink(change.path.name, at)
         else:
             _replace(change.path.name, at, change.after, is_there=change.before is not None)
+    if change.is_shared and change.before is None:
+        _share(change.path, made)
     if change.after is None:
-        with suppress(OSError), _fs.folder(change.path.parent.parent) as at:  # The folder may have been made for this.
-            _fs.rmdir(change.path.parent.name, at)
+        _fold(change.path.parent, kept.folders if kept is not None else 0)
     if change.what == REMOVED:
         for done in (name, _copy(name)):
             with suppress(FileNotFoundError):
                 _fs.unlink(done.name, state)
         return None
     return _copy(name) if change.before is not None else None
+
+
+def _share(path: Path, folders: Sequence[Path]) -> None:
+    """Let others read what was made, as far as the umask allows."""
+    umask = os.umask(0)
+    os.umask(umask)
+    path.chmod(0o666 & ~umask)
+    for folder in folders:
+        folder.chmod(0o777 & ~umask)
+
+
+def _missing(folder: Path) -> int:
+    """Return how many folders have to be made for one to be there."""
+    return next(number for number, place in enumerate((folder, *folder.parents)) if place.exists())
+
+
+def _fold(folder: Path, count: int) -> None:
+    """Remove a folder and those above it, so many at most, and none that holds something."""
+    with suppress(OSError):
+        for place in (folder, *folder.parents)[:count]:
+            with _fs.folder(place.parent) as at:
+                _fs.rmdir(place.name, at)
 
 
 def _replace(name: str, at: int, data: bytes, *, is_there: bool) -> None:
@@ -233,13 +268,14 @@ def _alone(state: int) -> Iterator[None]:
         os.close(fd)
 
 
-def _folder(home: Home) -> Path:
+def kept_in(home: Home) -> Path:
+    """Return the folder of what settings were before they were changed."""
     said = home.environment.get("XDG_STATE_HOME", "")
     return (Path(said) if Path(said).is_absolute() else home.home / ".local" / "state") / "mcp-bus" / "settings"
 
 
 def _name(home: Home, path: Path) -> Path:
-    return _folder(home) / f"{hashlib.sha256(str(path).encode()).hexdigest()[:16]}.json"
+    return kept_in(home) / f"{hashlib.sha256(str(path).encode()).hexdigest()[:16]}.json"
 
 
 def _copy(name: Path) -> Path:
@@ -251,11 +287,16 @@ def _hash(data: bytes | None) -> str:
     return hashlib.sha256(data or b"").hexdigest()
 
 
-def _keep(state: int, name: Path, change: Change, before: bytes | None) -> None:
-    if before is not None:
-        _replace(_copy(name).name, state, before, is_there=False)
-    said = {"path": str(change.path), "was_there": before is not None, "after": _hash(change.after)}
-    _replace(name.name, state, json.dumps(said).encode(), is_there=False)
+def _is_known(kept: _Kept | None, data: bytes | None) -> bool:
+    """Tell whether a file is, to the byte, what we made of it."""
+    return kept is not None and kept.after == _hash(data)
+
+
+def _keep(state: int, name: Path, change: Change, kept: _Kept) -> None:
+    if kept.before is not None:
+        _replace(_copy(name).name, state, kept.before, is_there=False)
+    said = {"path": str(change.path), "was_there": kept.before is not None, "after": kept.after}
+    _replace(name.name, state, json.dumps(said | {"folders": kept.folders}).encode(), is_there=False)
 
 
 def _kept(home: Home, path: Path) -> _Kept | None:
@@ -264,5 +305,6 @@ def _kept(home: Home, path: Path) -> _Kept | None:
     with suppress(OSError, ValueError, TypeError, KeyError):
         found = json.loads(name.read_bytes())
         if found["path"] == str(path):
-            return _Kept(_copy(name).read_bytes() if found["was_there"] else None, str(found["after"]))
+            before = _copy(name).read_bytes() if found["was_there"] else None
+            return _Kept(before, str(found["after"]), int(found.get("folders", 1)))
     return None

@@ -12,12 +12,14 @@ from typing import TYPE_CHECKING, NamedTuple
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    Path = Sequence[str | int]
+
 MAX_DEEP = 100
 _SPACE = re.compile(r"(?:[ \t\r\n]+|//[^\n]*|/\*.*?\*/)*", re.DOTALL)
 _STRING = re.compile(r'"(?:[^"\\\x00-\x1f]|\\.)*"')
 _SCALAR = re.compile(r"-?[0-9][0-9.eE+-]*|true|false|null")
 _INDENT = re.compile(r"^([ \t]+)\S", re.MULTILINE)
-_REST_OF_LINE = re.compile(r"[ \t]*(?://[^\n]*|(?:/\*[^\n]*?\*/[ \t]*)*)(?=\r?\n|\Z)")
+_REST_OF_LINE = re.compile(r"[ \t]*(?:/\*[^\n]*?\*/[ \t]*)*(?://[^\r\n]*)?(?=\r?\n|\Z)")
 
 
 class Malformed(ValueError):
@@ -30,7 +32,7 @@ class Value(NamedTuple):
     Attributes:
         start, end: its first character, and the one after its last.
         data: what it means.
-        members: of an object, in the order of the text.
+        members: of an object or a list, in the order of the text.
     """
 
     start: int
@@ -40,7 +42,10 @@ class Value(NamedTuple):
 
 
 class Member(NamedTuple):
-    """A member of an object: `start` is that of its key, `comma` the place of the comma after it, -1 for none."""
+    """A member of an object, or an item of a list, whose key is its number.
+
+    `start` is that of its key, of an item that of its value; `comma` is the place of the comma after it, -1 for none.
+    """
 
     key: str
     start: int
@@ -116,12 +121,13 @@ class _Reader:
         return -1, at
 
     def _array(self, start: int, depth: int) -> Value:
-        items, at = list[object](), self.skip(start + 1)
+        items, at = list[Member](), self.skip(start + 1)
         while self._text[at : at + 1] != "]":
             item = self.value(at, depth + 1)
-            items.append(item.data)
-            _, at = self._comma(item.end, "]")
-        return Value(start, at + 1, items)
+            comma, after = self._comma(item.end, "]")
+            items.append(Member(str(len(items)), at, item, comma))
+            at = after
+        return Value(start, at + 1, [item.value.data for item in items], tuple(items))
 
     def _object(self, start: int, depth: int) -> Value:
         members, at = list[Member](), self.skip(start + 1)
@@ -145,40 +151,44 @@ class _Reader:
 # --- changing ---------------------------------------------------------------------------------------------
 
 
-def put(text: str, path: Sequence[str], value: object) -> str:
+def put(text: str, path: Path, value: object, *, is_flat: bool = False) -> str:
     """Return a text in which a member, and the objects that lead to it, are there; all else is as it was.
 
+    Args:
+        path: names in objects, numbers in lists; a number that a list has not got yet adds an item.
+        is_flat: whether the value is written in one line.
+
     Raises:
-        Malformed: the text is no JSON, or something on the way is no object.
+        Malformed: the text is no JSON, or something on the way is no object, or no list where the path has a number.
     """
-    style, at = _Style(text), parse(text)
+    style, at = _Style(text, is_flat=is_flat), parse(text)
     for depth, key in enumerate(path):
-        if not isinstance(at.data, dict):
-            where = ".".join(path[:depth]) or "the whole"
-            msg = f"{where} is no object"
+        if not isinstance(at.data, list if isinstance(key, int) else dict):
+            where = ".".join(map(str, path[:depth])) or "the whole"
+            msg = f"{where} is no {'list' if isinstance(key, int) else 'object'}"
             raise Malformed(msg)
-        known = next((member for member in at.members if member.key == key), None)
+        known = next((member for member in at.members if member.key == str(key)), None)
         if known is None:
             for name in reversed(path[depth + 1 :]):
-                value = {name: value}
-            return _added(text, at, key, value, style)
+                value = [value] if isinstance(name, int) else {name: value}
+            return _added(text, at, "" if isinstance(key, int) else f"{json.dumps(key)}: ", value, style)
         at = known.value
     return text[: at.start] + style.dump(value, style.before(at.start)) + text[at.end :]
 
 
-def drop(text: str, path: Sequence[str]) -> str:
-    """Return a text without a member; one that has it not is returned as it is.
+def drop(text: str, path: Path) -> str:
+    """Return a text without a member or an item; one that has it not is returned as it is.
 
     Raises:
         Malformed: the text is no JSON.
     """
     at = parse(text)
     for key in path[:-1]:
-        known = next((member for member in at.members if member.key == key), None)
+        known = next((member for member in at.members if member.key == str(key)), None)
         if known is None:
             return text
         at = known.value
-    index = next((number for number, member in enumerate(at.members) if member.key == path[-1]), -1)
+    index = next((number for number, member in enumerate(at.members) if member.key == str(path[-1])), -1)
     if index < 0:
         return text
     member, comma = at.members[index], at.members[index - 1].comma if index else -1
@@ -196,17 +206,18 @@ def drop(text: str, path: Sequence[str]) -> str:
     return text[:comma] + text[comma + 1 :] if is_last else text
 
 
-def _added(text: str, within: Value, key: str, value: object, style: _Style) -> str:
+def _added(text: str, within: Value, name: str, value: object, style: _Style) -> str:
+    """Return a text with one more member; `name` is what stands before its value."""
     is_flat = "\n" not in text[within.start : within.end] and bool(within.members)
     outer = style.before(within.start)
     if is_flat:
-        made = f"{json.dumps(key)}: {json.dumps(value, ensure_ascii=False)}"
+        made = f"{name}{json.dumps(value, ensure_ascii=False)}"
         last = within.members[-1]
         if last.comma >= 0:
             return f"{text[: last.comma + 1]} {made}{text[last.comma + 1 :]}"
         return f"{text[: last.value.end]}, {made}{text[last.value.end :]}"
     inner = outer + style.unit
-    made = f"{style.line}{inner}{json.dumps(key)}: {style.dump(value, inner)}"
+    made = f"{style.line}{inner}{name}{style.dump(value, inner)}"
     if not within.members:
         kept = text[within.start + 1 : within.end - 1].rstrip()  # Comments, perhaps.
         return f"{text[: within.start + 1]}{kept}{made}{style.line}{outer}{text[within.end - 1 :]}"
@@ -221,8 +232,9 @@ def _added(text: str, within: Value, key: str, value: object, style: _Style) -> 
 class _Style:
     """How a text is laid out."""
 
-    def __init__(self, text: str) -> None:
+    def __init__(self, text: str, *, is_flat: bool) -> None:
         self._text = text
+        self._is_flat = is_flat
         self.line = "\r\n" if "\r\n" in text else "\n"
         found = _INDENT.search(text)
         self.unit = found[1] if found else "  "
@@ -235,5 +247,5 @@ class _Style:
 
     def dump(self, value: object, indent: str) -> str:
         """Return a value as text that goes on at an indentation."""
-        text = json.dumps(value, indent=self.unit, ensure_ascii=False)
+        text = json.dumps(value, indent=None if self._is_flat else self.unit, ensure_ascii=False)
         return text.replace("\n", self.line + indent)

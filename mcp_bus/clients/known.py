@@ -90,6 +90,10 @@ class Client(NamedTuple):
     link: Callable[[dict[str, Any]], str] | None = None
     tried: str = ""
 
+    def at_home(self, home: Home) -> Path:
+        """Return the file of a person's settings."""
+        return _commented(self.user(home))
+
     def place(self, home: Home, scope: str, root: Path) -> Path:
         """Return the file of settings for a scope.
 
@@ -97,11 +101,17 @@ class Client(NamedTuple):
             InvalidRequest: it has no settings of that scope.
         """
         if scope == USER:
-            return self.user(home)
+            return self.at_home(home)
         if not self.project:
-            msg = f"{self.title} keeps no settings in a project"
+            msg = "it keeps no settings in a project"
             raise InvalidRequest(msg, hint="leave --scope project out for it")
-        return root / self.project
+        return _commented(root / self.project)
+
+
+def _commented(path: Path) -> Path:
+    """Return the file that is there: opencode reads its settings from one that may have comments, too, and obeys it."""
+    other = path.with_suffix(".jsonc")
+    return other if path.name == "opencode.json" and other.exists() else path
 
 
 def _claude_code(server: Server) -> dict[str, Any]:
@@ -116,6 +126,11 @@ def _codex(server: Server) -> dict[str, Any]:
 
 def _waiting(server: Server) -> dict[str, Any]:
     return {**server.plain(), "timeout": WAIT_S * 1000}
+
+
+def _qwen(server: Server) -> dict[str, Any]:
+    # It hides all tools behind a search otherwise.
+    return {**_waiting(server), "alwaysLoadTools": True}
 
 
 def _opencode(server: Server) -> dict[str, Any]:
@@ -161,16 +176,28 @@ def _vscode_link(entry: dict[str, Any]) -> str:
     return "vscode:mcp/install?" + quote(json.dumps({"name": NAME, **entry}, separators=(",", ":")), safe="")
 
 
-def _codex_home(home: Home) -> Path:
+def claude_home(home: Home) -> Path:
+    """Return the folder in which Claude Code keeps what is a person's."""
+    said = home.environment.get("CLAUDE_CONFIG_DIR", "")
+    return Path(said) if said else home.home / ".claude"
+
+
+def _claude_settings(home: Home) -> Path:
+    # Beside its folder, or in it if a person says where that is.
+    return (claude_home(home) if home.environment.get("CLAUDE_CONFIG_DIR") else home.home) / ".claude.json"
+
+
+def codex_home(home: Home) -> Path:
+    """Return the folder of a person's settings of Codex."""
     said = home.environment.get("CODEX_HOME", "")
-    return (Path(said) if said else home.home / ".codex") / "config.toml"
+    return Path(said) if said else home.home / ".codex"
 
 
 CLIENTS = {
     client.name: client
     for client in (
         Client(
-            "claude-code", "Claude Code", lambda home: home.home / ".claude.json", ".mcp.json", ("mcpServers",),
+            "claude-code", "Claude Code", _claude_settings, ".mcp.json", ("mcpServers",),
             _claude_code, "claude", (".claude",), again="begin a new session",
             own=(("mcp", "add-json", "--scope", "user", NAME), ("mcp", "remove", "--scope", "user", NAME)),
         ),
@@ -179,8 +206,8 @@ CLIENTS = {
             lambda home: home.application("Claude", "claude_desktop_config.json"), "", ("mcpServers",), Server.plain,
         ),
         Client(
-            "codex", "Codex", _codex_home, ".codex/config.toml", ("mcp_servers",), _codex, "codex", (".codex",), TOML,
-            "begin a new session",
+            "codex", "Codex", lambda home: codex_home(home) / "config.toml", ".codex/config.toml", ("mcp_servers",),
+            _codex, "codex", (".codex",), TOML, "begin a new session",
         ),
         Client(
             "cursor", "Cursor", lambda home: home.home / ".cursor" / "mcp.json", ".cursor/mcp.json", ("mcpServers",),
@@ -196,7 +223,7 @@ CLIENTS = {
         ),
         Client(
             "qwen", "Qwen Code", lambda home: home.home / ".qwen" / "settings.json", ".qwen/settings.json",
-            ("mcpServers",), _waiting, "qwen", (".qwen",), again="begin a new session",
+            ("mcpServers",), _qwen, "qwen", (".qwen",), again="begin a new session",
         ),
         Client(
             "opencode", "opencode", lambda home: home.config("opencode", "opencode.json"), "opencode.json", ("mcp",),

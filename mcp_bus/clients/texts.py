@@ -1,4 +1,4 @@
-"""Settings as text: one entry is put in or taken out, and nothing else changes.  Pure.
+"""Settings as text: an entry, or an item of a list, is put in or taken out, and nothing else changes.  Pure.
 
 Line ends, a byte order mark, comments and the order of things stay.  Every change is read back: what is not exactly
 the old settings with that one difference is not offered.
@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
 JSON, TOML, YAML = "JSON", "TOML", "YAML"
 BOM = "\ufeff"
+# As a value: what is at that path goes.
+GONE = object()
 
 
 def read(text: str, form: str) -> dict[str, Any]:
@@ -96,6 +98,36 @@ def drop(text: str, form: str, path: Sequence[str]) -> str:
     made = _changed(text, form, lambda plain: _drop(plain, form, path))
     _check(before, read(made, form), path, None)
     return made
+
+
+def edit(text: str, changes: Sequence[tuple[jsonc.Path, object]]) -> str:
+    """Return JSON settings after changes, done in this order: a path, and what is there then, or `GONE`.
+
+    A number in a path is the place in a list; the one after the last adds an item.
+
+    Raises:
+        InvalidRequest: as of `put`.
+    """
+    wanted: Any = read(text, JSON)
+    made = text if text.removeprefix(BOM).strip() else text.removesuffix("\n") + "{}\n"
+    for path, value in changes:
+        made = _changed(made, JSON, lambda plain, path=path, value=value: _edited(plain, path, value))
+        at = wanted
+        for name in path[:-1]:
+            at = at[name]
+        if value is GONE:
+            del at[path[-1]]
+        elif isinstance(at, list) and path[-1] == len(at):
+            at.append(value)
+        else:
+            at[path[-1]] = value
+    if read(made, JSON) != wanted:
+        _refuse()
+    return made
+
+
+def _edited(text: str, path: jsonc.Path, value: object) -> str:
+    return jsonc.drop(text, path) if value is GONE else jsonc.put(text, path, value, is_flat=True)
 
 
 def _changed(text: str, form: str, change: Any) -> str:  # noqa: ANN401  a function of a text

@@ -14,6 +14,7 @@ from mcp_bus.plain import clean
 from mcp_bus.recovery import manifest
 from tests.bus.test_working import take
 from tests.fakes import swept
+from tests.hidden import acting
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -99,7 +100,7 @@ def test_no_text_of_others_ends_the_head_or_adds_to_it_or_acts_on_a_terminal() -
     files = (Artifact(f"/{NASTY}", 1, "ab" * 32),)
     result = Result(body.id, f"a{NASTY}", sender, 0, 1, f"success{NASTY}", f"no{NASTY}", artifacts=files)
     text = outputs.text(Task(body, Slot(body.id, "work", State.DONE), result))
-    assert clean(text, multiline=True) == text
+    assert not acting(text)
     head, content = parts(text)
     assert list(head) == [
         *("title", "task", "channel", "status", "error", "from", "by", "posted", "finished", "attempts", "artifacts")

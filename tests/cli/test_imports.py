@@ -109,6 +109,7 @@ OWN = {
     "install": {"install", "uninstall", "doctor"},
     "doctor": {"doctor"},
     "checkups": {"doctor"},
+    "checkclients": {"doctor"},
     "completion": {"completion"},
     "completing": set(),
 }

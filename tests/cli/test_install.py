@@ -113,7 +113,7 @@ def test_a_project_s_settings_are_those_of_the_folder_one_is_in(with_cursor: Cli
     assert "bus" in servers(with_cursor.home / ".cursor" / "mcp.json")
     assert "bus" in json.loads((with_cursor.home / ".vscode" / "mcp.json").read_text())["servers"]
     code, _, err = with_cursor.main("install", "goose", "--scope", "project", "--yes")
-    assert (code, "Goose keeps no settings in a project" in err) == (2, True)
+    assert (code, "Goose: it keeps no settings in a project" in err) == (2, True)
 
 
 def test_one_client_that_cannot_be_changed_holds_up_no_other(with_cursor: Cli) -> None:
@@ -218,3 +218,74 @@ def test_without_a_home_nothing_is_guessed(with_cursor: Cli, monkeypatch: pytest
 def test_every_client_has_what_a_table_of_them_shows() -> None:
     assert len(CLIENTS) == 14
     assert all(client.title and client.path and client.again for client in CLIENTS.values())
+
+
+def test_what_goes_into_a_project_works_for_others_too(with_cursor: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    here = with_cursor.home / "project"
+    here.mkdir()
+    monkeypatch.chdir(here)
+    before = os.umask(0o022)
+    try:
+        code, _, err = with_cursor.main("install", "cursor", "codex", "--scope", "project", "--hooks", "--yes")
+    finally:
+        os.umask(before)
+    assert code == 0, err
+    assert "there is no mcp-bus on PATH here" in err
+    assert servers(here / ".cursor" / "mcp.json")["bus"]["command"] == "mcp-bus"
+    codex = (here / ".codex" / "config.toml").read_text()
+    assert 'command = "mcp-bus"' in codex
+    assert "required" not in codex, "who has not installed it can work here as well"
+    made = [path for path in here.rglob("*") if path.is_file()]
+    assert len(made) == 4
+    for path in made:
+        assert str(with_cursor.home) not in path.read_text().replace(str(with_cursor.bus), ""), path
+        assert stat.S_IMODE(path.stat().st_mode) == 0o644, path
+        assert stat.S_IMODE(path.parent.stat().st_mode) == 0o755, path
+    with_cursor.main("install", "cursor", "--yes")
+    assert stat.S_IMODE(settings(with_cursor).stat().st_mode) == 0o600, "a person's own are private"
+
+
+def test_claude_code_s_settings_are_where_a_person_says_they_are(
+    with_cursor: Cli, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    there = with_cursor.home / "elsewhere"
+    there.mkdir()
+    monkeypatch.setenv("CLAUDE_CONFIG_DIR", str(there))
+    with_cursor.json("install", "claude-code", "--yes")
+    assert "bus" in servers(there / ".claude.json")
+    assert not (with_cursor.home / ".claude.json").exists()
+    with_cursor.json("uninstall", "claude-code", "--yes")
+    assert not (there / ".claude.json").exists()
+
+
+def test_opencode_s_settings_with_comments_are_the_ones_it_obeys(with_cursor: Cli) -> None:
+    folder = with_cursor.home / ".config" / "opencode"
+    folder.mkdir(parents=True)
+    text = '{\n  // mine\n  "mcp": {"docs": {"type": "local", "command": ["docs"]}}\n}\n'
+    (folder / "opencode.jsonc").write_text(text)
+    with_cursor.json("install", "opencode", "--yes")
+    assert not (folder / "opencode.json").exists()
+    found: Any = jsonc.parse((folder / "opencode.jsonc").read_text()).data
+    assert {*found["mcp"]} == {"docs", "bus"}
+    with_cursor.json("uninstall", "opencode", "--yes")
+    assert (folder / "opencode.jsonc").read_text() == text
+
+
+def test_a_dry_run_answers_with_the_change_itself(with_cursor: Cli) -> None:
+    code, out, _ = with_cursor.main("-q", "install", "cursor", "--dry-run")
+    assert code == 0
+    assert f"Cursor: added: {settings(with_cursor)}" in out
+    assert '+    "bus": {' in out
+    (row,) = with_cursor.json("install", "cursor", "--dry-run")["clients"]
+    assert '+    "bus": {' in row["diff"]
+    assert not settings(with_cursor).exists()
+
+
+def test_a_bus_that_only_the_shell_names_is_said_not_to_be_written(
+    with_cursor: Cli, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MCP_BUS_DIR", str(with_cursor.bus))
+    _, _, err = with_cursor.main("install", "cursor", "--dry-run")
+    assert "MCP_BUS_DIR holds for this shell alone" in err
+    _, _, err = with_cursor.main("--bus", str(with_cursor.bus), "install", "cursor", "--dry-run")
+    assert "MCP_BUS_DIR holds" not in err

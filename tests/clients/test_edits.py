@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import yaml
 
-from mcp_bus.clients import edits, jsonc, texts
+from mcp_bus.clients import edits, jsonc, parts, texts
 from mcp_bus.clients.known import CLIENTS, NAME, Client, Home, Server
 from mcp_bus.errors import BusError, Conflict, InvalidRequest
 
@@ -84,8 +84,16 @@ def settings(client: Client, start: str, home: Home) -> Path:
     return path
 
 
+def adding(client: Client, path: Path, home: Home, server: Server, **options: Any) -> edits.Change:
+    return edits.adding(path, [parts.Entry(client, client.entry(server))], home, **options)
+
+
+def removing(client: Client, path: Path, home: Home) -> edits.Change:
+    return edits.removing(path, [parts.Entry(client, {})], home)
+
+
 def install(client: Client, path: Path, home: Home, server: Server, **options: Any) -> edits.Change:
-    change = edits.adding(client, path, client.entry(server), **options)
+    change = adding(client, path, home, server, **options)
     edits.write(change, home)
     return change
 
@@ -96,7 +104,7 @@ def test_settings_are_changed_by_our_entry_alone_and_undone_to_the_byte(
 ) -> None:
     path = settings(client, start, home)
     before = path.read_bytes() if path.exists() else None
-    assert install(client, path, home, server).what == edits.ADDED
+    assert install(client, path, home, server).what == parts.ADDED
     text = path.read_bytes().decode()
     found = plain(text, client)
     servers = found.pop(client.path[0])
@@ -111,12 +119,12 @@ def test_settings_are_changed_by_our_entry_alone_and_undone_to_the_byte(
     for line in (before or b"").decode().splitlines():  # Comments, blanks and all.
         assert line.strip().rstrip("}, ") in text
 
-    again = edits.adding(client, path, client.entry(server))
-    assert (again.what, again.is_none) == (edits.SAME, True)
+    again = adding(client, path, home, server)
+    assert (again.what, again.is_none) == (parts.SAME, True)
     moved = server._replace(command="/elsewhere/mcp-bus")
-    assert install(client, path, home, moved).what == edits.REPLACED
+    assert install(client, path, home, moved).what == parts.REPLACED
 
-    edits.write(edits.removing(client, path, home), home)
+    edits.write(removing(client, path, home), home)
     assert (path.read_bytes() if path.exists() else None) == before
 
 
@@ -127,11 +135,11 @@ def test_what_others_changed_since_stays_when_ours_is_taken_out(client: Client, 
     install(client, path, home, server)
     changed = texts.put(path.read_text(), client.form, (*client.path, "later"), OTHER)
     path.write_text(changed)
-    change = edits.removing(client, path, home)
+    change = removing(client, path, home)
     edits.write(change, home)
     before[client.path[0]]["later"] = OTHER
     assert plain(path.read_text(), client) == before
-    assert edits.removing(client, path, home).what == edits.ABSENT
+    assert removing(client, path, home).what == parts.ABSENT
 
 
 @pytest.mark.parametrize(
@@ -172,10 +180,10 @@ def test_a_server_of_our_name_that_is_another_s_is_replaced_only_if_that_is_aske
     path.write_text(text)
     with pytest.raises(InvalidRequest, match="starts something else"):
         install(client, path, home, server)
-    assert edits.removing(client, path, home).what == edits.ABSENT
+    assert removing(client, path, home).what == parts.ABSENT
     assert path.read_text() == text
-    assert install(client, path, home, server, is_forced=True).what == edits.REPLACED
-    edits.write(edits.removing(client, path, home), home)
+    assert install(client, path, home, server, is_forced=True).what == parts.REPLACED
+    edits.write(removing(client, path, home), home)
     assert path.read_text() == text, "and comes back"
 
 
@@ -190,7 +198,7 @@ def test_a_symlink_stays_one_and_what_it_points_at_is_changed_with_its_mode(home
     assert path.is_symlink()
     assert NAME in real.read_text()
     assert real.stat().st_mode & 0o777 == 0o640
-    edits.write(edits.removing(client, path, home), home)
+    edits.write(removing(client, path, home), home)
     assert (path.is_symlink(), real.read_text()) == (True, "{}")
 
 
@@ -218,7 +226,7 @@ def test_what_is_no_file_of_settings_is_left_alone(what: str, home: Home, server
 
 def test_settings_that_were_changed_since_they_were_read_are_not_written(home: Home, server: Server) -> None:
     client, path = CLIENTS["cursor"], settings(CLIENTS["cursor"], "comments", home)
-    change = edits.adding(client, path, client.entry(server))
+    change = adding(client, path, home, server)
     path.write_text("{}")
     with pytest.raises(Conflict, match="changed by somebody else"):
         edits.write(change, home)
@@ -231,7 +239,7 @@ def test_of_two_installs_at_once_each_entry_is_written_or_refused_and_none_is_lo
     start, ends = threading.Barrier(len(entries)), list[str]()
 
     def one(entry: dict[str, Any]) -> None:
-        change = edits.adding(client, path, entry)
+        change = edits.adding(path, [parts.Entry(client, entry)], home)
         start.wait()
         try:
             edits.write(change, home)
@@ -263,4 +271,4 @@ def test_of_two_installs_at_once_each_entry_is_written_or_refused_and_none_is_lo
     ],
 )
 def test_an_entry_is_ours_by_what_it_starts(entry: object, *, is_ours: bool) -> None:
-    assert edits.is_ours(entry) == is_ours
+    assert parts.is_ours(entry) == is_ours

@@ -116,3 +116,60 @@ def test_what_is_taken_out_leaves_the_rest_as_it_was(before: str, after: str) ->
 def test_nothing_is_put_into_what_is_no_object() -> None:
     with pytest.raises(jsonc.Malformed, match="s is no object"):
         jsonc.put('{"s": [1]}', ["s", "bus"], 1)
+
+
+@pytest.mark.parametrize(
+    ("before", "path", "after"),
+    [
+        ('{"s": [1]}', ["s", 1], '{"s": [1, 9]}'),
+        ('{"s": []}', ["s", 0], '{"s": [\n  9\n]}'),
+        ("{}", ["s", 0], '{\n  "s": [\n    9\n  ]\n}'),
+        ('{\n\t"s": [\n\t\t1 // why\n\t]\n}', ["s", 1], '{\n\t"s": [\n\t\t1, // why\n\t\t9\n\t]\n}'),
+        ('{\n  "s": [\n    1,\n  ]\n}', ["s", 1], '{\n  "s": [\n    1,\n    9,\n  ]\n}'),
+        ('{"s": [1, 2, 3]}', ["s", 1], '{"s": [1, 9, 3]}'),
+        ('{"s": [{"a": [1]}]}', ["s", 0, "a", 0], '{"s": [{"a": [9]}]}'),
+    ],
+)
+def test_an_item_is_put_into_a_list_by_its_number(before: str, path: list[str | int], after: str) -> None:
+    assert jsonc.put(before, path, 9) == after
+
+
+@pytest.mark.parametrize(
+    ("before", "number", "after"),
+    [
+        ("[1, 2, 3]", 0, "[2, 3]"),
+        ("[1, 2, 3]", 1, "[1, 3]"),
+        ("[1, 2, 3]", 2, "[1, 2]"),
+        ("[1]", 0, "[]"),
+        ("[1, 2]", 2, "[1, 2]"),
+        ("[\n  1, // one\n  2\n]", 1, "[\n  1 // one\n]"),
+        ("[\r\n  1,\r\n  2,\r\n]", 0, "[\r\n  2,\r\n]"),
+    ],
+)
+def test_an_item_is_taken_out_of_a_list_by_its_number(before: str, number: int, after: str) -> None:
+    assert jsonc.drop(before, [number]) == after
+
+
+@given(st.lists(values, max_size=4), st.sampled_from([None, 2, "\t"]))
+def test_an_item_that_was_added_to_a_list_is_its_last_and_can_be_taken_out(
+    value: list[object], indent: int | str | None
+) -> None:
+    made = jsonc.put(json.dumps(value, indent=indent), [len(value)], VALUE, is_flat=indent == 2)
+    assert json.loads(made) == [*value, VALUE]
+    assert json.loads(jsonc.drop(made, [len(value)])) == value
+    for number in range(len(value)):
+        assert json.loads(jsonc.drop(made, [number])) == [*value[:number], *value[number + 1 :], VALUE]
+
+
+@pytest.mark.parametrize(("text", "path"), [('{"s": {}}', ["s", 0]), ('{"s": []}', ["s", "0"]), ("[]", ["0"])])
+def test_a_number_leads_into_lists_alone_and_a_name_into_objects(text: str, path: list[str | int]) -> None:
+    with pytest.raises(jsonc.Malformed, match=r"is no (list|object)"):
+        jsonc.put(text, path, 1)
+
+
+@pytest.mark.parametrize("comment", ["// last", "/* last */", "/* a */ // last", "/* a */ /* b */"])
+def test_a_member_goes_behind_what_is_said_of_the_one_before_it_with_the_line_ends_of_the_text(comment: str) -> None:
+    text = f'{{\r\n  "a": 1 {comment}\r\n}}\r\n'
+    made = jsonc.put(text, ["b"], 2)
+    assert made == f'{{\r\n  "a": 1, {comment}\r\n  "b": 2\r\n}}\r\n'
+    assert jsonc.drop(made, ["b"]) == text

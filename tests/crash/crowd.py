@@ -14,6 +14,7 @@ from mcp_bus.recovery import sweep
 from mcp_bus.stores.fsops import Fs
 from tests.crash import auditor
 from tests.crash.victim import ended, fork, open_at
+from tests.tally import TASKS, tried
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -129,6 +130,7 @@ def sweep_until(root: Path, total: int, *, offset: int) -> None:
 def all_finished_once(root: Path, log: Log, ids: set[str]) -> auditor.Audit:
     """Check a history: each task acknowledged to one worker, whose answer is the result."""
     audit, acks = auditor.sound(root), log.of("ack")
+    tried(TASKS, len(ids))
     assert audit.states == dict.fromkeys(ids, "done")
     assert set(acks) == ids, f"{len(ids - set(acks))} tasks finished and nobody was told so"
     for task_id, told in acks.items():

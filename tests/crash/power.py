@@ -18,6 +18,8 @@ from dataclasses import dataclass, field
 from itertools import chain, product
 from typing import TYPE_CHECKING
 
+from tests.tally import DISKS, tried
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
     from pathlib import Path
@@ -87,6 +89,7 @@ class Disk:
 
     def write_to(self, root: Path) -> Path:
         """Make a directory of it."""
+        tried(DISKS)
         for path in sorted(self.folders):
             (root / path).mkdir(parents=True, exist_ok=True)
         made: dict[int, Path] = {}

@@ -14,6 +14,7 @@ from mcp_bus.stores import layout
 from tests.crash import auditor
 from tests.crash.test_kill_verbs import CHANNEL
 from tests.crash.victim import HOUR, DieAfter, Signal, Steps, copy, cut_off, ended, fork, open_at
+from tests.tally import STOPS, tried
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -48,6 +49,7 @@ def stopped(start: Path, scratch: Path) -> Iterator[tuple[int, int, Path]]:
             assert os.waitstatus_to_exitcode(status) == DONE
             assert step > 8, "there are more steps than that between claim and ack"
             return
+        tried(STOPS)
         yield step, pid, root
 
 

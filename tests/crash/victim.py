@@ -17,6 +17,7 @@ from mcp_bus.clock import System
 from mcp_bus.model import Identity
 from mcp_bus.stores.file import FileStore
 from mcp_bus.stores.fsops import Fs
+from tests.tally import FAULTS, KILLS, tried
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -172,6 +173,7 @@ class Faulty(Steps):
     def _fail(self, number: int, op: Op) -> None:
         if number == self._step or (self._sticky and 0 <= self._step < number):
             self.failed.append(op)
+            tried(FAULTS)
             raise OSError(self._code, os.strerror(self._code), op.path)
 
     def before(self, number: int, op: Op) -> None:
@@ -258,6 +260,7 @@ def killed_at(step: int, work: Callable[[Fs], object], *, late: bool = False) ->
         return None
     assert code == -signal.SIGKILL, f"the victim ended with {code}, not by SIGKILL, at step {step}"
     assert said
+    tried(KILLS)
     return said
 
 

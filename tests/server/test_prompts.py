@@ -8,8 +8,9 @@ import pytest
 from mcp import types
 from mcp.shared.exceptions import MCPError
 
-from mcp_bus import plain, planfile
+from mcp_bus import planfile
 from mcp_bus.server import prompts, tools
+from tests.hidden import acting
 from tests.server.support import BLOCK, Desk, desk
 
 if TYPE_CHECKING:
@@ -24,7 +25,7 @@ async def text_of(ann: Desk, name: str, **arguments: str) -> str:
     (message,) = (await ann.client.get_prompt(name, arguments)).messages
     assert message.role == "user"
     assert isinstance(message.content, types.TextContent)
-    assert plain.clean(message.content.text, multiline=True) == message.content.text
+    assert not acting(message.content.text)
     return message.content.text
 
 

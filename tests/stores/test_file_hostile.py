@@ -345,7 +345,9 @@ def test_a_symlink_in_place_of_a_folder_leads_nowhere(
 ) -> None:
     outside = root.parent / "outside"
     outside.mkdir()
-    (outside / NAME).write_bytes(DATA)
+    for name in (NAME, "stranger.json", f"9.{NAME}"):
+        (outside / name).write_bytes(DATA)
+    clock.advance(SETTLED)
     place = requests.parent / part
     place.rename(root.parent / "moved")
     place.symlink_to(outside)
@@ -358,7 +360,10 @@ def test_a_symlink_in_place_of_a_folder_leads_nowhere(
         task = again.claim()
         assert task is not None
         assert task.body.content == "good"
-        assert [path.name for path in outside.iterdir()] == [NAME]
+        assert again.claim() is None
+        assert again.store.strangers("work") == []
+        assert store.tree.names(f"channels/work/{part}") == []
+        assert sorted(path.name for path in outside.iterdir()) == sorted([NAME, "stranger.json", f"9.{NAME}"])
     finally:
         store.close()
 

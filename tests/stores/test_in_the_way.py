@@ -100,6 +100,20 @@ def test_whatever_is_in_the_way_of_one_thing_due_tasks_and_lapsed_leases_come_ba
 
 
 @only_posix
+def test_what_is_in_the_way_of_one_thing_that_is_mended_keeps_no_other_from_being_mended(
+    bus: Bus, root: Path, clock: VirtualSource
+) -> None:
+    bus.create_channel("work")
+    rejected(root)
+    for name in ("strange", "stranger"):
+        (root / "channels" / "work" / "requests" / name).write_text("")
+    clock.advance(3600)
+    done = sweep(bus)
+    assert [line for line in done if "something else is in its place" in line]
+    assert sorted(put_aside(root)) == [f"channels/work/requests/{name}" for name in ("strange", "stranger")]
+
+
+@only_posix
 @pytest.mark.parametrize("how", [file, symlink, fifo])
 def test_something_else_in_place_of_a_tasks_history_does_not_keep_its_lease_from_lapsing(
     bus: Bus, root: Path, clock: VirtualSource, how: Callable[[Path], None]

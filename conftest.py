@@ -1,0 +1,3 @@
+"""What every run of pytest here has, whichever folder it is for."""
+
+pytest_plugins = ["tests.tally"]
