@@ -149,6 +149,9 @@ def award(bus: Bus, bid_id: str) -> Task:
         msg = f"the call {call.id!r} was cancelled"
         raise Conflict(msg, hint="post it anew if it is wanted after all")
     bus.store.declare(AWARDS)
+    if bus.store.policy(AWARDS).signed and not call.verified:
+        msg = f"the call {call.id!r} is not signed, and what is awarded would be"
+        raise InvalidRequest(msg, hint="make its topic signed, and post it anew")
     made = call.body._replace(
         id=bus.ids.next(),
         channel=AWARDS,

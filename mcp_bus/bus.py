@@ -130,9 +130,20 @@ class Bus(Worker):
     def create_channel(self, channel: str, **settings: object) -> Policy:
         """Make a channel, or change the settings of one; see `Policy` for their names.
 
+        An agent's inbox, as `@name`, has one setting, `signed`.  That is switched off by `signing.switch.off` alone.
+
         Returns:
             The policy that holds now.
+
+        Raises:
+            Conflict: it is to be signed, and unsigned tasks wait there.
         """
+        if channel.startswith("@") or settings.get("signed") is not None:
+            from mcp_bus.signing import switch  # noqa: PLC0415  as above
+
+            if channel.startswith("@"):
+                return switch.inbox(self.store, channel, settings)
+            switch.check(self.store, channel, settings["signed"])
         known = self._policy(names.check_channel(channel))
         if known is None and channel in names.RESERVED:
             msg = f"the channel {channel!r} makes itself, when the first message comes"
@@ -142,4 +153,4 @@ class Bus(Worker):
             msg = f"{channel!r} cannot become a channel of kind {policy.kind!r}"
             raise InvalidRequest(msg, hint="choose 'queue' or 'topic' when a channel is made, and keep it")
         self.store.declare(channel, policy)
-        return policy
+        return self.store.policy(channel)

@@ -18,7 +18,7 @@ from __future__ import annotations
 from contextlib import suppress
 from typing import TYPE_CHECKING, NamedTuple
 
-from mcp_bus import children, draft, lifecycle, planfile
+from mcp_bus import children, draft, lifecycle, planfile, sealed
 from mcp_bus.crew import Crew
 from mcp_bus.errors import BusError, Conflict, CorruptRecord, DuplicateTask, InvalidRequest
 from mcp_bus.model import DAY, OPEN, PLANS, PROGRESS, WAITING, Attempt, Outcome, State
@@ -63,7 +63,7 @@ def post(bus: Operator, data: object, *, key: str = "", parent: str = "") -> Pla
         if bus.store.records.read(PLANS, plan.id) is None:
             children.add(bus, above.id, plan.id)
     try:
-        bus.store.records.write(PLANS, plan.id, planfile.dump(plan), after=0, durable=True)
+        sealed.write(bus, plan)
     except Conflict:
         kept = read(bus, plan.id)
         if kept._replace(created=plan.created) != plan:
@@ -202,6 +202,9 @@ def ended(node: Node, task: Task) -> Node:
         return done
     if task.question is not None:
         return done
+    if task.state is State.DONE and task.proof is not None and task.proof.doubt:
+        why = f"its result is not verified: {task.proof.doubt}"
+        return done._replace(stage=Stage.FAILED, why=why[:500], ended=last.at if last else task.body.created)
     if task.state not in (State.DEAD, State.CANCELLED, State.EXPIRED) or last is None:
         return done
     stage = Stage.SKIPPED if last.outcome is Outcome.SKIPPED else Stage.FAILED
@@ -392,6 +395,6 @@ def _swept(bus: Operator, name: str, over: int) -> list[str]:
         return [f"moved on {name}"] if advance(bus, name)[1] != before else []
     if bus.source.now() - over <= KEPT:
         return []
-    for kind in (PLANS, PROGRESS):
+    for kind in (PLANS, PROGRESS, sealed.SEALS):
         bus.store.records.remove(kind, name)
     return [f"forgot {name}"]

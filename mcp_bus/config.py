@@ -11,7 +11,7 @@ import stat
 import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from mcp_bus import plain
 from mcp_bus.bus import Bus
@@ -22,6 +22,9 @@ from mcp_bus.identity import git, session
 from mcp_bus.names import check_channel
 from mcp_bus.stores import layout, probe
 from mcp_bus.stores.file import FileStore
+
+if TYPE_CHECKING:
+    from mcp_bus.signing.guard import Guard
 
 FOLDER = ".mcp-bus"
 PROFILES = ("worker", "lead", "full")
@@ -302,10 +305,22 @@ def open_from(config: Config, *, client: str = "", create: bool = False, tell: C
         session=config["session"] or source.token(4),
         pid=os.getpid(),
     )
-    store = FileStore(path, source=source, durable=config["durability"] == "full", who=who.holder)
+    keys = _keys(path, source)
+    store = FileStore(path, source=source, durable=config["durability"] == "full", who=who.holder, keys=keys)
     bus = Bus(store, who, source, tend=None if config["read_only"] else _tender())
     bus.capabilities = config["capabilities"]
     return bus
+
+
+def _keys(root: Path, source: System) -> "Callable[[str], Guard] | None":
+    """Return what makes the guard of a bus with an id; None where this user has no private folder at all."""
+    try:
+        folder = state(os.environ)
+    except InvalidRequest:
+        return None
+    from mcp_bus.signing.guard import Guard  # noqa: PLC0415  settings alone do not need it
+
+    return lambda bus: Guard(folder, bus, root, source)
 
 
 def _tender() -> Callable[[Bus], None]:

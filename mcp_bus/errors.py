@@ -97,6 +97,24 @@ class CorruptRecord(BusError):
     code = "corrupt_record"
 
 
+class Unverified(CorruptRecord):
+    """On a signed channel: bytes that carry no signature which holds; they are not delivered."""
+
+    code = "unverified"
+
+
+class UnknownKey(Unverified):
+    """The signature may be good, but nobody here has said that its key speaks for its agent."""
+
+    code = "unknown_key"
+
+
+class NoKey(BusError):
+    """The agent has no key to sign with, or what signing needs is not installed."""
+
+    code = "no_key"
+
+
 class StoreUnavailable(BusError):
     """The medium failed: full, read-only, gone, or not fit for a bus.
 

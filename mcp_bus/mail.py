@@ -15,7 +15,8 @@ from mcp_bus import cursors, lifecycle, names, routing
 from mcp_bus.errors import BusError, Conflict, CorruptRecord, NotFound
 from mcp_bus.model import Lease, Outcome, State, Task
 from mcp_bus.operate import TRIES
-from mcp_bus.outbox import BY_ACK, INBOX, LOOKED, MAX_UNREAD, Outbox, Sent, bodies, line
+from mcp_bus.outbox import BY_ACK, LOOKED, MAX_UNREAD, Outbox, Sent, bodies, line
+from mcp_bus.policies import INBOX
 from mcp_bus.topics import Topics, by_topic
 
 if TYPE_CHECKING:
@@ -38,12 +39,14 @@ class Delivery(NamedTuple):
         offers: how often it was offered, this time included.
         newer: unread messages of the same sender that came after it.
         expires: when it counts as unread again unless it is acked.
+        verified: whose signature it has; empty where inboxes, or the topic, are not signed.
     """
 
     body: Body
     offers: int
     newer: int
     expires: int
+    verified: str = ""
 
 
 class Acked(NamedTuple):
@@ -146,7 +149,7 @@ class Mail:
                     raise
                 break  # What was offered must be shown.
             if task is not None:
-                made.append(Delivery(task.body, task.slot.attempt, 0, task.lease.expires))
+                made.append(_delivery(task))
                 room -= len(task.body.content)
         return made
 
@@ -154,7 +157,7 @@ class Mail:
         if only == INBOX_ONLY:
             return []
         found = self.topics.offer(limit, room, path, is_urgent=is_urgent, only=only)
-        return [Delivery(item.body, item.offers, 0, item.expires) for item in found]
+        return [Delivery(item.body, item.offers, 0, *item[2:]) for item in found]
 
     def unacked(self) -> list[Delivery]:
         """Return what was offered to this agent, in whichever session, and not acked, the most urgent first.
@@ -167,8 +170,8 @@ class Mail:
             with suppress(Conflict, CorruptRecord):
                 task = self._bus.store.get(slot.id, at=slot)
                 if task is not None:
-                    made.append(Delivery(task.body, slot.attempt, 0, task.lease.expires))
-        made += [Delivery(item.body, item.offers, 0, item.expires) for item in self.topics.unacked()]
+                    made.append(_delivery(task))
+        made += [Delivery(item.body, item.offers, 0, *item[2:]) for item in self.topics.unacked()]
         return self._counted(sorted(made, key=lambda item: (-item.body.priority, item.body.id)))
 
     def answers(self, message: str) -> Iterator[Body]:
@@ -198,7 +201,7 @@ class Mail:
             bus.store.swap(slot, taken, line(self._bus, taken, Outcome.OFFERED, path))
         except (Conflict, CorruptRecord):
             return None  # Another session of this agent was faster, or the store puts it aside.
-        self._offered[task.id] = Task(task.body, taken)
+        self._offered[task.id] = Task(task.body, taken, proof=task.proof)
         return self._offered[task.id]
 
     def _counted(self, made: list[Delivery]) -> list[Delivery]:
@@ -282,6 +285,10 @@ class Mail:
                 self._bus.store.swap(task.slot, back, line(self._bus, task.slot, Outcome.RELEASED, reason))
                 count += 1
         return count + self.topics.give_back(ids)
+
+
+def _delivery(task: Task) -> Delivery:
+    return Delivery(task.body, task.slot.attempt, 0, task.lease.expires, task.verified)
 
 
 def _ended(task: Task) -> str:

@@ -219,13 +219,22 @@ class Ticket(NamedTuple):
     token: str
 
 
+class Proof(NamedTuple):
+    """What signatures show on a signed channel: whose `body` and `result` are, as `ann (kP3x9Q2a)`, or the doubt."""
+
+    body: str = ""
+    result: str = ""
+    doubt: str = ""
+
+
 class Task(NamedTuple):
-    """A task as one reader saw it: body, place, and, once ended, result and history."""
+    """A task as one reader saw it: body, place, and, once ended, result and history; on a signed channel, proof."""
 
     body: Body
     slot: Slot
     result: Result | None = None
     history: tuple[Attempt, ...] = ()
+    proof: Proof | None = None
 
     @property
     def id(self) -> str:
@@ -241,6 +250,11 @@ class Task(NamedTuple):
     def state(self) -> State:
         """The state it was seen in."""
         return self.slot.state
+
+    @property
+    def verified(self) -> str:
+        """Whose signature its body has; empty on channels that are not signed."""
+        return self.proof.body if self.proof is not None else ""
 
     @property
     def ticket(self) -> Ticket:
@@ -307,6 +321,7 @@ class Policy(NamedTuple):
         max_releases: hand-backs that do not cost an attempt.
         retention_days: how long ended tasks are kept; 0 for ever.  Dead letters are kept.
         outputs: whether each result is also written as Markdown, for people; see `outputs`.
+        signed: whether what has no signature that holds is not delivered; see `signing`.
     """
 
     kind: str = "queue"
@@ -319,6 +334,7 @@ class Policy(NamedTuple):
     max_releases: int = 10
     retention_days: int = 14
     outputs: bool = False
+    signed: bool = False
     description: str = ""
 
 

@@ -85,7 +85,7 @@ class Operator:
         Returns:
             The task that is ready now.
         """
-        self._check_current(task_id, "retry")
+        self._check_proof(self._check_current(task_id, "retry"))
         if body is not None:
             return self._revived(self._replace(task_id, wire.text_of(body), note))
         task = self._operate(
@@ -176,21 +176,36 @@ class Operator:
         msg = f"{task_id!r} is being written by others all the time"
         raise Conflict(msg, hint="repeat the call")
 
-    def _check_current(self, task_id: str, verb: str) -> None:
-        """Refuse to bring back a task of a step that was done anew since: two would work on one step.
+    def _check_current(self, task_id: str, verb: str) -> Task:
+        """Return a task, unless it is of a step that was done anew since: brought back, two would work on one step.
 
         Raises:
             IllegalTransition: names the task that counts.
         """
         task = self.get(task_id)
         if not task.body.plan:
-            return
+            return task
         from mcp_bus.conductor import replaced_by  # noqa: PLC0415  as below
 
         other = replaced_by(self, task)
         if other:
             msg = f"cannot {verb} {task.id!r}: its step {task.body.node!r} was posted anew, as {other!r}"
             raise IllegalTransition(msg, hint=f"look at the plan: `mcp-bus plan show {task.body.plan[-8:]}`")
+        return task
+
+    def _check_proof(self, task: Task) -> None:
+        """Refuse to bring back what nobody would be handed: its body has no signature that holds.
+
+        Raises:
+            IllegalTransition: says why not.
+        """
+        proof = task.proof
+        if proof is not None and not proof.body:
+            msg = f"cannot retry {task.id!r}: {proof.doubt}"
+            raise IllegalTransition(msg, hint="post it anew, if you know that it is wanted")
+        if proof is not None and 0 < task.body.deadline <= self.source.now():
+            msg = f"cannot retry {task.id!r}: its ttl has passed, and with it its signature"
+            raise IllegalTransition(msg, hint="post it anew")
 
     def _revived(self, task: Task) -> Task:
         """Let a plan wait again for a step whose task a person brought back."""

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Unpack
 
 from mcp_bus import addresses, bidding, cursors, draft, lifecycle, names, wire
 from mcp_bus.errors import Conflict, CorruptRecord, DuplicateTask, InvalidRequest, NotFound, Overloaded
-from mcp_bus.model import DAY, NOTHING, Attempt, Outcome, Policy, State
+from mcp_bus.model import DAY, NOTHING, Attempt, Outcome, State
 from mcp_bus.operate import TRIES
-from mcp_bus.policies import EVERYONE
+from mcp_bus.policies import EVERYONE, INBOX
 from mcp_bus.topics import Topics, fields, readers
 
 if TYPE_CHECKING:
@@ -37,7 +37,6 @@ WORK_ONLY = frozenset({"max_attempts", "backoff_s", "requires"})
 LOOKED = 200
 # The path of an offer that was none: an ack took the message, which had been given back, to end it.
 BY_ACK = "ack"
-INBOX = Policy("inbox", max_attempts=10**6, backoff_s=0, lease_s=600, max_releases=10**6)
 
 
 class Sent(NamedTuple):

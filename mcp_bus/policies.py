@@ -14,7 +14,8 @@ MAX_TEXT = 4000
 # What counts in a name has room for nine digits, and some to grow.
 MOST = {"max_attempts": 10**6 + 1, "max_releases": 10**6 + 1}
 KINDS = ("queue", "topic", "inbox")
-# That of broadcast.
+# Those of inboxes, and of broadcast.
+INBOX = Policy("inbox", max_attempts=10**6, backoff_s=0, lease_s=600, max_releases=10**6)
 EVERYONE = Policy("topic", ttl_s=86_400, description="what everyone should know; each agent reads it")
 
 

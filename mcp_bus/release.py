@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from mcp_bus import draft, refs, wire
+from mcp_bus import draft, refs, sealed, wire
 from mcp_bus.errors import Gone, InvalidRequest, NotFound
 from mcp_bus.model import DAY, Body, State
 from mcp_bus.plan import Node, Progress, Stage, Why
@@ -39,10 +39,13 @@ def release(
     Returns:
         How the step stands, and whether the task had been posted before, so that it may have ended already.
     """
-    now, run = bus.source.now(), before.run
+    now, run, is_signed = bus.source.now(), before.run, sealed.is_signed(bus, step.channel)
+    why = sealed.wrong(bus, plan) if is_signed else ""
+    if why:
+        return Node(Stage.FAILED, run, why=why[:500], ended=now), False
     asked = [*step.after, *(item.step for item in refs.references(step.body))]
     asked += [refs.condition(step.when).of.step] if step.when else []
-    results = {name: _result(bus, made.nodes[name]) for name in dict.fromkeys(asked)}
+    results = {name: _result(bus, plan, made.nodes[name], name) for name in dict.fromkeys(asked)}
     texts = {name: result.content for name, result in results.items() if result is not None}
     if step.when and not refs.holds(step.when, texts):
         lacks = refs.lacks(refs.condition(step.when).of, texts)
@@ -51,11 +54,13 @@ def release(
     inputs, room, files = list[dict[str, Any]](), INLINE_ALL, MAX_FILES
     whole = {item.step for item in refs.references(step.body) if not item.path}
     for name, result in results.items():
-        inputs.append(_input(bus, name, made.nodes[name], result, (room, files)))
+        # Why a step failed is in its progress, which nobody signed, and this task says in its owner's name.
+        node = made.nodes[name]._replace(why="") if is_signed else made.nodes[name]
+        inputs.append(_input(bus, name, node, result, (room, files)))
         room -= len(inputs[-1].get("result", ""))
         files -= len(inputs[-1].get("artifacts", ()))
         inputs[-1] |= {"in_body": True} if name in whole and "result" in inputs[-1] else {}
-    if before.why:
+    if before.why and not is_signed:
         inputs.append({"step": step.name, "stage": str(Stage.FAILED), "why": before.why})
     shown = {item["step"]: item.get("result") or _elsewhere(item) for item in inputs}
     large = {name: shown[name] for name, text in texts.items() if len(text.encode(errors="replace")) > refs.INLINE}
@@ -110,11 +115,11 @@ def _post(bus: Operator, plan: Plan, step: Step, run: int, filled: _Made) -> tup
     return kept, kept.id != made.id
 
 
-def _result(bus: Operator, node: Node) -> Result | None:
+def _result(bus: Operator, plan: Plan, node: Node, name: str) -> Result | None:
     if node.stage is not Stage.DONE:
         return None
     task = task_of(bus, node.task)
-    return task.result if task is not None else None
+    return task.result if task is not None and sealed.is_of(bus, plan, plan.by_name[name], task) else None
 
 
 def _input(bus: Operator, name: str, node: Node, result: Result | None, left: tuple[int, int]) -> dict[str, Any]:

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 
     from mcp_bus.bus import Bus
-    from mcp_bus.model import Body, Record, Slot
+    from mcp_bus.model import Body, Record, Slot, Task
 
 # Paths of acks that no reader made.
 SENT, FILTERED = "sent", "filtered"
@@ -34,11 +34,12 @@ LOOKED = 500
 
 
 class Offer(NamedTuple):
-    """A message of a topic as it was shown: how often, and when it counts as unread again."""
+    """A message of a topic as it was shown: how often, when it counts as unread again, and whose signature it has."""
 
     body: Body
     offers: int
     expires: int
+    verified: str = ""
 
 
 class Topics:
@@ -185,21 +186,19 @@ class Topics:
         """Tell whether a message was asked for; None where it cannot be read, which may change."""
         known = self._wanted.get(slot.id)
         if known is None:
-            body = self._body(slot)
-            if body is None:
+            task = self._task(slot)
+            if task is None:
                 return None
-            known = cursors.wants(cursor, fields(body))
+            known = cursors.wants(cursor, fields(task.body))
             if len(self._wanted) > 100 * LOOKED:
                 self._wanted.clear()
             self._wanted[slot.id] = known
         return known
 
-    def _body(self, slot: Slot) -> Body | None:
-        try:
-            task = self._bus.store.get(slot.id, at=slot)
-        except (Conflict, CorruptRecord):
-            return None
-        return task.body if task else None
+    def _task(self, slot: Slot) -> Task | None:
+        with suppress(Conflict, CorruptRecord):
+            return self._bus.store.get(slot.id, at=slot)
+        return None
 
     def offer(self, limit: int, room: int, path: str, *, is_urgent: bool = False, only: str = "") -> list[Offer]:
         """Offer what is unread to this session, from all topics it reads, the urgent first in each, then the oldest.
@@ -248,10 +247,10 @@ class Topics:
             if cursor.match and self._is_wanted(cursor, retained[message]) is False:
                 unwanted.append(message)
                 continue
-            body = self._body(retained[message])
-            if body is not None:
-                shown.append(Offer(body, 1 + (message in cursor.offered), expires))
-                room -= len(body.content)
+            task = self._task(retained[message])
+            if task is not None:
+                shown.append(Offer(task.body, 1 + (message in cursor.offered), expires, task.verified))
+                room -= len(task.body.content)
         return shown, unwanted
 
     def wrote(self, topic: str, message: str) -> None:
@@ -271,9 +270,9 @@ class Topics:
         for topic, cursor in self.subscribed().items():
             retained, lease = self._retained(topic), int(self._bus.store.policy(topic).lease_s * 1000)
             for message, mark in sorted(cursor.offered.items()):
-                body = self._body(retained[message]) if message in retained and message not in cursor.acked else None
-                if body is not None:
-                    made.append(Offer(body, 1, mark.at + lease))
+                task = self._task(retained[message]) if message in retained and message not in cursor.acked else None
+                if task is not None:
+                    made.append(Offer(task.body, 1, mark.at + lease, task.verified))
         return made
 
     # --- acking -------------------------------------------------------------------------------

@@ -115,7 +115,7 @@ class Worker(Operator):
         lease = Lease(self.identity.holder, self.source.token(6), now + int(seconds * 1000))
         taken = lifecycle.claim(slot, lease)
         self.store.swap(slot, taken)
-        task = Task(task.body, taken)
+        task = Task(task.body, taken, proof=task.proof)
         self._held[task.id] = task
         return task
 

@@ -63,7 +63,15 @@ def summary(task: Task) -> dict[str, Any]:
         "attempt": slot.attempt,
         "releases": slot.releases,
         "lease": {"holder": lease.holder, "token": lease.token, "expires": stamp(lease.expires)} if lease else None,
-    }
+    } | proof(task)
+
+
+def proof(task: Task) -> dict[str, Any]:
+    """Return whose signatures a task has, where its channel is signed."""
+    if task.proof is None:
+        return {}
+    body, result, doubt = (text or None for text in task.proof)
+    return {"verified": body, "result_verified": result, "not_verified": doubt}
 
 
 def full(task: Task) -> dict[str, Any]:

@@ -231,7 +231,7 @@ def _letter(item: Delivery) -> dict[str, Any]:
         "offers": item.offers,
         "newer_from_sender": item.newer,
         "unread_again": fields.stamp(item.expires),
-    }
+    } | ({"verified": item.verified} if item.verified else {})
 
 
 def _tell(call: Call, bus: Bus, found: list[Delivery], acked: list[Acked]) -> None:
@@ -271,6 +271,8 @@ def _letter_page(out: Out, item: Delivery, now: int) -> None:
     words += [f"shown {item.offers} times"] if item.offers > 1 else []
     words += [f"{item.newer} newer from the same sender"] if item.newer else []
     out.line("  ".join(words))
+    if item.verified:  # In a line of its own, which no sender's name can begin.
+        out.line(f"verified: {one_line(item.verified, 200)}")
     if body.title:
         out.line(one_line(body.title, 200))
     for text in quote(body.content):

@@ -116,6 +116,10 @@ def _contract(task: Task) -> Iterator[str]:
 def _about(task: Task, now: int) -> Iterator[str]:
     body = task.body
     yield f"from    {one_line(body.sender.agent, 160)}, {ago(body.created, now)}"
+    if task.verified:
+        yield f"verified: {one_line(task.verified, 200)}"
+    if task.proof is not None and task.proof.doubt:
+        yield f"NOT VERIFIED: {one_line(task.proof.doubt, 400)}"
     if body.title:
         yield f"title   {one_line(body.title)}"
     if body.type != "task":
@@ -179,6 +183,8 @@ def result(out: Out, task: Task, now: int) -> None:
     if found is None:
         return
     out.line(f"result  {one_line(found.status)} by {one_line(found.sender.agent, 160)}, {ago(found.at, now)}")
+    if task.proof is not None:
+        out.line(f"verified: {one_line(task.proof.result, 200)}")
     if found.error:
         out.line(f"error   {one_line(found.error, 1000)}")
     for line in quote(found.content):

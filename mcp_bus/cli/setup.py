@@ -15,6 +15,7 @@ from mcp_bus.model import POLICY_FIELDS, Policy
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from mcp_bus.bus import Bus
     from mcp_bus.cli.arguments import Call, Parser
     from mcp_bus.identity.git import Checkout
     from mcp_bus.stores.probe import Verdict
@@ -202,15 +203,32 @@ def channel(call: Call) -> int:
         return _list(call)
     settings = dict(_setting(text) for text in args.settings)
     with call.bus() as bus:
+        if settings == {"signed": False} and args.action == "set":
+            _unsign(call, bus)
+            return OK
         is_new = args.action == "create" and args.name not in bus.store.channels()
         if args.action == "set":
-            meant.channel(bus, args.name)
+            if not args.name.startswith("@"):
+                meant.channel(bus, args.name)
             if not settings:
                 msg = "there is nothing to set"
                 raise InvalidRequest(msg, hint=f"for example lease_s=10m; mcp-bus channel show {args.name}")
         policy = meant.channel(bus, args.name) if args.action == "show" else bus.create_channel(args.name, **settings)
     _rules(call, args.name, policy, is_new=is_new)
     return OK
+
+
+def _unsign(call: Call, bus: Bus) -> None:
+    """End signatures on a channel, which a person may do and no program."""
+    from mcp_bus.cli.speaker import is_terminal
+    from mcp_bus.signing import switch
+
+    if not is_terminal():
+        msg = "to end signatures is a person's decision, and this is no terminal"
+        raise InvalidRequest(msg, hint=f"in a terminal: mcp-bus channel set {call.args.name} signed=no")
+    name = call.args.name
+    _rules(call, name, switch.off(bus.store, name), is_new=False)
+    call.out.note("whoever can write the bus is believed there again; what is older than this still has to be signed")
 
 
 def _setting(text: str) -> tuple[str, object]:

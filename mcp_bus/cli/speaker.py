@@ -25,10 +25,14 @@ def of(call: Call) -> Call:
     Programs have no terminal, and are named like their repository, as everywhere: an agent's shell must not
     pass for its user by forgetting to say who it is.
     """
-    is_terminal = sys.stdin is not None and sys.stdin.isatty() and sys.stdout is not None and sys.stdout.isatty()
-    if call.config["agent"] or not is_terminal:
+    if call.config["agent"] or not is_terminal():
         return call
     return type(call)(call.args, call.config.replaced("terminal", agent=HUMAN), call.out)
+
+
+def is_terminal() -> bool:
+    """Tell whether a person sits at this."""
+    return sys.stdin is not None and sys.stdin.isatty() and sys.stdout is not None and sys.stdout.isatty()
 
 
 def seen(bus: Bus) -> None:

@@ -341,6 +341,8 @@ class Waiting:
             out.warn(f"mcp-bus: {one_line(found.error)}")
             return
         why = pages.last_word(task) if task.result is None else ""
+        if task.proof is not None and task.proof.doubt:
+            why = f"NOT VERIFIED: {one_line(task.proof.doubt, 400)}"
         out.line(f"{short(task.id)} {out.state(fields.state(task))}{': ' if why else ''}{why}")
         pages.result(out, task, self.bus.source.now())
 
@@ -359,7 +361,7 @@ class Waiting:
 def _verdict(task: Task | None) -> int:
     if task is None:
         return NOT_FOUND
-    if task.state is State.DEAD:
+    if task.state is State.DEAD or (task.proof is not None and task.proof.doubt):
         return PERSON
     good = task.state is State.DONE and (task.result is None or task.result.status == "success")
     return OK if good else ERROR

@@ -20,6 +20,7 @@ from mcp_bus.server.words import (
     event,
     history,
     line,
+    proven,
     quoted,
     room,
     said,
@@ -77,7 +78,7 @@ def claimed(bus: Bus, task: Task, others: Sequence[Task], ways: Ways) -> str:
         f"task {short(task.id)} token {task.lease.token} on {task.channel}, attempt {slot.attempt} of "
         f"{budget(bus, task)}, lease {duration(task.lease.expires - now)}, renewed while you are connected"
     )
-    lines.append(f"from {said(body.sender.agent)}, posted {duration(now - body.created)} ago")
+    lines.append(f"from {said(body.sender.agent)}, posted {duration(now - body.created)} ago{proven(task)}")
     lines += _about(task)
     lines += before(bus, task)
     full = bus.store.get(task.id) if slot.attempt > 1 or slot.releases or slot.budget else None
@@ -177,7 +178,7 @@ def _ended(item: Ending, mark: str, share: int, ways: Ways, now: int) -> str:
         return f"{short(item.asked)}: {cut(clean(item.error), 300)}"
     head = _head(item, task, now)
     if task.result is None:
-        return "\n".join([head, *history(task, 2)])
+        return "\n".join([head + proven(task), *history(task, 2)])
     text = quoted(task.result.content, mark, limit=share, more=ways.rest(task.id))
     return "\n".join([f"{head}, {_outcome(task)}", text, *_files(task)])
 
@@ -195,7 +196,8 @@ def _outcome(task: Task) -> str:
     assert result is not None
     status = result.status if result.status in ("success", "error") else said(result.status, 40)
     error = f", error {said(result.error, 200)}" if result.error else ""
-    return f"{status} by {said(result.sender.agent, 80)}{error}"
+    is_proven = task.proof is not None and task.proof.result
+    return f"{status} by {said(result.sender.agent, 80)}{', verified' if is_proven else ''}{error}"
 
 
 def _open(bus: Bus, item: Ending, now: int) -> str:
@@ -218,7 +220,7 @@ def shown(bus: Bus, task: Task, mark: str, offset: int, ways: Ways) -> str:
     """Answer `get_task`."""
     body, slot, now = task.body, task.slot, bus.source.now()
     lines = [line(task, now), f"id {task.id}, priority {slot.priority}, attempts {slot.attempt}"]
-    lines.append(f"from {said(body.sender.agent)}, posted {duration(now - body.created)} ago")
+    lines.append(f"from {said(body.sender.agent)}, posted {duration(now - body.created)} ago{proven(task)}")
     # What was cancelled or taken away is not held, whatever the session remembers.
     is_mine = task.state is State.LEASED and any(claim.ticket == task.ticket for claim in bus.held())
     if is_mine:

@@ -10,7 +10,7 @@ from mcp_bus.find import short
 from mcp_bus.model import State
 from mcp_bus.plain import clean, duration
 from mcp_bus.server import calls
-from mcp_bus.server.words import MAX_ANSWER, Ways, quoted, room, said, several
+from mcp_bus.server.words import MAX_ANSWER, Ways, proven, quoted, room, said, several
 from mcp_bus.traces import trace
 
 if TYPE_CHECKING:
@@ -92,6 +92,7 @@ def read(bus: Bus, made: Sequence[Delivery], told: list[str], mark: str, ways: W
 def _head(item: Delivery, now: int) -> str:
     body = item.body
     words = [f"message {short(body.id)} from {said(body.sender.agent, 80)}, {duration(now - body.created)} ago"]
+    words += ["verified"] if item.verified else []
     words.append(_type(body))
     if not names.is_inbox(body.channel):
         words.append(f"on {body.channel}")
@@ -161,7 +162,7 @@ def traced(bus: Bus, task: Task, mark: str, offset: int, ways: Ways) -> str:
     where = "" if names.is_inbox(task.channel) else f" on topic {task.channel}"
     lines = [f"message {short(task.id)}{where}"]
     lines.append(f"id {task.id}, priority {task.slot.priority}, {_type(body)}")
-    lines.append(f"from {said(body.sender.agent)}, queued {duration(now - body.created)} ago")
+    lines.append(f"from {said(body.sender.agent)}, queued {duration(now - body.created)} ago{proven(task)}")
     if body.title:
         lines.append(f"title: {said(body.title, 200)}")
     following = ["nothing"]

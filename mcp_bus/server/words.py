@@ -60,6 +60,13 @@ def said(text: str, limit: int = 120) -> str:
     return f'"{inner}"'
 
 
+def proven(task: Task) -> str:
+    """Say whether a task's signatures hold; nothing where its channel is not signed."""
+    if task.proof is None:
+        return ""
+    return f"; NOT VERIFIED: {said(task.proof.doubt, 300)}" if task.proof.doubt else ", verified"
+
+
 def quoted(text: str, mark: str, *, limit: int = BODY, offset: int = 0, more: str = "") -> str:
     """Return words of others between two marked lines, one part of them if they are long."""
     part, end = fitting(text, offset, limit)

@@ -5,7 +5,7 @@ The rules every store keeps are in `contract`, a test suite that any store runs.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -77,6 +77,82 @@ class Outputs(Protocol):
         ...
 
 
+class Claim(NamedTuple):
+    """What a signature says besides the bytes that it is for: what they are, whose, and where they belong.
+
+    Attributes:
+        use: `body` or `result`.
+        id, channel: of the task.
+        to: whom it is for: the channel, or the agent of an inbox as `@name`.
+        agent: who says so; not in the signature itself, which names a key.
+        at: when it was signed, by the signer's clock.
+        expires: after this it is not handed out any more; 0 for never.
+    """
+
+    use: str
+    id: str
+    channel: str
+    to: str
+    agent: str
+    at: int
+    expires: int = 0
+
+
+class Verdict(Protocol):
+    """A signature that holds: whose it is, as people are told, and until when it may be handed out (0: for ever)."""
+
+    @property
+    def by(self) -> str:
+        """Whose it is."""
+        ...
+
+    @property
+    def expires(self) -> int:
+        """Until when what it is of may be handed out."""
+        ...
+
+
+class Guard(Protocol):
+    """What a store asks about signatures; `signing.guard` has the one there is."""
+
+    def ruled(self, channel: str, *, said: bool) -> tuple[bool, int]:
+        """Return whether a channel is signed, and until when it was if it is no longer.
+
+        Args:
+            said: whether its policy says so: then that is remembered, and the policy's word no longer needed.
+        """
+        ...
+
+    def forget(self, channel: str) -> None:
+        """Let a channel be unsigned from now on; a person's decision."""
+        ...
+
+    def seal(self, claim: Claim, data: bytes) -> bytes:
+        """Return a signature of some bytes by the newest key of the agent that a claim names.
+
+        Raises:
+            NoKey: there is none.
+        """
+        ...
+
+    def check(self, claim: Claim, data: bytes, found: bytes) -> Verdict:
+        """Return whose signature some bytes have.
+
+        Raises:
+            Unverified: it does not hold, or not for this.
+            Untrusted: the private folder, or the bus, is not what it was.
+        """
+        ...
+
+    def is_over(self, task_id: str) -> bool:
+        """Tell whether a task was finished here before."""
+        ...
+
+    def over(self, task_id: str) -> None:
+        """Remember that a task was finished."""
+        ...
+
+
 class Store(Protocol):
     """Keeps tasks, channels and records.
 
@@ -93,6 +169,11 @@ class Store(Protocol):
     @property
     def outputs(self) -> Outputs:
         """The results as text for people."""
+        ...
+
+    @property
+    def guard(self) -> Guard | None:
+        """Who makes and checks signatures; None where there are none."""
         ...
 
     @property
@@ -122,6 +203,7 @@ class Store(Protocol):
             Gone: it was pruned.
             Conflict: it is not at `at` any more.
             CorruptRecord: what is kept under that id is not a task.
+            Unverified: at `at`, on a signed channel: it has no signature that holds, and was put aside.
         """
         ...
 

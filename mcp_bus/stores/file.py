@@ -9,26 +9,29 @@ from __future__ import annotations
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from mcp_bus import lifecycle, names, policies, wire
+from mcp_bus import lifecycle, names, wire
 from mcp_bus.clock import System
-from mcp_bus.errors import Conflict, CorruptRecord, NotFound
+from mcp_bus.errors import Conflict, CorruptRecord, NotFound, Unverified
 from mcp_bus.identity.process import boot_id
-from mcp_bus.model import ARCHIVED, Attempt, Outcome, Result, Slot, State, Task
+from mcp_bus.model import ARCHIVED, Attempt, Outcome, Result, Slot, State
 from mcp_bus.stores import foreign, graves, mend, publish, story
 from mcp_bus.stores.fsops import Fs
 from mcp_bus.stores.journal import Journal
-from mcp_bus.stores.layout import check_format, once
+from mcp_bus.stores.layout import check_format
 from mcp_bus.stores.outputs import FileOutputs
 from mcp_bus.stores.reader import Reader
 from mcp_bus.stores.records import FileRecords
+from mcp_bus.stores.rules import Rules
+from mcp_bus.stores.seals import Seals
 from mcp_bus.stores.tree import Tree
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
     from pathlib import Path
 
     from mcp_bus.clock import Source
-    from mcp_bus.model import Body, Policy
+    from mcp_bus.model import Body, Policy, Task
+    from mcp_bus.stores.base import Guard
 
 # Published results whose staged names are removed together, after one fsync.
 BATCH = 64
@@ -45,6 +48,7 @@ class FileStore:
         durable: False skips every fsync; what was acknowledged then survives kill -9, but not a
             power cut.
         who: written into the journal as the one who moved a task.
+        keys: makes what signs and checks, of a bus with an id; without it signed channels cannot be used.
 
     Raises:
         StoreUnavailable: there is no bus, or it cannot be used.
@@ -53,26 +57,41 @@ class FileStore:
     """
 
     def __init__(
-        self, root: Path, *, fs: Fs | None = None, source: Source | None = None, durable: bool = True, who: str = "-"
+        self,
+        root: Path,
+        *,
+        fs: Fs | None = None,
+        source: Source | None = None,
+        durable: bool = True,
+        who: str = "-",
+        keys: Callable[[str], Guard] | None = None,
     ) -> None:
         """Open the bus at `root`."""
         self.durable = durable
         self.tree = Tree(root, fs or Fs(), source or System())
         self.fs, self.tree.sync = self.tree.fs, durable
-        self._reader = Reader(self.tree, source or System())
         self._source = source or System()
+        self.rules = Rules(self.tree, self._source)
+        self.seals = Seals(self.tree, self._source, self.rules.policy, None)
+        self.rules.holds = self.seals.ruled
+        self._reader = Reader(self.tree, self._source, self.seals)
         self.records = FileRecords(self.tree, self._source, sync=durable)
         self.outputs = FileOutputs(self.tree, self._source, sync=durable)
         self._published: dict[str, list[str]] = {}
         self._journal = Journal(self.tree, self._source, who)
-        self._policies: dict[str, tuple[float, Policy]] = {}
         self._suspects: dict[Slot, str] = {}
         try:
             with self.tree.words():
-                check_format(self.tree)
+                about = check_format(self.tree)
+                self.seals.guard = keys(str(about.get("id"))) if keys is not None else None
         except BaseException:
             self.tree.close()
             raise
+
+    @property
+    def guard(self) -> Guard | None:
+        """See `Store.guard`."""
+        return self.seals.guard
 
     # --- the five verbs -----------------------------------------------------------------------
 
@@ -86,11 +105,15 @@ class FileStore:
             self.tree.check()  # A bus that was renamed away is no place to leave a task.
             there = self._folder(slot.channel, target.folder)
             tmp, tasks = self.tree.fd("tmp", make=True), self.tree.fd("tasks")
+            is_signed = self.seals.sign_body(body, data)
             draft = f"{body.id}.{self._source.token(4)}"
             self.fs.create(draft, tmp, data, sync=self.durable)
             if not self._name(body, draft):
                 self.tree.drop("tmp", draft)
-                return self._kept(body)
+                kept = self._kept(body, is_signed=is_signed)
+                if is_signed and kept.id != body.id:
+                    self.seals.drop(body.id)
+                return kept
             # A sweep that saw a draft with two names may have finished the post for us.
             with suppress(FileNotFoundError):
                 self.fs.rename(draft, tmp, target.name, there)
@@ -116,13 +139,19 @@ class FileStore:
             return self.fs.stat(identity, self.tree.fd("tasks")) is not None
         return True
 
-    def _kept(self, body: Body) -> Body:
-        """Return the body that was first, finished and durable even if its poster died."""
+    def _kept(self, body: Body, *, is_signed: bool) -> Body:
+        """Return the body that was first, finished and durable even if its poster died.
+
+        Raises:
+            Unverified: it is to be signed, and somebody who has no key took its name.
+        """
         if body.key:
             found = self.fs.read(body.key + ".json", self.tree.fd("keys"), wire.MAX_FILE)
         else:
             found = self.fs.read(body.id + ".json", self.tree.fd("tasks"), wire.MAX_FILE)
         kept = wire.load_body(found.data)
+        if is_signed:
+            self.seals.body(kept, found.data)
         mend.drafts(self.tree, self._source.now(), only=found.inode)
         identity = kept.id + ".json"
         mend.identify(self.tree, kept)
@@ -135,20 +164,17 @@ class FileStore:
     def get(self, task_id: str, at: Slot | None = None, *, near: Slot | None = None) -> Task | None:
         """See `Store.get`."""
         with self.tree.words():
-            if at is not None:
-                return Task(self._read_at(at), at)
-            body = self._reader.identity(task_id)
-            if body is None:
-                return None
-            slot = self._reader.locate(body, near)
-            result = self._reader.result(slot) if slot.state is State.DONE else None
-            if result is not None:
-                slot = _done(slot, body, result)
-            return Task(body, slot, result, self._reader.history(slot))
+            return self._reader.task(task_id, near) if at is None else self._read_at(at)
 
-    def _read_at(self, at: Slot) -> Body:
+    def _read_at(self, at: Slot) -> Task:
         try:
             return self._reader.read_at(at)
+        except Unverified as error:
+            # At once: its signature comes before it, so that nobody is about to bring that.
+            place = names.place(at)
+            folder = f"channels/{at.channel}/{place.folder}"
+            foreign.quarantine(self.tree, folder, place.name, str(error), self._source.now())
+            raise
         except CorruptRecord as error:
             # Put aside at once if it has settled: whoever comes once, to claim, may be all who ever come.
             if not foreign.suspect(self.tree, at, str(error), self._source.now()):
@@ -220,47 +246,12 @@ class FileStore:
             return sorted(c for c in found if names.is_place(c) and self.tree.live(f"channels/{c}/requests"))
 
     def policy(self, channel: str) -> Policy:
-        """See `Store.policy`.  Read at most once a second."""
-        now = self._source.monotonic()
-        known = self._policies.get(channel)
-        if known and now - known[0] < 1:
-            return known[1]
-        names.check_place(channel)
-        with self.tree.words():
-            if self.tree.live(f"channels/{channel}/requests") is None:
-                self.tree.fd("tasks")
-                msg = f"there is no channel {channel!r}"
-                raise NotFound(msg, hint="the first post makes a queue of that name, `mcp-bus subscribe` a topic")
-            try:
-                found = self.fs.read("channel.json", self.tree.fd(f"channels/{channel}"), 65536)
-                policy = policies.load(found.data, channel)
-            except FileNotFoundError:
-                policy = policies.make({})
-        self._policies[channel] = (now, policy)
-        return policy
+        """See `Store.policy`."""
+        return self.rules.policy(channel)
 
     def declare(self, channel: str, policy: Policy | None = None, *, is_default: bool = False) -> None:
         """See `Store.declare`."""
-        names.check_place(channel)
-        with self.tree.words():
-            self.tree.check()  # Never makes a bus out of nothing, nor writes into one that was renamed away.
-            self.tree.live(f"channels/{channel}")  # What was removed and is open still would be taken for it.
-            for part in names.CHANNEL_FOLDERS:
-                self.tree.fd(f"channels/{channel}/{part}", make=True)
-            at, tmp = self.tree.fd(f"channels/{channel}"), self.tree.fd("tmp", make=True)
-            is_default = is_default or policy is None
-            if is_default and self.fs.stat("channel.json", at) is not None:
-                return
-            draft = f"channel.{self._source.token(6)}"
-            data = wire.dumps(policies.fields(policy or policies.make({})))
-            self.fs.create(draft, tmp, data, sync=self.durable)
-            if is_default:  # Never over a policy that someone sets at the same time.
-                once(self.tree, draft, "channel.json", at)
-            else:
-                self.fs.rename(draft, tmp, "channel.json", at)
-            if self.durable:
-                self.fs.fsync(at)
-        self._policies.pop(channel, None)
+        self.rules.declare(channel, policy, is_default=is_default, sync=self.durable)
 
     def count(self, channel: str) -> dict[State, int]:
         """See `Store.count`.  Counts names without reading them."""
@@ -289,7 +280,9 @@ class FileStore:
         """See `Store.mend`."""
         with self.tree.words():
             publish.settle(self.tree, self._published, sync=self.durable)
-            done = mend.after_boot(self.tree, boot_id()) + mend.everything(self.tree, now, sync=self.durable)
+            done = mend.after_boot(self.tree, boot_id()) + mend.everything(
+                self.tree, now, self.seals, sync=self.durable
+            )
             for slot in list(self._suspects):
                 why = self._still_wrong(slot)
                 if why and foreign.suspect(self.tree, slot, why, now):
@@ -357,7 +350,7 @@ class FileStore:
                 raise Conflict(msg)
             story.note(self.tree, old, entry, sync=self.durable)
         if new.state is State.DEAD:
-            story.reason(self.tree, new, self._reader.history(new), sync=self.durable)
+            story.reason(self.tree, new, story.lines(self.tree, new), sync=self.durable)
         there = self._folder(new.channel, target.folder, make=True)
         try:
             self.fs.rename(source.name, self._folder(old.channel, source.folder), target.name, there)
@@ -368,22 +361,19 @@ class FileStore:
             self.fs.fsync(there)
         if old.state is State.DEAD:
             self.tree.drop(f"channels/{old.channel}/dead", old.id + names.REASON)
+        if new.state is State.DONE:
+            self.seals.over(new)
 
     def _finish(self, old: Slot, new: Slot, result: Result) -> None:
-        staged = publish.finish(self.tree, old, new, result, sync=self.durable)
+        data = wire.dump_result(result)
+        is_signed = self.seals.sign_result(old, result, data)
+        staged = publish.finish(self.tree, old, new, data, sync=self.durable)
+        if is_signed:
+            self.seals.over(new)
         waiting = self._published.setdefault(old.channel, [])
         waiting.append(staged)
         if not self.durable or len(waiting) >= BATCH:
             publish.settle(self.tree, self._published, sync=self.durable)
-
-
-def _done(slot: Slot, body: Body, result: Result) -> Slot:
-    """Return where a task with a result is; it was found by its response, whose name says nothing else."""
-    folder, _, name = result.place.rpartition("/")
-    placed = names.parse(slot.channel, folder, name) if name else None
-    if placed is not None and (placed.id, placed.state) == (slot.id, State.DONE):
-        return placed
-    return slot._replace(attempt=result.attempt, priority=body.priority)
 
 
 def _in_order(state: State, listed: list[str]) -> list[str]:

@@ -5,6 +5,7 @@ Never opened if they are not regular files, never fatal, never in the way of the
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from mcp_bus import names, wire
@@ -19,6 +20,9 @@ if TYPE_CHECKING:
 SETTLE = 5_000
 SETTLE_OTHER = 60_000
 QUARANTINE = "quarantine"
+# Reasons that are looked into to say what became of a task.
+LOOKED = 2000
+MAX_REASON = 65_536
 
 
 def look(tree: Tree, channel: str, now: int) -> list[str]:
@@ -119,6 +123,17 @@ def suspect(tree: Tree, slot: Slot, why: str, now: int) -> bool:
     if about is None or now - int(max(about.st_mtime, about.st_ctime) * 1000) < SETTLE:
         return False
     return quarantine(tree, folder, place.name, why, now)
+
+
+def put_aside(tree: Tree, task_id: str) -> str:
+    """Return why a task was put aside, by the latest reason that names it; empty if none does."""
+    reasons = [name for name in tree.names(QUARANTINE) if name.endswith(names.REASON)]
+    for name in sorted(reasons, reverse=True)[:LOOKED]:
+        with suppress(CorruptRecord, FileNotFoundError):
+            said = wire.loads(tree.fs.read(name, tree.fd(QUARANTINE), MAX_REASON).data)
+            if task_id in str(said.get("was")):
+                return str(said.get("reason"))
+    return ""
 
 
 def quarantine(tree: Tree, folder: str, name: str, why: str, now: int) -> bool:

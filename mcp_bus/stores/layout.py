@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from mcp_bus import wire
 from mcp_bus.clock import System
@@ -27,6 +27,7 @@ _OURS = frozenset(
         "runs",
         "pipes",
         "outputs",
+        "signatures",
         "lost+found",
         "bus.json",
         "registry.json",
@@ -51,6 +52,7 @@ You may look at everything.  Change things with `mcp-bus`, not by hand.
     channels/<channel>/attempts/<id>/      what became of each attempt
     channels/<channel>/pruning/            being forgotten; a sweep finishes it
     channels/@<agent>/                     an agent's inbox: unread, being read, read, as for tasks
+    signatures/                            of the messages and results of signed channels: <id>.jws, <id>.<digest>.jws
     staged/ tmp/                           on their way; a sweep finishes or removes them
     rejected/                              results that came after their lease was lost
     quarantine/                            bytes that were not a message, each with a reason
@@ -160,8 +162,8 @@ def _registry(source: Source) -> bytes:
     return (json.dumps(value, indent=2) + "\n").encode()
 
 
-def check_format(tree: Tree) -> None:
-    """Refuse a directory that is not a bus of a format this version knows.
+def check_format(tree: Tree) -> dict[str, Any]:
+    """Return what a bus says about itself; refuse a directory that is none of a format this version knows.
 
     Raises:
         StoreUnavailable: it is not a bus.
@@ -176,3 +178,4 @@ def check_format(tree: Tree) -> None:
     if about.get("format") != wire.FORMAT:
         what = f"the bus {str(tree.root)!r} has format {about.get('format')!r}, this version knows {wire.FORMAT}"
         raise CorruptRecord(what, hint="use the version of mcp-bus that made it, or a newer one")
+    return about

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from mcp_bus import lifecycle, names, wire
 from mcp_bus.clock import System
-from mcp_bus.errors import Conflict, Gone, NotFound
+from mcp_bus.errors import Conflict, Gone, InvalidRequest, NotFound
 from mcp_bus.model import Attempt, Outcome, Policy, Record, Result, State, Task
 from mcp_bus.routing import rank
 
@@ -124,6 +124,7 @@ class MemoryStore:
     """A store that lives as long as its medium."""
 
     durable = False
+    guard = None
 
     def __init__(self, medium: Medium | None = None, *, source: Source | None = None) -> None:
         """Open a medium, or a new one."""
@@ -240,6 +241,9 @@ class MemoryStore:
     def declare(self, channel: str, policy: Policy | None = None, *, is_default: bool = False) -> None:
         """See `Store.declare`."""
         names.check_place(channel)
+        if policy is not None and policy.signed:
+            msg = "a bus in memory keeps no signatures"
+            raise InvalidRequest(msg, hint="open one on a disk")
         with self.medium.lock:
             if (policy is not None and not is_default) or channel not in self.medium.policies:
                 self.medium.policies[channel] = policy or Policy()

@@ -15,7 +15,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from mcp_bus import lifecycle, names, wire
-from mcp_bus.errors import Conflict, CorruptRecord
+from mcp_bus.errors import Conflict, CorruptRecord, UnknownKey
 from mcp_bus.model import DAY, day_of
 from mcp_bus.stores import foreign, graves, publish
 
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from mcp_bus.model import Body, Slot
+    from mcp_bus.stores.seals import Seals
     from mcp_bus.stores.tree import Tree
 
 # A draft nobody links for this long belongs to a process that died before it acknowledged.
@@ -35,14 +36,15 @@ JOURNAL = 30 * DAY
 STEPS_BACK = 1000
 
 
-def everything(tree: Tree, now: int, *, sync: bool) -> list[str]:
+def everything(tree: Tree, now: int, seals: Seals, *, sync: bool) -> list[str]:
     """Mend drafts, staged results and foreign files; return a line for each thing done.
 
     Each kind of thing by itself: a folder in the place of a file, say, must not keep the rest from being mended.
     """
     steps: list[Callable[[], list[str]]] = [
         partial(drafts, tree, now),
-        partial(staged_results, tree, now, sync=sync),
+        partial(staged_results, tree, now, seals, sync=sync),
+        partial(seals.mend, now),
         partial(old_journals, tree, now),
     ]
     for channel in tree.names("channels"):
@@ -234,7 +236,7 @@ def after_boot(tree: Tree, boot: str) -> list[str]:
 # --- results ----------------------------------------------------------------------------------
 
 
-def staged_results(tree: Tree, now: int, *, sync: bool) -> list[str]:
+def staged_results(tree: Tree, now: int, seals: Seals, *, sync: bool) -> list[str]:
     """Carry staged results on: to `responses/` if their lease committed or still stands."""
     done: list[str] = []
     published: dict[str, list[str]] = {}
@@ -248,12 +250,34 @@ def staged_results(tree: Tree, now: int, *, sync: bool) -> list[str]:
             publish.reject(tree, name)
             done.append(f"put aside the result {name}: there is no such task")
             continue
+        wrong = _checked(tree, slot._replace(channel=body.channel), name, seals)
+        if wrong:
+            done.append(wrong)
+            continue
         if not publish.is_published(tree, body.channel, name, slot.id):
             done.append(_carry(tree, body.channel, name, now, sync=sync))
         if publish.is_published(tree, body.channel, name, slot.id):
             published.setdefault(body.channel, []).append(name)
+            seals.over(slot._replace(channel=body.channel))
     publish.settle(tree, published, sync=sync)
     return done
+
+
+def _checked(tree: Tree, slot: Slot, name: str, seals: Seals) -> str:
+    """Refuse to carry on a result that is not its worker's, where results are signed; empty if it may be."""
+    if not seals.needs(slot.channel, slot.id):
+        return ""
+    try:
+        found = tree.fs.read(name, tree.fd(publish.STAGED), wire.MAX_FILE)
+        seals.result(slot, wire.load_result(found.data), found.data)
+    except UnknownKey as error:
+        return f"left the result of {slot.id} to those who know its worker: {error}"
+    except CorruptRecord as error:
+        publish.reject(tree, name)
+        return f"put aside the result {name}: {error}"
+    except FileNotFoundError:
+        return f"left the result of {slot.id}: someone else carried it on"
+    return ""
 
 
 def _carry(tree: Tree, channel: str, name: str, now: int, *, sync: bool) -> str:

@@ -15,11 +15,11 @@ from __future__ import annotations
 import errno
 from typing import TYPE_CHECKING
 
-from mcp_bus import names, wire
+from mcp_bus import names
 from mcp_bus.errors import Conflict
 
 if TYPE_CHECKING:
-    from mcp_bus.model import Result, Slot
+    from mcp_bus.model import Slot
     from mcp_bus.stores.tree import Tree
 
 STAGED = "staged"
@@ -31,7 +31,7 @@ def responses(channel: str) -> str:
     return f"channels/{channel}/responses"
 
 
-def stage(tree: Tree, old: Slot, result: Result, *, sync: bool) -> str:
+def stage(tree: Tree, old: Slot, result: bytes, *, sync: bool) -> str:
     """Write a result where nobody takes it for one yet; return its name.
 
     Whole under that name or not at all, for a sweep may carry on whatever it finds there.  If the
@@ -39,7 +39,7 @@ def stage(tree: Tree, old: Slot, result: Result, *, sync: bool) -> str:
     """
     name, at, tmp = names.staged(old), tree.fd(STAGED, make=True), tree.fd("tmp", make=True)
     draft = f"result.{tree.token(8)}"
-    tree.fs.create(draft, tmp, wire.dump_result(result), sync=sync)
+    tree.fs.create(draft, tmp, result, sync=sync)
     tree.fs.rename(draft, tmp, name, at)
     if sync:
         tree.fs.fsync(at)
@@ -120,7 +120,7 @@ def is_staged(tree: Tree, old: Slot) -> bool:
     return at is not None and bool(old.lease and old.lease.token) and tree.fs.stat(names.staged(old), at) is not None
 
 
-def finish(tree: Tree, old: Slot, new: Slot, result: Result, *, sync: bool) -> str:
+def finish(tree: Tree, old: Slot, new: Slot, result: bytes, *, sync: bool) -> str:
     """Carry a result through all three steps; return its staged name, to be settled later.
 
     Raises:

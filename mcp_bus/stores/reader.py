@@ -6,16 +6,17 @@ import stat
 from typing import TYPE_CHECKING
 
 from mcp_bus import lifecycle, names, wire
-from mcp_bus.errors import Conflict, CorruptRecord, Gone
-from mcp_bus.model import Lease, Result, Slot, State
+from mcp_bus.errors import Conflict, CorruptRecord, Gone, Unverified
+from mcp_bus.model import Lease, Proof, Result, Slot, State, Task
 from mcp_bus.stores import foreign, graves, mend, publish, story
 
 if TYPE_CHECKING:
     import os
 
     from mcp_bus.clock import Source
-    from mcp_bus.model import Attempt, Body
+    from mcp_bus.model import Body
     from mcp_bus.stores.fsops import Found
+    from mcp_bus.stores.seals import Seals
     from mcp_bus.stores.tree import Tree
 
 # A claim by a program without leases (abq) may be taken back after this long.
@@ -27,13 +28,35 @@ LOOKS = 4
 class Reader:
     """Reads one bus directory."""
 
-    def __init__(self, tree: Tree, source: Source) -> None:
-        """Read through `tree`, with the time from `source`."""
+    def __init__(self, tree: Tree, source: Source, seals: Seals) -> None:
+        """Read through `tree`, with the time from `source`, what `seals` says is to be believed."""
         self._tree = tree
         self._source = source
+        self._seals = seals
 
-    def identity(self, task_id: str) -> Body | None:
-        """Return the body kept under an id, or None; see `Store.get` for the errors."""
+    def task(self, task_id: str, near: Slot | None) -> Task | None:
+        """Return a task with result and history; see `Store.get`."""
+        found = self._identity(task_id)
+        if found is None:
+            return None
+        body, data = found
+        slot, result, proof = self.locate(body, near), None, Proof()
+        try:
+            proof = proof._replace(body=self._seals.body(body, data))
+        except Unverified as error:
+            proof = Proof(doubt=str(error))
+        if slot.state is State.DONE:
+            try:
+                result, by = self._result(slot)
+                proof = proof._replace(result=by)
+            except Unverified as error:
+                doubt = f"{proof.doubt}; its result: {error}" if proof.doubt else f"its result: {error}"
+                proof = proof._replace(doubt=doubt)
+        slot = _done(slot, body, result) if result is not None else slot
+        return Task(body, slot, result, story.lines(self._tree, slot), proof if any(proof) else None)
+
+    def _identity(self, task_id: str) -> tuple[Body, bytes] | None:
+        """Return the body kept under an id, and its bytes, or None; see `Store.get` for the errors."""
         if not names.TASK_ID.match(task_id):
             return None
         try:
@@ -47,9 +70,9 @@ class Reader:
         if body.id != task_id:
             what = f"the file of {task_id!r} holds {body.id!r}"
             raise CorruptRecord(what)
-        return body
+        return body, found.data
 
-    def read_at(self, slot: Slot) -> Body:
+    def read_at(self, slot: Slot) -> Task:
         """Read and check a body through its state name; adopt one that another program wrote."""
         place = names.place(slot)
         try:
@@ -66,6 +89,7 @@ class Reader:
         if body.channel != slot.channel:
             what = f"{slot.id!r} is addressed to {body.channel!r}, not to {slot.channel!r}"
             raise CorruptRecord(what)
+        by = self._seals.body(body, found.data, slot)
         tasks, identity = self._tree.fd("tasks"), slot.id + ".json"
         own = self._tree.fs.stat(identity, tasks)
         if own is not None and own.st_ino != found.inode:
@@ -85,7 +109,7 @@ class Reader:
         if own is None or own.st_ino != found.inode:
             what = f"{place.name!r} is not the file that was posted as {slot.id!r}"
             raise CorruptRecord(what)
-        return body
+        return Task(body, slot, proof=Proof(by) if by else None)
 
     def _reunited(self, slot: Slot, found: Found, body: Body, own: os.stat_result) -> os.stat_result | None:
         """Make one file again of what a copy of the bus made two: its place and its identity, alone and alike.
@@ -142,8 +166,16 @@ class Reader:
                 raise _gone(body.id, f"{pruned.state} on {pruned.day}")
             mend.drafts(self._tree, self._source.now())
             mend.place_again(self._tree, body.id)
+        self._check_aside(body)
         msg = f"{body.id!r} has no place in channel {channel!r}"
         raise Conflict(msg, hint="it is on the move, or its files were removed by hand; repeat the call")
+
+    def _check_aside(self, body: Body) -> None:
+        """Say of a task without a place that it was put aside, if it was."""
+        why = foreign.put_aside(self._tree, body.id) if self._seals.needs(body.channel, body.id) else ""
+        if why:
+            what = f"{body.id!r} was put aside: {why}"
+            raise Unverified(what, hint="look at it in quarantine/; if the work is wanted, post it anew")
 
     def _is_at(self, slot: Slot) -> bool:
         place = names.place(slot)
@@ -159,6 +191,8 @@ class Reader:
         return None
 
     def _response(self, channel: str, task_id: str) -> Slot | None:
+        if self._seals.needs(channel, task_id):
+            return None  # Anyone may have put one there: where the task is, its own name says alone.
         at = self._tree.live(f"channels/{channel}/responses")
         if at is None or self._tree.fs.stat(task_id + ".json", at) is None:
             return None
@@ -172,29 +206,38 @@ class Reader:
         lease = Lease("abq", "", since + FOREIGN_LEASE)
         return slot._replace(lease=lease)
 
-    def result(self, slot: Slot) -> Result | None:
-        """Return the result of a task that is done, publishing it if its worker did not get so far."""
+    def _result(self, slot: Slot) -> tuple[Result | None, str]:
+        """Return the result of a task that is done, and whose it is; published if its worker did not get so far.
+
+        Raises:
+            Unverified: there is one that is nobody's.
+        """
         for _ in range(2):
             try:
-                at = self._tree.fd(publish.responses(slot.channel))
-                return wire.load_result(self._tree.fs.read(f"{slot.id}.json", at, wire.MAX_FILE).data)
+                return self._read_result(slot, publish.responses(slot.channel), f"{slot.id}.json")
             except FileNotFoundError:
                 # Done, and not published yet: its worker is about to do it, or died.
-                if not publish.carry(self._tree, slot):
-                    return self._fetched(slot)
-        return None
+                if publish.carry(self._tree, slot):
+                    continue
+            try:  # abq, which had waited for it, may have moved it into the archive.
+                return self._read_result(slot, f"channels/{slot.channel}/archive", f"{slot.id}_response.json")
+            except FileNotFoundError:
+                break
+        return None, ""
 
-    def _fetched(self, slot: Slot) -> Result | None:
-        """Return a result that abq, which had waited for it, has moved into the archive."""
-        try:
-            at = self._tree.fd(f"channels/{slot.channel}/archive")
-            return wire.load_result(self._tree.fs.read(f"{slot.id}_response.json", at, wire.MAX_FILE).data)
-        except FileNotFoundError:
-            return None
+    def _read_result(self, slot: Slot, folder: str, name: str) -> tuple[Result, str]:
+        found = self._tree.fs.read(name, self._tree.fd(folder), wire.MAX_FILE)
+        result = wire.load_result(found.data)
+        return result, self._seals.result(slot, result, found.data)
 
-    def history(self, slot: Slot) -> tuple[Attempt, ...]:
-        """Return a task's history, oldest line first, as far as it can be read."""
-        return story.lines(self._tree, slot)
+
+def _done(slot: Slot, body: Body, result: Result) -> Slot:
+    """Return where a task with a result is; it was found by its response, whose name says nothing else."""
+    folder, _, name = result.place.rpartition("/")
+    placed = names.parse(slot.channel, folder, name) if name else None
+    if placed is not None and (placed.id, placed.state) == (slot.id, State.DONE):
+        return placed
+    return slot._replace(attempt=result.attempt, priority=body.priority)
 
 
 def _gone(task_id: str, ended: str) -> Gone:

@@ -102,6 +102,7 @@ def cli(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureF
     for name in ("HOME", "MCP_BUS_DIR", "MCP_BUS_AGENT"):
         monkeypatch.setenv(name, made.env[name])
     monkeypatch.delenv("XDG_CONFIG_HOME", raising=False)
+    monkeypatch.delenv("XDG_STATE_HOME", raising=False)
     monkeypatch.chdir(tmp_path)
     assert main(["init", "--quiet"]) == 0
     capsys.readouterr()

@@ -166,7 +166,7 @@ def test_a_message_that_cannot_be_read_yet_is_not_passed_over_by_a_filter(
     bob.mail.topics.subscribe("jobs", {"signal": "done"})
     message = ann.mail.send("jobs", {"signal": "done"}).id
     with monkeypatch.context() as half_written:
-        half_written.setattr(bob.mail.topics, "_body", lambda _: None)
+        half_written.setattr(bob.mail.topics, "_task", lambda _: None)
         assert bob.mail.read() == []
     assert [item.body.id for item in bob.mail.read()] == [message]
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from mcp_bus import DuplicateTask, InvalidRequest, NotFound, outbox
+from mcp_bus import DuplicateTask, InvalidRequest, NotFound, outbox, policies
 from mcp_bus.errors import Overloaded
 from mcp_bus.model import State
 from mcp_bus.traces import trace
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from mcp_bus.mail import Delivery
     from tests.fakes import VirtualSource
 
-LEASE_S = outbox.INBOX.lease_s
+LEASE_S = policies.INBOX.lease_s
 
 
 def texts(bus: Bus, *, limit: int = 20, room: int = 6000) -> list[str]:

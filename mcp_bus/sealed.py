@@ -1,0 +1,79 @@
+"""Plans with steps on signed channels: signed by their owner, for whoever moves one on signs its steps in that name.
+
+A plan's record and its progress can be written by anyone who can write the bus.  Without this, whoever has the
+owner's key would sign whatever somebody else wrote into them.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from mcp_bus import planfile, wire
+from mcp_bus.errors import Conflict, CorruptRecord, NotFound, UnknownKey, Unverified
+from mcp_bus.model import PLANS
+from mcp_bus.stores.base import Claim
+
+if TYPE_CHECKING:
+    from mcp_bus.model import Task
+    from mcp_bus.operate import Operator
+    from mcp_bus.plan import Plan, Step
+
+# The kind of record that a plan's signature is.
+SEALS = "plans.signed"
+
+
+def is_signed(bus: Operator, channel: str) -> bool:
+    """Tell whether a channel is there, and signed."""
+    try:
+        return bus.store.policy(channel).signed
+    except (NotFound, CorruptRecord):
+        return False
+
+
+def write(bus: Operator, plan: Plan) -> None:
+    """Write a new plan down, after its signature if a step of it is for a signed channel.
+
+    Raises:
+        Conflict: it is there already.
+        NoKey: its owner has no key here.
+    """
+    data, records, guard = planfile.dump(plan), bus.store.records, bus.store.guard
+    if guard is not None and any(is_signed(bus, step.channel) for step in plan.steps):
+        if records.read(PLANS, plan.id) is not None:
+            msg = f"the plan {plan.id!r} was posted before"
+            raise Conflict(msg)
+        known = records.read(SEALS, plan.id)  # Of a post that was cut off here.
+        seal = guard.seal(_claim(plan), wire.dumps(dict(data))).decode()
+        records.write(SEALS, plan.id, {"jws": seal}, after=known.revision if known else 0, durable=True)
+    records.write(PLANS, plan.id, data, after=0, durable=True)
+
+
+def wrong(bus: Operator, plan: Plan) -> str:
+    """Return why a plan's steps may not be signed in its owner's name; empty if they may.
+
+    Raises:
+        UnknownKey: nobody here knows the owner's key; others may.
+    """
+    record, seal = bus.store.records.read(PLANS, plan.id), bus.store.records.read(SEALS, plan.id)
+    found = seal.data.get("jws") if seal is not None else None
+    if record is None or bus.store.guard is None or not isinstance(found, str) or planfile.load(record.data) != plan:
+        return "the plan is not signed by its owner"
+    try:
+        bus.store.guard.check(_claim(plan), wire.dumps(dict(record.data)), found.encode(errors="replace"))
+    except UnknownKey:
+        raise
+    except Unverified as error:
+        return f"the plan is not signed by its owner: {error}"
+    return ""
+
+
+def is_of(bus: Operator, plan: Plan, step: Step, task: Task) -> bool:
+    """Tell whether a task is the one of a step, as far as signatures show: progress may name any."""
+    if not is_signed(bus, step.channel):
+        return True
+    is_verified = task.proof is not None and bool(task.proof.body) and not task.proof.doubt
+    return is_verified and (task.body.plan, task.body.node) == (plan.id, step.name)
+
+
+def _claim(plan: Plan) -> Claim:
+    return Claim("plan", plan.id, PLANS, plan.owner, plan.owner, plan.created)

@@ -1,0 +1,217 @@
+"""What a store asks about signatures: which channels need them, to make one, and whether one holds."""
+
+from __future__ import annotations
+
+import os
+from contextlib import suppress
+from typing import TYPE_CHECKING, NamedTuple
+
+from mcp_bus.errors import InvalidRequest, NoKey, StoreUnavailable, UnknownKey, Untrusted, Unverified
+from mcp_bus.plain import cut
+from mcp_bus.signing.vault import Vault
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+    from typing import Any
+
+    from mcp_bus.clock import Source
+    from mcp_bus.signing.jws import Seal
+    from mcp_bus.signing.keys import Key
+    from mcp_bus.signing.trust import Pin, Trust
+    from mcp_bus.stores.base import Claim
+
+KEYS = "keys"
+
+
+class Verdict(NamedTuple):
+    """A signature that holds: whose it is, as people are told, and until when it may be handed out (0: for ever)."""
+
+    by: str
+    expires: int
+
+
+class Guard:
+    """The keys and the trust of one user, for one bus.
+
+    Until a channel is signed, or was, nothing of this loads more than itself, or looks further than whether
+    the user has ever trusted anything.
+    """
+
+    def __init__(self, folder: Path, bus: str, root: Path, source: Source) -> None:
+        """Guard the bus that says it is `bus` and is at `root`, with what `folder` knows."""
+        self.vault = Vault(folder)
+        self._bus = bus
+        self._root = root
+        self._source = source
+        self._trust: Trust | None = None
+
+    @property
+    def trust(self) -> Trust:
+        """Whom the user trusts on this bus."""
+        if self._trust is None:
+            from mcp_bus.signing.trust import Trust  # noqa: PLC0415  loads what unsigned channels do not need
+
+            self._trust = Trust(self.vault, self._bus, str(self._root.resolve()), self._source.monotonic)
+        return self._trust
+
+    # --- channels and tasks -----------------------------------------------------------------------
+
+    def ruled(self, channel: str, *, said: bool) -> tuple[bool, int]:
+        """Return whether a channel is signed, and until when it was if it is no longer.
+
+        Args:
+            said: whether its policy says so: then that is remembered, and the policy's word no longer needed.
+        """
+        if not said and not self._trusts():
+            return False, 0
+        rule = self.trust.rule(channel)
+        if said and (rule is None or rule.until):
+            with suppress(Untrusted):  # Then it is signed all the same, and nothing on it is believed.
+                self.trust.begin(channel, self._source.now())
+            return True, 0
+        return (not rule.until, rule.until) if rule is not None else (False, 0)
+
+    def _trusts(self) -> bool:
+        """Tell whether this user has ever trusted anything.
+
+        A home that cannot be read, or is none, remembers nothing, and must not keep anyone from an unsigned channel.
+        """
+        try:
+            return self.vault.has("trust")
+        except (Untrusted, StoreUnavailable):
+            if os.path.lexists(self.vault.root / "trust"):
+                raise
+            return False
+
+    def forget(self, channel: str) -> None:
+        """Let a channel be unsigned from now on; a person's decision."""
+        self.trust.end(channel, self._source.now())
+
+    def is_over(self, task_id: str) -> bool:
+        """Tell whether a task was finished here before."""
+        return self.trust.is_over(task_id)
+
+    def over(self, task_id: str) -> None:
+        """Remember that a task was finished."""
+        self.trust.over(task_id, self._source.now())
+
+    # --- signing ----------------------------------------------------------------------------------
+
+    def own(self, agent: str = "") -> list[Key]:
+        """Return this user's own keys, of one agent or of all, oldest first.
+
+        Raises:
+            Untrusted: one of them may be read by others.
+        """
+        from mcp_bus.signing import jws, keys  # noqa: PLC0415  as above
+
+        found: list[Key] = []
+        for name in self.vault.names(KEYS):
+            data = self.vault.read(KEYS, name) if name.endswith(".json") else None
+            if data is None:
+                continue
+            try:
+                key = keys.Key(data["agent"], data["created"], jws.unb64(data["jwk"]["d"]), keys.public_of(_open(data)))
+            except (KeyError, TypeError, ValueError, AttributeError, InvalidRequest):
+                key = None
+            if key is None or name != f"{key.kid}.json" or type(key.created) is not int:
+                msg = f"{str(self.vault.root / KEYS / name)!r} is no key"
+                raise Untrusted(msg, hint="remove it; `mcp-bus key new` makes another")
+            found.append(key)
+        return sorted((key for key in found if agent in ("", key.agent)), key=lambda key: key.created)
+
+    def make(self, agent: str) -> Key:
+        """Make a key for an agent, and keep it; the agent signs with its newest one."""
+        from mcp_bus.signing import jws, keys  # noqa: PLC0415  as above
+
+        private, public = jws.new()
+        while not keys.kid_of(public)[0].isalnum():  # A name that begins with a dash would be taken for an option.
+            private, public = jws.new()
+        # A clock that went back must not let an older key be the newest.
+        last = max((key.created for key in self.own(agent)), default=0)
+        key = keys.Key(agent, max(self._source.now(), last + 1), private, public)
+        secret = keys.jwk(public) | {"d": jws.b64(private)}
+        self.vault.write(KEYS, f"{key.kid}.json", {"agent": agent, "created": key.created, "jwk": secret}, is_new=True)
+        return key
+
+    def seal(self, claim: Claim, data: bytes) -> bytes:
+        """Return a signature of some bytes by the newest key of the agent that a claim names.
+
+        Raises:
+            NoKey: there is none that was not revoked.
+        """
+        from mcp_bus.signing import jws, keys  # noqa: PLC0415  as above
+
+        self.trust.check()
+        own = self.own(claim.agent)
+        pins = [self.trust.key(key.kid) for key in own]
+        usable = [(key, pin) for key, pin in zip(own, pins, strict=True) if pin is None or not pin.revoked]
+        if not usable:
+            why = "was revoked" if own else "is not here"
+            msg = f"{claim.channel!r} is signed, and a key of {claim.agent!r} to sign with {why}"
+            raise NoKey(msg, hint="make one with `mcp-bus key new`, as that agent")
+        key, pin = usable[-1]
+        if pin is None:  # Who has the private key knows whose it is.
+            self.trust.pin(claim.agent, key.public, self._source.now())
+        header = self._said(claim) | {"exp": claim.expires, "iat": claim.at}
+        return jws.make(key.private, {"kid": key.kid, "jwk": keys.jwk(key.public), **header}, data)
+
+    def _said(self, claim: Claim) -> dict[str, Any]:
+        return {"bus": self._bus, "channel": claim.channel, "use": claim.use, "id": claim.id, "to": claim.to}
+
+    # --- checking ---------------------------------------------------------------------------------
+
+    def check(self, claim: Claim, data: bytes, found: bytes) -> Verdict:
+        """Return whose signature some bytes have.
+
+        Args:
+            claim: what they are, whose they say they are, and where they were found.
+            found: the signature, as it was found.
+
+        Raises:
+            Unverified: it does not hold, or not for this.
+            UnknownKey: its key is nobody's, as far as was said here.
+            Untrusted: this is not the bus that keys were trusted for.
+        """
+        from mcp_bus.signing import jws, keys  # noqa: PLC0415  as above
+
+        self.trust.check()
+        seal = jws.read(found)
+        for name, wanted in self._said(claim).items():
+            if seal.header[name] != wanted:
+                what = f"it was signed for the {name} {cut(seal.header[name], 80)!r}, not for {wanted!r}"
+                raise Unverified(what)
+        kid = seal.header["kid"]
+        pin = self.trust.key(kid) or self._first(claim, seal, data)
+        if pin.agent != claim.agent:
+            what = f"it is signed by a key of {pin.agent!r}, and says that it is from {cut(claim.agent, 80)!r}"
+            raise Unverified(what)
+        if pin.revoked and seal.header["iat"] >= pin.before:
+            what = f"it is signed by the key {keys.short(kid)} of {pin.agent!r}, which was revoked"
+            raise Unverified(what)
+        if not jws.holds(pin.public, seal, data):
+            what = "its signature does not hold: it was altered"
+            raise Unverified(what)
+        return Verdict(f"{pin.agent} ({keys.short(kid)})", seal.header["exp"])
+
+    def _first(self, claim: Claim, seal: Seal, data: bytes) -> Pin:
+        """Believe the first key of an agent of which that was asked for, if it signed this."""
+        from mcp_bus.signing import jws, keys  # noqa: PLC0415  as above
+
+        kid = seal.header["kid"]
+        if self.trust.is_expected(claim.agent):
+            try:
+                public = keys.public_of(seal.header["jwk"])
+            except InvalidRequest:
+                public = b""
+            if public and keys.kid_of(public) == kid and jws.holds(public, seal, data):
+                return self.trust.pin(claim.agent, public, self._source.now())
+        what = f"it is signed by a key {cut(kid, 8)} that nobody here trusts to be {cut(claim.agent, 80)!r}"
+        raise UnknownKey(
+            what, hint="`mcp-bus key trust AGENT FILE` trusts one, as `mcp-bus key export` prints it there"
+        )
+
+
+def _open(data: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in data["jwk"].items() if name != "d"}

@@ -1,0 +1,71 @@
+"""Making a channel signed, and no longer signed: the second is a person's decision."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from mcp_bus import names, policies
+from mcp_bus.errors import Conflict, InvalidRequest, NotFound
+from mcp_bus.model import OPEN, Policy, State
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from mcp_bus.stores.base import Store
+
+
+def check(store: Store, channel: str, value: object) -> None:
+    """Refuse to switch signatures off in passing, or on where unsigned tasks would be put aside.
+
+    Raises:
+        InvalidRequest: it is to be switched off.
+        Conflict: tasks wait there that nobody signed.
+    """
+    if type(value) is not bool:
+        return  # Whoever reads settings says what is wrong with it.
+    is_signed = _policy(store, channel).signed
+    if is_signed and not value:
+        msg = f"{channel!r} is signed, and only a person may end that"
+        raise InvalidRequest(msg, hint=f"in a terminal: `mcp-bus channel set {channel} signed=no`")
+    if is_signed or not value:
+        return
+    waiting = next((slot for state in (*OPEN, State.DEAD) for slot in store.scan(channel, state)), None)
+    if waiting is not None:
+        msg = f"{waiting.id!r} is {waiting.state} on {channel!r}, and not signed: nobody would get it any more"
+        raise Conflict(msg, hint="let them be done or cancel them, or choose a new channel for what is to be signed")
+
+
+def inbox(store: Store, name: str, settings: Mapping[str, object]) -> Policy:
+    """Let messages to an agent be signed from now on.
+
+    Args:
+        name: the agent, as `@name`.
+        settings: `signed` and nothing else.
+    """
+    box = names.inbox(name[1:])
+    if settings.keys() != {"signed"}:
+        msg = f"{name[:80]!r} is an inbox, which has no setting but 'signed'"
+        raise InvalidRequest(msg, hint=f"mcp-bus channel set {name} signed=yes")
+    check(store, box, settings["signed"])
+    store.declare(box, policies.make(dict(settings), _policy(store, box)))
+    return store.policy(box)
+
+
+def off(store: Store, channel: str) -> Policy:
+    """Let a channel be unsigned from now on; what is older still has to be signed.
+
+    For a person to decide: whoever can write the bus is then believed again.
+    """
+    box = names.inbox(channel[1:]) if channel.startswith("@") else channel
+    policy = store.policy(box)
+    if store.guard is not None and policy.signed:
+        store.guard.forget(box)
+    store.declare(box, policy._replace(signed=False))
+    return store.policy(box)
+
+
+def _policy(store: Store, channel: str) -> Policy:
+    try:
+        return store.policy(channel)
+    except NotFound:
+        return policies.INBOX if names.is_inbox(channel) else Policy()

@@ -1,0 +1,76 @@
+"""The rules of channels: `channel.json`, and what makes a directory a channel."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from mcp_bus import names, policies, wire
+from mcp_bus.errors import NotFound
+from mcp_bus.stores.layout import once
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from mcp_bus.clock import Source
+    from mcp_bus.model import Policy
+    from mcp_bus.stores.tree import Tree
+
+# A policy is read at most once in so many seconds.
+FRESH_S = 1.0
+
+
+class Rules:
+    """The policies of one bus directory."""
+
+    def __init__(self, tree: Tree, source: Source) -> None:
+        """Read and write below `tree`."""
+        self._tree = tree
+        self._source = source
+        self._known: dict[str, tuple[float, Policy]] = {}
+        # Turns what the file says into what holds.
+        self.holds: Callable[[str, Policy], Policy] = lambda _, policy: policy
+
+    def policy(self, channel: str) -> Policy:
+        """See `Store.policy`.  Read at most once a second."""
+        now, tree = self._source.monotonic(), self._tree
+        known = self._known.get(channel)
+        if known and now - known[0] < FRESH_S:
+            return known[1]
+        names.check_place(channel)
+        with tree.words():
+            if tree.live(f"channels/{channel}/requests") is None:
+                tree.fd("tasks")
+                msg = f"there is no channel {channel!r}"
+                raise NotFound(msg, hint="the first post makes a queue of that name, `mcp-bus subscribe` a topic")
+            try:
+                found = tree.fs.read("channel.json", tree.fd(f"channels/{channel}"), 65536)
+                policy = policies.load(found.data, channel)
+            except FileNotFoundError:
+                policy = policies.make({})
+        policy = self.holds(channel, policy)
+        self._known[channel] = (now, policy)
+        return policy
+
+    def declare(self, channel: str, policy: Policy | None, *, is_default: bool, sync: bool) -> None:
+        """See `Store.declare`."""
+        names.check_place(channel)
+        tree, fs = self._tree, self._tree.fs
+        with tree.words():
+            tree.check()  # Never makes a bus out of nothing, nor writes into one that was renamed away.
+            tree.live(f"channels/{channel}")  # What was removed and is open still would be taken for it.
+            for part in names.CHANNEL_FOLDERS:
+                tree.fd(f"channels/{channel}/{part}", make=True)
+            at, tmp = tree.fd(f"channels/{channel}"), tree.fd("tmp", make=True)
+            is_default = is_default or policy is None
+            if is_default and fs.stat("channel.json", at) is not None:
+                return
+            draft = f"channel.{self._source.token(6)}"
+            data = wire.dumps(policies.fields(policy or policies.make({})))
+            fs.create(draft, tmp, data, sync=sync)
+            if is_default:  # Never over a policy that someone sets at the same time.
+                once(tree, draft, "channel.json", at)
+            else:
+                fs.rename(draft, tmp, "channel.json", at)
+            if sync:
+                fs.fsync(at)
+        self._known.pop(channel, None)

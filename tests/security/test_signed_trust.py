@@ -1,0 +1,199 @@
+"""What is believed is said in the private folder, by a person, and nowhere else."""
+
+from __future__ import annotations
+
+import base64
+import os
+from typing import TYPE_CHECKING
+
+import pytest
+
+from mcp_bus.errors import Conflict, CorruptRecord, InvalidRequest, Untrusted, Unverified
+from mcp_bus.model import State
+from mcp_bus.signing import jws, keys, switch
+from tests.security.conftest import CHANNEL, World, refused, signed_by
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+# --- the rule itself, and the private folder -------------------------------------------------------------
+
+
+@pytest.mark.parametrize("text", ['{"signed":false}', "{}", "not JSON", '{"signed":"no"}', None])
+def test_whoever_edits_the_policy_gains_nothing(world: World, text: str | None) -> None:
+    path = world.root / "channels" / CHANNEL / "channel.json"
+    if text is None:
+        path.unlink()
+    else:
+        path.write_text(text)
+    i, data = world.forged()
+    world.place(i, data, None)
+    try:
+        assert world.work() == []
+    except CorruptRecord:
+        path.write_text("{}")
+        assert world.work() == []
+    assert "it is not signed" in world.reasons()
+
+
+def test_a_rule_that_cannot_be_read_leaves_what_is_remembered(world: World) -> None:
+    store = world.bus().store
+    i, data = world.forged()
+    world.place(i, data, None)
+    (slot,) = store.scan(CHANNEL, State.READY)
+    (world.root / "channels" / CHANNEL / "channel.json").write_text("not JSON")
+    with pytest.raises(Unverified):
+        store.get(i, at=slot)
+
+
+def test_a_program_cannot_switch_it_off_and_a_person_who_does_makes_nothing_old_good(world: World) -> None:
+    bus = world.bus()
+    with pytest.raises(InvalidRequest, match="person"):
+        bus.create_channel(CHANNEL, signed=False)
+    i, data = world.forged()
+    world.place(i, data, None)
+    world.source.advance(1)
+    switch.off(bus.store, CHANNEL)
+    assert not bus.store.policy(CHANNEL).signed
+    assert bus.claim([CHANNEL]) is None
+    assert world.reasons() == ["it is not signed"]
+    plain = bus.post(CHANNEL, "from now on unsigned").id
+    task = bus.claim([CHANNEL]) or pytest.fail("nothing to claim")
+    assert (task.id, task.proof) == (plain, None)
+
+
+def test_a_channel_where_unsigned_tasks_wait_is_not_made_signed(world: World) -> None:
+    bus = world.bus()
+    bus.post("plain", "x")
+    with pytest.raises(Conflict, match="not signed"):
+        bus.create_channel("plain", signed=True)
+    assert bus.claim(["plain"]) is not None
+
+
+@pytest.mark.parametrize("mode", [0o640, 0o604, 0o620, 0o666])
+def test_a_private_key_that_others_may_get_at_is_refused(world: World, mode: int) -> None:
+    for path in (world.home / "keys").iterdir():
+        path.chmod(mode)
+    with pytest.raises(Untrusted, match="others may"):
+        world.bus().post(CHANNEL, "x")
+
+
+@pytest.mark.parametrize("folder", ["keys", "signed"])
+@pytest.mark.parametrize("how", ["mode", "link", "json", "fifo", "other", "folder"])
+def test_a_hostile_private_folder_stops_everything_and_loses_nothing(world: World, folder: str, how: str) -> None:
+    i = world.bus().post(CHANNEL, "x").id
+    for path in (world.home / "trust").glob(f"bus_*/{folder}/*"):
+        text = path.read_text()
+        if how == "mode":
+            path.chmod(0o666)
+        elif how == "folder":
+            path.parent.chmod(0o777)
+        elif how == "json":
+            path.write_text(text[:-2])
+        elif how == "other":
+            path.write_text(text.replace('"agent"', '"agnet"').replace('"until"', '"untl"'))
+        else:
+            path.unlink()
+            os.mkfifo(path) if how == "fifo" else path.symlink_to(world.root / "bus.json")
+    with pytest.raises(Untrusted):
+        world.work()
+    assert world.paths(i).body.exists()
+    assert world.reasons() == []
+
+
+@pytest.mark.parametrize("how", ["none", "no folder", "open to others", "unreadable"])
+def test_a_home_that_is_none_keeps_nobody_from_unsigned_channels(world: World, disk: Path, how: str) -> None:
+    home = disk / "strange"
+    if how == "no folder":
+        home.write_text("")
+    elif how != "none":
+        home.mkdir(mode=0o777 if how == "open to others" else 0o000)
+        home.chmod(0o777 if how == "open to others" else 0o000)
+    bus = world.bus(home=home)
+    bus.post("plain", "x")
+    assert bus.claim(["plain"]) is not None
+    if home.is_dir():
+        home.chmod(0o777)
+        (home / "trust").mkdir()
+        world.source.refresh()
+        with pytest.raises(Untrusted):
+            world.bus(home=home).claim(["plain"])
+
+
+# --- trust -----------------------------------------------------------------------------------------------
+
+
+def test_a_first_key_is_believed_only_where_that_was_asked_for_and_only_the_first(world: World, disk: Path) -> None:
+    evil, late = disk / "one", disk / "two"
+    world.guard().trust.expect("newcomer")
+    first, data = world.forged("newcomer", "first")
+    world.place(first, data, signed_by(world, evil, "newcomer", first, data))
+    assert world.work() == ["first"]
+    second, data = world.forged("newcomer", "second")
+    world.place(second, data, signed_by(world, late, "newcomer", second, data))
+    refused(world, "nobody here trusts")
+
+
+def test_a_first_key_is_not_believed_where_one_is_known(world: World, disk: Path) -> None:
+    world.guard().trust.expect("planner")
+    i, data = world.forged()
+    world.place(i, data, signed_by(world, disk / "evil", "planner", i, data))
+    refused(world, "nobody here trusts")
+
+
+def test_the_key_in_a_header_is_the_one_that_its_kid_names(world: World, disk: Path) -> None:
+    world.guard().trust.expect("newcomer")
+    i, data = world.forged("newcomer")
+    kid = world.guard().own("worker")[0].kid + ""
+    seal = signed_by(world, disk / "evil", "newcomer", i, data, kid=kid[:-1] + ("A" if kid[-1] != "A" else "E"))
+    world.place(i, data, seal)
+    refused(world, "nobody here trusts")
+
+
+def test_base64_has_one_spelling() -> None:
+    for data in (b"", b"a", b"ab", b"abc", bytes(range(64))):
+        text = jws.b64(data)
+        assert jws.unb64(text) == data
+        for other in (text + "=", text + "\n", " " + text, text + "A"):
+            try:
+                assert jws.unb64(other) != data
+            except ValueError:
+                continue
+    with pytest.raises(ValueError, match="otherwise"):
+        jws.unb64("YR")  # `YQ` with a bit set that counts for nothing.
+    with pytest.raises(ValueError, match=r"."):
+        jws.unb64(base64.b64encode(b"\xff\xfe\xfd").decode())
+
+
+def test_a_key_is_named_as_the_rfc_says() -> None:
+    # RFC 8037, appendix A.3: the thumbprint of the key of A.2.
+    public = jws.unb64("11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo")
+    assert keys.kid_of(public) == "kPrK_qmxVWaYVA9wwBF6Iuo3vVzz7TxHCTwXBygrS4k"
+
+
+def test_a_signature_is_the_one_of_the_rfc() -> None:
+    # RFC 8037, appendix A.4: deterministic, so that the bytes are known.
+    private = jws.unb64("nWGxne_9WmC6hEr0kuwsxERJxWl7MmkZcDusAxyuf2A")
+    said = b"eyJhbGciOiJFZERTQSJ9.RXhhbXBsZSBvZiBFZDI1NTE5IHNpZ25pbmc"
+    assert jws.b64(jws.sign(private, said)) == (
+        "hgyY0il_MGCjP0JzlnLWG1PPOt7-09PGcvMg3AIbQR6dWbhijcNR4ki4iylGjg5BhVsPt9g7sVvpAr_MuM0KAg"
+    )
+
+
+def test_a_first_key_has_to_sign_before_it_is_believed(world: World, disk: Path) -> None:
+    world.guard().trust.expect("newcomer")
+    i, data = world.forged("newcomer")
+    seal = signed_by(world, disk / "evil", "newcomer", i, data + b" ")
+    world.place(i, data, seal)
+    refused(world, "nobody here trusts")
+    assert "newcomer" not in [pin.agent for pin in world.guard().trust.keys().values()]
+
+
+def test_a_pin_under_the_name_of_another_key_is_damaged(world: World) -> None:
+    world.bus().post(CHANNEL, "x")
+    one, two = sorted((world.home / "trust").glob("bus_*/keys/*"))
+    one.write_text(two.read_text())
+    two.write_text(one.read_text())
+    with pytest.raises(Untrusted, match="damaged"):
+        world.work()
