@@ -228,9 +228,7 @@ def test_a_thousand_operations_leave_no_descriptor_open(disk: Path) -> None:
 
 @only_proc
 @pytest.mark.parametrize(("how", "code"), [(Exhausted, "EMFILE"), (Exhausted, "EIO"), (Faulty, "ENOSPC")])
-def test_operations_that_fail_leave_no_descriptor_open(
-    disk: Path, how: type[Exhausted | Faulty], code: str
-) -> None:
+def test_operations_that_fail_leave_no_descriptor_open(disk: Path, how: type[Exhausted | Faulty], code: str) -> None:
     layout.create(disk / "bus", fs=Steps())
     before, failed = opened(), 0
     for step in range(120):
