@@ -9,26 +9,31 @@ from __future__ import annotations
 
 import hmac
 import logging
+import re
 import signal
 import socket
+from collections import OrderedDict
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from http import HTTPStatus
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import anyio
 import uvicorn
 from mcp.server.streamable_http_manager import StreamableHTTPSessionManager
 from mcp.server.transport_security import TransportSecuritySettings
 from starlette.responses import PlainTextResponse
+from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from mcp_bus.errors import InvalidRequest, StoreUnavailable
 from mcp_bus.identity.session import check_agent
 from mcp_bus.server.app import build
-from mcp_bus.server.sessions import PATH, SESSION_HEADER, Key, Many, agent_in
+from mcp_bus.server.sessions import IDLE_S, LINE, PATH, SESSION_HEADER, Key, Line, Many, agent_in
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator
+    import asyncio
+    from collections.abc import Callable, Generator, Mapping
 
-    from starlette.types import Receive, Scope, Send
+    from starlette.types import Message, Receive, Scope, Send
 
     from mcp_bus.config import Config
 
@@ -36,7 +41,11 @@ HOST = "127.0.0.1"
 NAMES = ("127.0.0.1", "localhost")
 # A message on the bus has at most 1 MiB; JSON may make six bytes of one.
 MAX_BODY = 8 * 1024 * 1024
-MAX_CONNECTIONS = 400
+# Connections on which nothing was asked yet: how many at once, and for how many seconds.
+MAX_SILENT, SILENT_S = 200, 10.0
+# What is open of the handshake era, of clients that may never come back.
+MAX_TRANSPORTS = 1000
+_HOST = re.compile(r"(127\.0\.0\.1|localhost):[0-9]{1,5}\Z", re.IGNORECASE)
 # What is being answered may end; what waits for a task is cut off then, and gives back what it got.
 GRACE_S = 1
 logger = logging.getLogger(__name__)
@@ -50,6 +59,8 @@ class Door:
         self._manager = manager
         self._sessions = sessions
         self._token = token.encode()
+        # To which address a session of the handshake era belongs; the SDK knows no addresses.
+        self._agents = OrderedDict[str, str]()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer a request (ASGI 3)."""
@@ -59,21 +70,43 @@ class Door:
         if refusal is not None:
             await refusal(scope, receive, send)
             return
-        key = Key(agent_in(scope["path"]) or "", _header(scope, SESSION_HEADER))
-        if not key.session:
-            await self._manager.handle_request(scope, receive, send)
-            return
-        with self._sessions.streaming(key):
-            await self._manager.handle_request(scope, receive, send)
-        if scope["method"] == "DELETE":
-            self._sessions.end(key)
+        line, status = Line(), list[int]()
+        agent, session = agent_in(scope["path"]) or "", _header(scope, SESSION_HEADER)
+
+        async def listen() -> Message:
+            message = await receive()
+            if message["type"] == "http.disconnect":
+                line.cut()
+            return message
+
+        async def tell(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                status.append(message["status"])
+                self._opened(message, agent)
+            await send(message)
+
+        with self._sessions.streaming(Key(agent, session)):
+            await self._manager.handle_request({**scope, LINE: line}, listen, tell)
+        if scope["method"] == "DELETE" and status and status[0] < HTTPStatus.BAD_REQUEST:
+            self._agents.pop(session, None)
+            self._sessions.end(Key(agent, session))
+
+    def _opened(self, message: Message, agent: str) -> None:
+        """Note to whom a session belongs that has just been opened."""
+        session = _header(message, SESSION_HEADER)
+        if session:
+            self._agents.setdefault(session, agent)
+            while len(self._agents) > MAX_TRANSPORTS:
+                self._agents.popitem(last=False)
 
     def _refusal(self, scope: Scope) -> PlainTextResponse | None:
         scheme, _, said = _header(scope, "authorization").partition(" ")
         if scheme.lower() != "bearer" or not hmac.compare_digest(said.strip().encode(), self._token):
             text = "this needs the token of `mcp-bus serve --http`: Authorization: Bearer TOKEN\n"
             return PlainTextResponse(text, 401, {"WWW-Authenticate": 'Bearer realm="mcp-bus"'})
-        agent = agent_in(scope["path"])
+        if not _HOST.match(_header(scope, "host")):
+            return PlainTextResponse(f"this is {HOST}, and answers to no other name; use that\n", 421)
+        agent, session = agent_in(scope["path"]), _header(scope, SESSION_HEADER)
         if agent is None:
             return PlainTextResponse(f"there is nothing here; the endpoint is {PATH} or {PATH}/AGENT\n", 404)
         try:
@@ -81,13 +114,49 @@ class Door:
                 check_agent(agent, is_program=True)
         except InvalidRequest as error:
             return PlainTextResponse(f"{error}\n", 404)
+        if self._agents.get(session, agent) != agent:
+            return PlainTextResponse("this session is of another address; begin a new one\n", 404)
         return None
 
 
-def _header(scope: Scope, name: str) -> str:
+def _header(scope: Mapping[str, Any], name: str) -> str:
     """Return the first header of a name, for there should be one."""
     found = (value for key, value in scope["headers"] if key == name.encode())
     return bytes(next(found, b"")).decode("latin-1")
+
+
+class _Connection(H11Protocol):
+    """A connection that has to ask for something soon: whoever opens many and is silent keeps nobody out."""
+
+    silent: ClassVar[OrderedDict[int, _Connection]] = OrderedDict()
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn has it
+        """Give it some time; the oldest that is silent goes if there are too many of them."""
+        super().connection_made(transport)
+        self.silent[id(self)] = self
+        self._late = self.loop.call_later(SILENT_S, self.give_up)
+        while len(self.silent) > MAX_SILENT:
+            next(iter(self.silent.values())).give_up()
+
+    def handle_events(self) -> None:
+        """Note that it has asked."""
+        super().handle_events()
+        if self.cycle is not None:
+            self._spoken()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Forget it."""
+        self._spoken()
+        super().connection_lost(exc)
+
+    def _spoken(self) -> None:
+        self.silent.pop(id(self), None)
+        self._late.cancel()
+
+    def give_up(self) -> None:
+        """End it."""
+        self._spoken()
+        self.transport.close()
 
 
 class _Server(uvicorn.Server):
@@ -138,12 +207,14 @@ async def serve(config: Config, token: str, place: socket.socket, *, ready: Call
             allowed_origins=[f"http://{name}:*" for name in NAMES],
         ),
         max_request_body_size=MAX_BODY,
+        session_idle_timeout=3 * IDLE_S,
+        max_sessions=MAX_TRANSPORTS,
     )
     app = Door(manager, sessions, token)
     server = _Server(
         uvicorn.Config(
-            app, log_config=None, access_log=False, lifespan="off", ws="none", http="h11", server_header=False,
-            timeout_graceful_shutdown=GRACE_S, limit_concurrency=MAX_CONNECTIONS,
+            app, log_config=None, access_log=False, lifespan="off", ws="none", http=_Connection, server_header=False,
+            timeout_graceful_shutdown=GRACE_S,
         )
     )  # fmt: skip
     server.started_up = ready

@@ -132,6 +132,11 @@ class Session:
         self._spoken[task_id] = anyio.current_time()
         self._answered = {request: held for request, held in self._answered.items() if held != task_id}
 
+    @property
+    def is_holding(self) -> bool:
+        """Whether the model holds something, as far as is known."""
+        return self._bus is not None and bool(self._bus.held())
+
     def holding(self) -> list[Task]:
         """Return what the model holds in truth: what was cancelled or taken away meanwhile is left out."""
         bus = self._here()

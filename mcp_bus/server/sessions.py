@@ -9,11 +9,11 @@ import logging
 from collections import Counter
 from contextlib import asynccontextmanager, contextmanager
 from typing import TYPE_CHECKING, Any, NamedTuple
-from urllib.parse import unquote
 
 import anyio
 from mcp import types
 from mcp.shared.exceptions import MCPError
+from mcp_types.version import HANDSHAKE_PROTOCOL_VERSIONS
 
 from mcp_bus.server.session import Session
 
@@ -32,6 +32,10 @@ SESSION_HEADER = "mcp-session-id"
 IDLE_S = 600.0
 LOOK_S = 5.0
 MAX_SESSIONS = 100
+# Of one address, so that a client that begins anew each time keeps no other out.
+MAX_OF_ONE = 20
+# Where a request has its line.
+LINE = "mcp_bus.line"
 logger = logging.getLogger(__name__)
 
 
@@ -71,6 +75,32 @@ class Key(NamedTuple):
     agent: str
     session: str = ""
     client: str = ""
+
+
+class Line:
+    """The connection of a request: what is done for its sender ends with it."""
+
+    def __init__(self) -> None:
+        self._scopes = set[anyio.CancelScope]()
+        self._is_cut = False
+
+    @contextmanager
+    def on(self) -> Iterator[anyio.CancelScope]:
+        """Cancel what is done in this context when the connection ends."""
+        with anyio.CancelScope() as scope:
+            self._scopes.add(scope)
+            if self._is_cut:
+                scope.cancel()
+            try:
+                yield scope
+            finally:
+                self._scopes.discard(scope)
+
+    def cut(self) -> None:
+        """Note that the connection has ended."""
+        self._is_cut = True
+        for scope in self._scopes:
+            scope.cancel()
 
 
 class _Held:
@@ -114,14 +144,28 @@ class Many:
     def _of(self, key: Key) -> _Held:
         held = self._held.get(key)
         if held is None:
-            if len(self._held) >= MAX_SESSIONS:
-                msg = f"{MAX_SESSIONS} clients are connected, and there is no room for another; end one of them"
-                raise MCPError(types.INTERNAL_ERROR, msg)
+            self._make_room(key.agent)
             held = self._held[key] = _Held(Session(self._settings(key.agent)))
             assert self._group is not None, "requests come while it lives"
             self._group.start_soon(self._live, key, held)
         held.touched = anyio.current_time()
         return held
+
+    def _make_room(self, agent: str) -> None:
+        """End a session that does nothing, if there is one too many, of the same address rather than of another.
+
+        Raises:
+            MCPError: all of them do something.
+        """
+        mine = sum(key.agent == agent for key in self._held)
+        if len(self._held) < MAX_SESSIONS and mine < MAX_OF_ONE:
+            return
+        spare = [key for key, held in self._held.items() if not self._open[key] and not held.session.is_holding]
+        spare = [key for key in spare if key.agent == agent] or (spare if mine < MAX_OF_ONE else [])
+        if not spare:
+            msg = "too many clients are at work, and there is no room for another; end one of them"
+            raise MCPError(types.INTERNAL_ERROR, msg)
+        self.end(min(spare, key=lambda key: self._held[key].touched))
 
     def _settings(self, agent: str) -> Config:
         """Return the settings of one more session: of the agent that was named, and of a generation of its own."""
@@ -139,9 +183,17 @@ class Many:
 
     @contextmanager
     def using(self, ctx: ServerRequestContext[Any, Any]) -> Iterator[None]:
-        """Keep the session of a request from counting as idle while it is answered."""
-        with self.streaming(_key(ctx)):
+        """Keep the session of a request from counting as idle while it is answered; stop if nobody waits any more.
+
+        Raises:
+            MCPError: its connection has ended; nobody reads this.
+        """
+        assert ctx.request is not None, "over HTTP each message comes in a request"
+        with self.streaming(_key(ctx)), ctx.request.scope[LINE].on() as scope:
             yield
+        if scope.cancelled_caught:
+            msg = "the connection of this request has ended"
+            raise MCPError(types.INTERNAL_ERROR, msg)
 
     @contextmanager
     def streaming(self, key: Key) -> Iterator[None]:
@@ -178,15 +230,17 @@ class Many:
 
 def agent_in(path: str) -> str | None:
     """Return the agent that an address names, empty for none; None if it is no address of ours."""
-    if path in (PATH, PATH + "/"):
+    path = path.removesuffix("/")
+    if path == PATH:
         return ""
     below = path.removeprefix(PATH + "/")
-    return unquote(below) if below != path else None
+    return below if below != path else None
 
 
 def _key(ctx: ServerRequestContext[Any, Any]) -> Key:
     assert ctx.request is not None, "over HTTP each message comes in a request"
     agent = agent_in(str(ctx.request.scope["path"])) or ""
-    session = ctx.request.headers.get(SESSION_HEADER, "")
+    # In the modern era there are no sessions, and whoever names one has made it up.
+    session = ctx.request.headers.get(SESSION_HEADER, "") if ctx.protocol_version in HANDSHAKE_PROTOCOL_VERSIONS else ""
     known = ctx.session.client_params
     return Key(agent, session, "" if session or known is None else known.client_info.name)

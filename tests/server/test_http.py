@@ -3,18 +3,14 @@
 from __future__ import annotations
 
 import signal
-import socket
 import subprocess
 import sys
 from contextlib import suppress
 from functools import partial
-from types import SimpleNamespace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import anyio
-import anyio.lowlevel
 import pytest
-from mcp.shared.exceptions import MCPError
 
 from mcp_bus.model import State
 from mcp_bus.server import http as serving
@@ -37,15 +33,6 @@ pytestmark = pytest.mark.anyio
 def http(place: Path) -> Iterator[Http]:
     with serving_http(place) as server:
         yield server
-
-
-@pytest.fixture(scope="module")
-def shut(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Http]:
-    """A server whose bus stays unmade, because nobody comes in."""
-    place = tmp_path_factory.mktemp("shut")
-    with serving_http(place) as server:
-        yield server
-        assert not (place / "bus").exists()
 
 
 # What agents do
@@ -160,27 +147,6 @@ async def test_what_was_claimed_for_a_caller_that_had_just_hung_up_is_shown_in_i
         assert bob.get(task).lease.token in answer
 
 
-async def test_a_client_that_is_silent_for_too_long_is_gone(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    many = sessions.Many(settings(place))
-    with open_bus(place) as bus:
-        posted = bus.post("review", "look").id
-        async with many.life():
-            session = many.of(_request("/mcp/ann", client="c"))
-            assert many.of(_request("/mcp/ann", client="c")) is session
-            assert many.of(_request("/mcp/ann", client="d")) is not session
-            assert session.bus().claim(()) is not None
-            many.end_idle()
-            assert bus.get(posted).state is State.LEASED, "it has just asked for something"
-            monkeypatch.setattr(sessions, "IDLE_S", 0.0)
-            with many.using(_request("/mcp/ann", client="c")):
-                many.end_idle()
-                await anyio.lowlevel.checkpoint()
-                assert many.of(_request("/mcp/ann", client="c")) is session, "it is being answered"
-            many.end_idle()
-            await until(lambda: bus.get(posted).state is State.READY, "it was not given back")
-            assert many.of(_request("/mcp/ann", client="c")) is not session
-
-
 @pytest.mark.parametrize(("era", "state"), [("legacy", State.LEASED), ("auto", State.READY)])
 async def test_who_listens_is_not_silent(
     place: Path, bob: Bus, monkeypatch: pytest.MonkeyPatch, era: str, state: State
@@ -220,115 +186,6 @@ async def test_sessions_differ_also_where_the_settings_name_one(place: Path, era
             assert "already hold" not in await second.call("claim_next")
             assert "already hold" in await first.call("claim_next")
             assert task
-
-
-async def test_there_is_an_end_to_how_many_clients_there_can_be(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sessions, "MAX_SESSIONS", 2)
-    many = sessions.Many(settings(place))
-    async with many.life():
-        first = many.of(_request("/mcp/a"))
-        many.of(_request("/mcp/b"))
-        with pytest.raises(MCPError, match="no room for another"):
-            many.of(_request("/mcp/c"))
-        assert many.of(_request("/mcp/a")) is first
-
-
-def _request(path: str, *, session: str = "", client: str = "") -> Any:
-    known = SimpleNamespace(client_info=SimpleNamespace(name=client)) if client else None
-    headers = {"mcp-session-id": session} if session else {}
-    request = SimpleNamespace(scope={"path": path}, headers=headers)
-    return SimpleNamespace(request=request, session=SimpleNamespace(client_params=known))
-
-
-# Who is kept out
-
-
-@pytest.mark.parametrize(
-    "said",
-    ["", "Bearer", "Bearer ", "Bearer wrong", f"Bearer {TOKEN}x", f"Bearer {TOKEN[:-1]}", f"Basic {TOKEN}", TOKEN],
-)
-@pytest.mark.parametrize("path", ["/mcp", "/mcp/ann", "/", f"/mcp?token={TOKEN}"])
-def test_without_the_token_nothing_is_answered(shut: Http, said: str, path: str) -> None:
-    for method in ("POST", "GET", "DELETE", "OPTIONS"):
-        answer = shut.raw(method, path, hello(), JSON | {"Authorization": said})
-        assert answer.status == 401, answer
-        assert answer.headers["www-authenticate"].startswith("Bearer")
-        assert not any(name.startswith("access-control") for name in answer.headers)
-
-
-@pytest.mark.parametrize(
-    "host", ["evil.example", "evil.example:80", "127.0.0.1.evil.example:1", "localhost", "[::1]:1"]
-)
-def test_another_host_is_refused(shut: Http, host: str) -> None:
-    answer = shut.raw(body=hello(), headers=JSON | {"Host": host})
-    assert answer.status == 421
-
-
-@pytest.mark.parametrize("origin", ["https://evil.example", "null", "http://127.0.0.1.evil.example:1", "file://"])
-def test_another_origin_is_refused(shut: Http, origin: str) -> None:
-    answer = shut.raw(body=hello(), headers=JSON | {"Origin": origin})
-    assert answer.status == 403
-
-
-def test_a_browser_is_not_told_that_it_may(shut: Http) -> None:
-    headers = {"Origin": f"http://localhost:{shut.port}", "Access-Control-Request-Method": "POST"}
-    answer = shut.raw("OPTIONS", headers=headers)
-    assert answer.status >= 400
-    assert not any(name.startswith("access-control") for name in answer.headers)
-
-
-def test_a_body_that_is_too_large_is_refused_and_the_next_request_answered(shut: Http) -> None:
-    assert shut.raw(body=b'{"x": "' + b"x" * 9_000_000 + b'"}', headers=JSON).status == 413
-    assert shut.raw(body=hello(), headers=JSON).status == 200
-
-
-@pytest.mark.parametrize(
-    "path", ["/", "/mcpx", "/other", "/mcp/human", "/mcp/@ann", "/mcp/a~b", "/mcp/%0a", "/mcp/" + "x" * 161]
-)
-def test_an_address_that_is_none_is_not_found(shut: Http, path: str) -> None:
-    assert shut.raw(path=path, body=hello(), headers=JSON).status == 404
-
-
-@pytest.mark.parametrize("body", [b"", b"{", b"[]", b"\xff\xfe", b"null", b"1" * 5000, b"[" * 100_000])
-def test_what_is_no_message_is_refused_and_the_next_request_answered(shut: Http, body: bytes) -> None:
-    for headers in (JSON, JSON | {"MCP-Protocol-Version": "2026-07-28"}, {"Content-Type": "text/plain"}):
-        assert 400 <= shut.raw(body=body, headers=headers).status < 500
-    assert shut.raw(body=hello(), headers=JSON).status == 200
-
-
-def test_a_session_is_no_other_address_s(http: Http, bob: Bus) -> None:
-    opened = http.raw(path="/mcp/ann", body=hello(), headers=JSON)
-    session = {"Mcp-Session-Id": opened.headers["mcp-session-id"], "MCP-Protocol-Version": "2025-06-18"}
-    assert http.raw(path="/mcp/ann", headers=JSON | session, body=_note("notifications/initialized")).status == 202
-    posted = _call("post_task", channel="work", body="x")
-    assert http.raw(path="/mcp/carl", headers=JSON | session, body=posted).status == 200
-    (task,) = tasks(bob).values()
-    assert task.body.sender.agent == "carl", "the address says who speaks, never the session of another one"
-
-
-def _note(method: str) -> dict[str, Any]:
-    return {"jsonrpc": "2.0", "method": method}
-
-
-def _call(tool: str, **arguments: object) -> dict[str, Any]:
-    params = {"name": tool, "arguments": arguments}
-    return {"jsonrpc": "2.0", "id": 2, "method": "tools/call", "params": params}
-
-
-async def test_who_connects_and_says_nothing_keeps_nobody_out(http: Http) -> None:
-    silent = [socket.create_connection(("127.0.0.1", http.port)) for _ in range(50)]
-    try:
-        async with http.desk("auto", "ann") as ann:
-            await ann.post()
-    finally:
-        for one in silent:
-            one.close()
-
-
-def test_only_this_machine_can_come(shut: Http) -> None:
-    with socket.socket() as elsewhere:
-        elsewhere.settimeout(WAIT_S)
-        assert elsewhere.connect_ex(("127.0.0.2", shut.port)) != 0, "it listens on one address only"
 
 
 # The command
