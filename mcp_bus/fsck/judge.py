@@ -105,8 +105,8 @@ class Judge:
                 yield Anomaly(kind, spot.path, task_id, other=best.path)
         if own is None or body is None:
             if task_id not in self._made.pruning:
-                kind = "new-message" if best.slot.state is State.READY and best.about.links <= 2 else "lost-identity"
-                yield Anomaly(kind, best.path, task_id)
+                is_new = best.slot.state is State.READY and best.about.links == 1 + self._key_links(best)
+                yield Anomaly("new-message" if is_new else "lost-identity", best.path, task_id)
         elif not same:
             found = self._surveyor.body(best.folder, best.name, best.about)
             if found is not None:
@@ -117,6 +117,12 @@ class Judge:
         lease = best.slot.lease
         if best.slot.state is State.LEASED and lease is not None and lease.token and lease.expires <= self._now:
             yield Anomaly("lease-over", best.path, task_id, f"held by {lease.holder}")
+
+    def _key_links(self, spot: Spot) -> int:
+        """Count the key's name of a place: a sweep takes in what has no other, and puts aside what has."""
+        found = self._surveyor.body(spot.folder, spot.name, spot.about)
+        key = self._made.keys.get(found.key) if found is not None else None
+        return int(key is not None and key.inode == spot.about.inode)
 
     def _nowhere(self, task_id: str, own: About, body: Read) -> Iterator[Anomaly]:
         """Judge a task that has an identity and no place."""

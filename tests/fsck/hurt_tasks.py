@@ -213,6 +213,12 @@ def no_identity(box: Box) -> Path:
     return box.place("dead")
 
 
+def strayed_identity(box: Box) -> Path:
+    place = box.place("ready")
+    box.identity("ready").rename(box.root / "channels" / OTHER / "delayed" / box.identity("ready").name)
+    return place
+
+
 def by_hand(box: Box) -> Path:
     path = box.root / "channels" / WORK / "requests" / f"{NEW}.json"
     path.write_text(message())

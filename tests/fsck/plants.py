@@ -41,6 +41,7 @@ PLANTS: list[tuple[str, Any]] = [
     ("tombstoned", hurt_tasks.tombstoned),
     ("tombstoned", hurt_tasks.tombstoned_key),
     ("lost-identity", hurt_tasks.no_identity),
+    ("lost-identity", hurt_tasks.strayed_identity),
     ("new-message", hurt_tasks.by_hand),
     ("split", hurt_tasks.split),
     ("split", hurt_tasks.split_place),
