@@ -17,6 +17,8 @@ import pytest
 from mcp_bus import conductor, open_bus
 from mcp_bus.server import answers, letters
 from mcp_bus.server.words import ALL_WAYS
+from mcp_bus.signing import keys
+from mcp_bus.signing.guard import Guard
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -196,3 +198,13 @@ def test_a_plan_counts_a_step_whose_result_does_not_hold_as_failed(signed: Cli) 
         _, progress = conductor.advance(bus, made.id)
     node = progress.nodes["build"]
     assert (str(node.stage), node.why) == ("failed", "its result is not verified: its result: it is not signed")
+
+
+def test_a_key_does_not_name_what_follows_the_key_of_another(signed: Cli) -> None:
+    signed.json("key", "new", "reviewer")
+    with open_bus(agent="tester") as bus:
+        guard = bus.store.guard
+        assert isinstance(guard, Guard)
+        (own,) = guard.own("tester")
+        said = keys.rotation(own._replace(agent="reviewer"), guard.make("mallory"))
+    assert signed.main("key", "trust", "reviewer", said)[0] == 2

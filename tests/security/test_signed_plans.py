@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from mcp_bus import bidding, conductor
+from mcp_bus import bidding, conductor, sealed
 from mcp_bus.errors import CorruptRecord, InvalidRequest, NoKey
 from mcp_bus.model import State
 from mcp_bus.recovery import sweep
@@ -122,3 +122,9 @@ def test_a_key_that_somebody_took_is_no_answer(world: World) -> None:
     to.seal.unlink()
     with pytest.raises(CorruptRecord, match="not signed"):
         bus.post(CHANNEL, "pay", key="k")
+
+
+def test_the_signature_is_of_the_plan_that_is_moved_on_and_not_of_what_took_its_place(world: World) -> None:
+    made = plan(world)
+    assert sealed.wrong(world.bus(), made) == ""
+    assert sealed.wrong(world.bus(), made._replace(goal="another"))

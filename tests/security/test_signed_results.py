@@ -50,6 +50,14 @@ def test_a_forged_result_does_not_keep_a_waiting_task_from_its_worker(world: Wor
     assert (world.bus().get(i).result or pytest.fail("no result")).content == "done"
 
 
+def test_a_forged_result_does_not_hide_where_a_task_is(world: World) -> None:
+    i, worker = world.bus().post(CHANNEL, "x").id, world.bus("worker")
+    worker.nack(worker.claim([CHANNEL]) or pytest.fail("nothing to claim"), "not today", retry_in_s=0)
+    (world.root / "channels" / CHANNEL / "responses" / f"{i}.json").write_bytes(_answer(i))
+    assert (world.bus().get(i).state, world.bus().get(i).proof.doubt) == (State.READY, "")  # type: ignore[union-attr]  # signed
+    assert world.work() == ["x"]
+
+
 def _unsigned(world: World, i: str, data: bytes) -> bytes:
     del world, data
     return _answer(i)

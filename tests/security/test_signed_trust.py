@@ -95,7 +95,10 @@ def test_a_hostile_private_folder_stops_everything_and_loses_nothing(world: Worl
             path.write_text(text.replace('"agent"', '"agnet"').replace('"until"', '"untl"'))
         else:
             path.unlink()
-            os.mkfifo(path) if how == "fifo" else path.symlink_to(world.root / "bus.json")
+            kept = world.root / f"kept-{path.name}"  # The same, but where others can write.
+            kept.write_text(text)
+            kept.chmod(0o600)
+            os.mkfifo(path) if how == "fifo" else path.symlink_to(kept)
     with pytest.raises(Untrusted):
         world.work()
     assert world.paths(i).body.exists()
