@@ -193,6 +193,10 @@ class Tree:
                 hint = "run `mcp-bus init` to make one, or name another with --bus or MCP_BUS_DIR"
                 return StoreUnavailable(f"there is no bus at {str(self.root)!r}", hint=hint)
             return Conflict(f"something moved in the bus meanwhile: {error.filename!r} is gone", hint="repeat the call")
+        if error.errno in (errno.EISDIR, errno.ENOTEMPTY):  # Nobody's fault but whose folder it is.
+            where = error.filename2 or error.filename
+            hint = "`mcp-bus fsck` says what it is; a sweep puts it aside where it can"
+            return Conflict(f"a folder is in the place of {where!r}", hint=hint)
         msg, hint = _WHY.get(error.errno or 0) or (
             f"the bus cannot be used: {error.strerror or error}" + (f": {error.filename!r}" if error.filename else ""),
             "look at that, then repeat the call",
