@@ -51,7 +51,7 @@ bench: $(VENV)/.bench ## measure the bus, and the same load on other queues
 	@$(BIN)/python -m benchmarks
 
 soak: $(if $(wildcard benchmarks/soak*),$(VENV)/.dev,not-yet-soak) ## the long runs: cuts, kills and leaks
-	@$(BIN)/python -m benchmarks.soak
+	@$(BIN)/python -m benchmarks.soak $(SOAK_ARGS)
 
 mutants: $(VENV)/.dev ## plant known faults, one at a time: the tests must find each
 	@$(BIN)/python -m tools.mutants $(MUTANTS_ARGS)

@@ -1,7 +1,8 @@
 """The long runs: what a test tries for a second, for as long as it takes to believe it.
 
-    python -m benchmarks.soak                        # a topic, some minutes
-    python -m benchmarks.soak --messages 2000        # a short one
+    python -m benchmarks.soak                        # all of it, hours
+    python -m benchmarks.soak --quick                # what the tests try of each promise, as a table; minutes
+    python -m benchmarks.soak topic --messages 2000  # subscribers of a topic that are killed all the time
     python -m benchmarks.soak cuts --times 10000     # power cuts of mounted file systems; needs root and mkfs
     python -m benchmarks.soak stale --times 1000     # workers that are stopped at each step between claim and ack
 
@@ -15,6 +16,7 @@ import argparse
 import os
 import random
 import shutil
+import subprocess
 import sys
 import tempfile
 import time
@@ -210,14 +212,27 @@ def run_stale(place: Path, args: argparse.Namespace) -> int:
     return 0
 
 
-RUNS = {"topic": run_topic, "cuts": run_cuts, "stale": run_stale}
+def run_tests(place: Path, args: argparse.Namespace) -> int:
+    """Run the tests of promises, and print what was tried of each; return how much is wrong."""
+    from tests.tally import ROWS  # noqa: PLC0415  as above
+
+    del args
+    here = Path(__file__).resolve().parents[1]
+    patterns = {pattern for row in ROWS for pattern in row.files}
+    files = {str(path) for pattern in patterns for path in (here / "tests").glob(pattern) if path.match("test_*.py")}
+    words = [sys.executable, "-m", "pytest", "-q", "--promises", "--numprocesses=auto", f"--basetemp={place / 'tests'}"]
+    return subprocess.run([*words, *sorted(files)], cwd=here, check=False).returncode
+
+
+RUNS = {"tests": run_tests, "topic": run_topic, "cuts": run_cuts, "stale": run_stale}
 PROGRESS = 100
 
 
 def main() -> int:
     """Run, and say what came of it."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.soak", description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("what", nargs="?", choices=RUNS, default="topic", help="what to run (topic)")
+    parser.add_argument("what", nargs="?", choices=RUNS, help="what to run (all of it)")
+    parser.add_argument("--quick", action="store_true", help="what the tests try, and no more")
     parser.add_argument("--messages", type=int, default=100_000, metavar="N", help="messages on the topic (100,000)")
     parser.add_argument("--times", type=int, default=1000, metavar="N", help="cuts, or stops at each step (1,000)")
     parser.add_argument("--file-system", nargs="+", default=["ext4", "xfs"], metavar="KIND", help="what to cut off")
@@ -226,7 +241,12 @@ def main() -> int:
     args = parser.parse_args()
     place = Path(tempfile.mkdtemp(prefix="mcp-bus-soak-", dir=args.dir))
     try:
-        return 1 if RUNS[args.what](place, args) else 0
+        chosen = [args.what] if args.what else ["tests"] if args.quick else list(RUNS)
+        wrong = dict.fromkeys(chosen, 0)
+        for name in chosen:
+            (place / name).mkdir()
+            wrong[name] = RUNS[name](place / name, args)
+        return 1 if any(wrong.values()) else 0
     finally:
         shutil.rmtree(place, ignore_errors=True)
 
