@@ -8,6 +8,7 @@ from importlib import resources
 from typing import TYPE_CHECKING, NamedTuple
 
 from mcp_bus.clients import blocks, hooking
+from mcp_bus.clients.files import MAX_INSTRUCTIONS, NoFile, contents
 from mcp_bus.clients.known import CLIENTS, USER, claude_home, codex_home
 from mcp_bus.clients.parts import AGENTS_MD, HOOKS, SKILL, Whole
 
@@ -86,6 +87,6 @@ def _instructions(client: Client, top: Path) -> list[Path]:
 
 
 def _said(path: Path) -> str:
-    with suppress(OSError):
-        return path.read_bytes().decode(errors="replace")
+    with suppress(OSError, NoFile):
+        return contents(path, MAX_INSTRUCTIONS).decode(errors="replace")
     return ""

@@ -173,3 +173,13 @@ def test_a_member_goes_behind_what_is_said_of_the_one_before_it_with_the_line_en
     made = jsonc.put(text, ["b"], 2)
     assert made == f'{{\r\n  "a": 1, {comment}\r\n  "b": 2\r\n}}\r\n'
     assert jsonc.drop(made, ["b"]) == text
+
+
+@pytest.mark.timeout(20)
+def test_comments_and_names_without_number_are_read_in_a_time_that_grows_with_the_text_alone() -> None:
+    text = '{\n  "a": 1' + " /**/" * 60 + ' /* , */ "b": 2}'
+    assert jsonc.parse(text.replace('"b"', ', "b"')).data == {"a": 1, "b": 2}
+    made = jsonc.put('{\n  "a": 1' + " /**/" * 60 + " /* \n */ }", ["b"], 2)
+    assert jsonc.parse(made).data == {"a": 1, "b": 2}
+    names = {str(number): number for number in range(40_000)}
+    assert jsonc.parse(json.dumps(names)).data == names
