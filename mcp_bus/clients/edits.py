@@ -18,6 +18,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
+from mcp_bus.clients.files import MAX_SETTINGS, NoFile, contents
 from mcp_bus.clients.parts import ABSENT, ADDED, REMOVED, REPLACED, SAME
 from mcp_bus.errors import BusError, Conflict, InvalidRequest
 from mcp_bus.stores.fsops import Fs
@@ -29,7 +30,9 @@ if TYPE_CHECKING:
     from mcp_bus.clients.parts import Part
 
 _fs = Fs()
-MAX_SETTINGS = 8 * 1024 * 1024
+
+
+_NOT_BOTH = "what would go into it cannot be in one file"
 
 
 class Unwritable(BusError):
@@ -82,6 +85,9 @@ def adding(path: Path, parts: Sequence[Part], home: Home, *, is_forced: bool = F
     with _named(real):
         for part in parts:
             text, done[part.name] = part.put(text, is_known=is_known, is_forced=is_forced)
+        # Each is read once more: what a later part made of the file has to be what the earlier ones can read, too.
+        if any(part.put(text, is_known=False, is_forced=False) != (text, SAME) for part in parts):
+            raise InvalidRequest(_NOT_BOTH, hint="give each a file of its own")
     after = before if {*done.values()} <= {SAME} else text.encode()
     return Change(real, before, after, done)
 
@@ -137,17 +143,16 @@ def _seen(path: Path) -> tuple[Path, bytes | None]:
     """Return the file that a path leads to, and its bytes."""
     try:
         real = path.resolve()
-        about = real.stat()
-        if not stat.S_ISREG(about.st_mode) or about.st_size > MAX_SETTINGS:
-            what = "no file" if not stat.S_ISREG(about.st_mode) else f"larger than {MAX_SETTINGS} bytes"
-            raise _refused(real, f"it is {what}")
-        if not about.st_mode & stat.S_IWUSR or not os.access(real, os.W_OK):
+        data = contents(real, MAX_SETTINGS)
+        if not real.stat().st_mode & stat.S_IWUSR or not os.access(real, os.W_OK):
             raise _refused(real, "it is read-only")
-        return real, real.read_bytes()
     except FileNotFoundError:
         return real, None
+    except NoFile as error:
+        raise _refused(real, str(error)) from None
     except (OSError, RuntimeError) as error:
         raise _refused(path, getattr(error, "strerror", None) or str(error)) from None
+    return real, data
 
 
 def _text(path: Path, data: bytes | None) -> str:

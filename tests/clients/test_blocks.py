@@ -260,3 +260,13 @@ def test_folders_that_variables_name_are_those_that_are_used(home: Home) -> None
         ("opencode", "hooks"): "/x/opencode/plugins/mcp-bus.js",
         ("opencode", "skill"): "/x/opencode/skills/mcp-bus/SKILL.md",
     }
+
+
+def test_what_cannot_be_read_any_more_beside_what_else_goes_into_a_file_is_not_written(home: Home) -> None:
+    client, path = CLIENTS["cursor"], home.home / "one.md"
+    with pytest.raises(InvalidRequest, match=r"left as it is: .*(not JSON|in one file)"):
+        edits.adding(path, [parts.Entry(client, client.entry(NEW)), BLOCK], home)
+    whole = parts.Whole(parts.SKILL, f"{BEGIN}\n{END}")
+    with pytest.raises(InvalidRequest, match="left as it is: what would go into it cannot be in one file"):
+        edits.adding(path, [BLOCK, whole], home, is_forced=True)
+    assert not path.exists()
