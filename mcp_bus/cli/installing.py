@@ -350,7 +350,7 @@ def _done(call: Call, step: Step, home: Home) -> Step:
         call.out.line(f"{step.title}: {step.said}; {step.clients[0].again}")
     if change.what != REMOVED and HOOKS in change.parts and step.clients[0].name == "codex":
         call.out.note("  it runs them when you have trusted them there: /hooks")
-    if kept is not None and change.what != REMOVED:
+    if kept is not None:
         call.out.note(f"  what was there before is kept: {clean(str(kept))}")
     return step
 
