@@ -190,9 +190,9 @@ def write(change: Change, home: Home) -> Path | None:
         return None
     # Where a person has these folders is that person's: they may be links.
     place = Path(os.path.realpath(kept_in(home)))
-    with _told(change.path, f"what was there before cannot be kept in {str(place)!r}: "):
-        with _fs.folder(place) as state, _alone(state):
-            return _write(change, home, state)
+    unkept = f"what was there before cannot be kept in {str(place)!r}: "
+    with _told(change.path, unkept), _fs.folder(place) as state, _alone(state):
+        return _write(change, home, state)
 
 
 @contextmanager

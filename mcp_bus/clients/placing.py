@@ -1,4 +1,4 @@
-"""Putting bytes in the place of a file: written beside it, whole, and moved there while what was seen is still there."""
+"""Putting bytes in the place of a file: written beside it, whole, and moved there if what was seen is still there."""
 
 from __future__ import annotations
 

@@ -112,7 +112,7 @@ class Fs:
 
     @contextlib.contextmanager
     def folder(self, path: "Path") -> "Iterator[int]":
-        """Open a folder by its path, made if it is missing, as are those above it; these may be symlinks, it may not."""
+        """Open a folder by its path, made if it is missing, as are those above it, which may be links; it may not."""
         try:
             at = self.open_dir(str(path), None)
         except FileNotFoundError:
