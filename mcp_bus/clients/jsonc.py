@@ -196,7 +196,7 @@ def drop(text: str, path: Path) -> str:
     start, end = member.start, member.comma + 1 if member.comma >= 0 else member.value.end
     line = text.rfind("\n", 0, start) + 1
     is_last = member.comma < 0 <= comma
-    if not text[line:start].strip(" \t"):  # It begins its line: the line goes with it.
+    if not text[line:start].strip(" \t") and _REST_OF_LINE.match(text, end):  # The line is its own, and goes with it.
         start = line - 1 if line else 0
         start -= text[start - 1 : start] == "\r"
     elif is_last and not text[comma + 1 : start].strip():

@@ -130,3 +130,18 @@ def test_where_nothing_can_be_kept_that_folder_is_named(with_cursor: Cli) -> Non
     code, _, err = with_cursor.main("install", "cursor", "--yes")
     assert (code != 0, "what was there before cannot be kept in" in err, ".local" in err) == (True, True, True), err
     assert not settings(with_cursor).exists()
+
+
+def test_a_bus_whose_path_is_no_text_is_refused(with_cursor: Cli) -> None:
+    run = with_cursor.run("--bus", os.fsdecode(b"b\xff"), "install", "cursor", "--yes", env={"PATH": ""})
+    assert (run.returncode, "is not UTF-8, and no client's settings can hold it" in run.stderr) == (2, True), run.stderr
+    assert not settings(with_cursor).exists()
+
+
+def test_a_project_whose_path_is_no_text_is_taken(with_cursor: Cli) -> None:
+    here = with_cursor.home / os.fsdecode(b"p\xff")
+    here.mkdir()
+    for words in (("install", "cursor", "--agents-md"), ("uninstall", "cursor")):
+        run = with_cursor.run(*words, "--scope", "project", "--yes", env={"PATH": ""}, cwd=here)
+        assert run.returncode == 0, run.stderr
+    assert not list(here.iterdir())

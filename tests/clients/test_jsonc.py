@@ -107,6 +107,9 @@ def test_what_is_put_in_is_laid_out_as_the_rest_is(before: str, after: str) -> N
         ('{"a": 2, "bus": 1}', '{"a": 2}'),
         ('{\r\n  "a": 1, // why\r\n  "bus": 1,\r\n}', '{\r\n  "a": 1, // why\r\n}'),
         ('{"a": 1}', '{"a": 1}'),
+        ('{"a": 1, // foo\n"bus": {}, "docs": 2}', '{"a": 1, // foo\n"docs": 2}'),
+        ('{"a": 1, // foo\n"bus": {} }', '{"a": 1 // foo\n}'),
+        ('{\n  "a": 1, // foo\n  "bus": {}, /* k\n */ "b": 2\n}', '{\n  "a": 1, // foo\n  /* k\n */ "b": 2\n}'),
     ],
 )
 def test_what_is_taken_out_leaves_the_rest_as_it_was(before: str, after: str) -> None:
