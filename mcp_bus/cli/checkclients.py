@@ -25,7 +25,7 @@ VERSION_LIMIT_S = 10.0
 ABANDONED_S = 3600
 DRAFTS = "settings"
 UNKNOWN = "it is here, and does not know the bus"
-_DRAFT = re.compile(r"\.(?P<name>.+)\.mcp-bus-(?P<pid>\d{1,10})\Z")
+_DRAFT = re.compile(r"\.(?P<name>.+)\.mcp-bus-(?P<pid>\d{1,10})(?:-[0-9a-f]{8})?\Z")
 
 
 def client(one: Client, home: Home, server: Server) -> Finding:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from mcp_bus.cli.arguments import Verb
 from mcp_bus.cli.codes import OK
 from mcp_bus.cli.output import clean
-from mcp_bus.errors import NotFound
+from mcp_bus.errors import InvalidRequest, NotFound
 
 if TYPE_CHECKING:
     from mcp_bus.cli.arguments import Call, Parser
@@ -58,6 +58,7 @@ def install(call: Call) -> int:
     if not chosen:
         msg = "no client was found here"
         raise NotFound(msg, hint=f"name one: {', '.join(known.CLIENTS)}")
+    _check_text(server)
     if args.print:
         return installing.show(call, home, chosen, server)
     jobs, steps = installing.wanted(call, home, chosen, server)
@@ -67,6 +68,20 @@ def install(call: Call) -> int:
         is_user=args.scope == known.USER,
     )
     return installing.do(call, home, steps, server)
+
+
+def _check_text(server: Server) -> None:
+    """Refuse what no settings can hold.
+
+    Raises:
+        InvalidRequest: a path is no text.
+    """
+    for said in (server.command, *server.env.values()):
+        try:
+            said.encode()
+        except UnicodeEncodeError:
+            msg = f"{said!r} is not UTF-8, and no client's settings can hold it"
+            raise InvalidRequest(msg, hint="name another bus, or a symlink to it") from None
 
 
 def uninstall(call: Call) -> int:

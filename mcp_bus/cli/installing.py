@@ -10,10 +10,12 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from mcp_bus.cli import following
 from mcp_bus.cli.arguments import shell
 from mcp_bus.cli.codes import ERROR, OK, code_of
 from mcp_bus.cli.output import clean
 from mcp_bus.clients import edits, extras, known
+from mcp_bus.clients.files import MAX_SETTINGS, NoFile, contents
 from mcp_bus.clients.parts import ABSENT, ADDED, AGENTS_MD, HOOKS, REMOVED, SERVER, SKILL, Entry
 from mcp_bus.errors import BusError, InvalidRequest
 
@@ -73,8 +75,8 @@ class Step(NamedTuple):
             return self.change.what != ABSENT or (is_named and SERVER in self.change.parts)
         if is_named or self.error is None:
             return True
-        with suppress(OSError):
-            return self.path is not None and b"mcp-bus" in self.path.read_bytes()
+        with suppress(OSError, NoFile):
+            return self.path is not None and b"mcp-bus" in contents(self.path, MAX_SETTINGS)
         return False
 
     def shown(self) -> dict[str, Any]:
@@ -195,7 +197,8 @@ def decided(jobs: Sequence[Job], decide: Callable[[Path, Sequence[Part]], Change
         clients = tuple({job.client.name: job.client for job in found}.values())
         some = list({job.part.name: job.part for job in found}.values())
         try:
-            _follow(found[0])
+            for job in found:
+                following.follow(job.path, job.part.name, is_user=is_user)
             change = decide(found[0].path, some)
             change = change._replace(is_shared=not is_user or AGENTS_MD in change.parts)
         except BusError as error:
@@ -205,18 +208,6 @@ def decided(jobs: Sequence[Job], decide: Callable[[Path, Sequence[Part]], Change
         calls = _own(clients[0], change, entry) if is_user and entry and len(some) == 1 else ()
         made.append(Step(clients, change, calls))
     return made
-
-
-def _follow(job: Job) -> None:
-    """Refuse to follow a link that a checkout may have brought along from a file of instructions to another kind.
-
-    Raises:
-        InvalidRequest: it is one.
-    """
-    real = os.path.realpath(job.path)
-    if job.part.name == AGENTS_MD and not real.lower().endswith(".md"):
-        msg = f"{str(job.path)!r} leads to {real!r}, which is no Markdown"
-        raise InvalidRequest(msg, hint="make it a file, or link it to one that ends in .md")
 
 
 def _own(client: Client, change: Change, entry: Entry) -> tuple[tuple[str, ...], ...]:
@@ -359,7 +350,7 @@ def _done(call: Call, step: Step, home: Home) -> Step:
         call.out.line(f"{step.title}: {step.said}; {step.clients[0].again}")
     if change.what != REMOVED and HOOKS in change.parts and step.clients[0].name == "codex":
         call.out.note("  it runs them when you have trusted them there: /hooks")
-    if kept is not None and change.what != REMOVED:
+    if kept is not None:
         call.out.note(f"  what was there before is kept: {clean(str(kept))}")
     return step
 

@@ -4,18 +4,40 @@ from __future__ import annotations
 
 import re
 from importlib import resources
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from mcp_bus.clients.parts import ABSENT, ADDED, AGENTS_MD, REMOVED, REPLACED, SAME
 from mcp_bus.clients.texts import BOM
 from mcp_bus.errors import InvalidRequest
 
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+_LINE = re.compile(r"[^\n]*\n|[^\n]+")
+_FENCE = re.compile(r" {0,3}(`{3,}(?=[^`\n]*$)|~{3,})", re.MULTILINE)
 BEGIN, END = "<!-- mcp-bus: begin -->", "<!-- mcp-bus: end -->"
 
 
 def text() -> str:
     """Return the block, its marks included."""
     return (resources.files("mcp_bus.clients") / "given" / "block.md").read_text("utf-8")
+
+
+def prose(text: str) -> Iterator[tuple[int, str]]:
+    """Yield the lines of Markdown that are in no block of code, each with its place; a fence without an end is none."""
+    held, fence, at = list[tuple[int, str]](), "", 0
+    for line in _LINE.findall(text):
+        found = _FENCE.match(line)
+        if fence:
+            held.append((at, line))
+            if found and found[1].startswith(fence) and not line[found.end() :].strip():
+                held, fence = [], ""
+        elif found:
+            held, fence = [(at, line)], found[1]
+        elif not line.startswith(("    ", "\t")):
+            yield at, line
+        at += len(line)
+    yield from held
 
 
 class Block(NamedTuple):
@@ -62,12 +84,11 @@ def _place(text: str) -> tuple[int, int] | None:
     Raises:
         InvalidRequest: the marks are not one of each, in this order.
     """
-    marks, at = list[tuple[str, int, int]](), 0
-    for line in re.findall(r"[^\n]*\n|[^\n]+", text):
+    marks = list[tuple[str, int, int]]()
+    for at, line in prose(text):
         mark = line.removeprefix(BOM).strip()
         if mark in (BEGIN, END):
             marks.append((mark, at + line.index("<"), at + len(line)))
-        at += len(line)
     if not marks:
         return None
     if [mark for mark, _, _ in marks] != [BEGIN, END]:

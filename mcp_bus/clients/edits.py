@@ -1,9 +1,11 @@
 """Writing into other programs' settings: seen before it is done, whole or not at all, and undone to the byte.
 
-E1  A change is decided on the bytes that were read, and written only if they are still there.
+E1  A change is decided on the bytes that were read, and written only if they are still there: looked at again with all
+    else done, directly before the rename.  A file that is new never takes the place of another.
 E2  Written beside and renamed, with the mode of before; a symlink stays one, what it points at is changed.
 E3  What was there before is kept, with what it became: as long as nobody else has changed it, undoing brings back the
-    very bytes, and a file that was made for this goes, with its folders.  Else what is ours alone is taken out.
+    very bytes, and a file that was made for this goes, with its folders.  Else what is ours alone is taken out, and
+    what was kept stays where it can be found.
 E4  What has our name and is not ours is somebody's: it is left alone unless that is asked for.
 E5  All that is put into one file, or taken out of it, is one change.
 """
@@ -18,9 +20,10 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
+from mcp_bus.clients import placing
+from mcp_bus.clients.files import MAX_SETTINGS, NoFile, contents
 from mcp_bus.clients.parts import ABSENT, ADDED, REMOVED, REPLACED, SAME
 from mcp_bus.errors import BusError, Conflict, InvalidRequest
-from mcp_bus.stores.fsops import Fs
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -28,8 +31,10 @@ if TYPE_CHECKING:
     from mcp_bus.clients.known import Home
     from mcp_bus.clients.parts import Part
 
-_fs = Fs()
-MAX_SETTINGS = 8 * 1024 * 1024
+_fs = placing.fs
+
+
+_NOT_BOTH = "what would go into it cannot be in one file"
 
 
 class Unwritable(BusError):
@@ -82,6 +87,9 @@ def adding(path: Path, parts: Sequence[Part], home: Home, *, is_forced: bool = F
     with _named(real):
         for part in parts:
             text, done[part.name] = part.put(text, is_known=is_known, is_forced=is_forced)
+        # Each is read once more: what a later part made of the file has to be what the earlier ones can read, too.
+        if any(part.put(text, is_known=False, is_forced=False) != (text, SAME) for part in parts):
+            raise InvalidRequest(_NOT_BOTH, hint="give each a file of its own")
     after = before if {*done.values()} <= {SAME} else text.encode()
     return Change(real, before, after, done)
 
@@ -137,17 +145,16 @@ def _seen(path: Path) -> tuple[Path, bytes | None]:
     """Return the file that a path leads to, and its bytes."""
     try:
         real = path.resolve()
-        about = real.stat()
-        if not stat.S_ISREG(about.st_mode) or about.st_size > MAX_SETTINGS:
-            what = "no file" if not stat.S_ISREG(about.st_mode) else f"larger than {MAX_SETTINGS} bytes"
-            raise _refused(real, f"it is {what}")
-        if not about.st_mode & stat.S_IWUSR or not os.access(real, os.W_OK):
+        data = contents(real, MAX_SETTINGS)
+        if not real.stat().st_mode & stat.S_IWUSR or not os.access(real, os.W_OK):
             raise _refused(real, "it is read-only")
-        return real, real.read_bytes()
     except FileNotFoundError:
         return real, None
+    except NoFile as error:
+        raise _refused(real, str(error)) from None
     except (OSError, RuntimeError) as error:
         raise _refused(path, getattr(error, "strerror", None) or str(error)) from None
+    return real, data
 
 
 def _text(path: Path, data: bytes | None) -> str:
@@ -173,7 +180,7 @@ class _Kept(NamedTuple):
 
 
 def write(change: Change, home: Home) -> Path | None:
-    """Do what a change says; return where the bytes of before are kept, if there were any.
+    """Do what a change says; return where bytes of before are kept that are not in the file now, if there are any.
 
     Raises:
         Conflict: somebody has changed the file since it was read; nothing was written.
@@ -181,76 +188,73 @@ def write(change: Change, home: Home) -> Path | None:
     """
     if change.is_none:
         return None
+    # Where a person has these folders is that person's: they may be links.
+    place = Path(os.path.realpath(kept_in(home)))
+    unkept = f"what was there before cannot be kept in {str(place)!r}: "
+    with _told(change.path, unkept), _fs.folder(place) as state, _alone(state):
+        return _write(change, home, state)
+
+
+@contextmanager
+def _told(path: Path, what: str = "") -> Iterator[None]:
+    """Say of an error of the system which file is left as it is for it."""
     try:
-        with _fs.folder(kept_in(home)) as state, _alone(state):
-            return _write(change, home, state)
+        yield
     except OSError as error:
-        raise _refused(change.path, error.strerror or str(error)) from None
+        raise _refused(path, what + (error.strerror or str(error))) from None
 
 
 def _write(change: Change, home: Home, state: int) -> Path | None:
-    if _seen(change.path)[1] != change.before:
-        msg = f"{str(change.path)!r} was changed by somebody else meanwhile"
-        raise Conflict(msg, hint="repeat the call")
+    _look(change)
     kept, name = _kept(home, change.path), _name(home, change.path)
-    is_known = _is_known(kept, change.before)
-    if change.what != REMOVED:
-        # What we changed twice goes back to what it was before the first time.
-        first = kept if kept is not None and is_known else None
-        folders = first.folders if first else _missing(change.path.parent)
-        _keep(state, name, change, _Kept(first.before if first else change.before, _hash(change.after), folders))
-    made = (change.path.parent, *change.path.parent.parents)[: _missing(change.path.parent)]
-    with _fs.folder(change.path.parent) as at:
-        if change.after is None:
-            _fs.unlink(change.path.name, at)
-        else:
-            _replace(change.path.name, at, change.after, is_there=change.before is not None)
-    if change.is_shared and change.before is None:
-        _share(change.path, made)
-    if change.after is None:
-        _fold(change.path.parent, kept.folders if kept is not None else 0)
     if change.what == REMOVED:
+        with _told(change.path):
+            _place(change)
+            if change.after is None:
+                placing.fold(change.path.parent, kept.folders if kept is not None else 0)
+        # What is not what was brought back may be all that is left of it.
+        left = _set_aside(state, name, change.after)
         for done in (name, _copy(name)):
             with suppress(FileNotFoundError):
                 _fs.unlink(done.name, state)
-        return None
+        return left
+    # What we changed twice goes back to what it was before the first time.
+    first = kept if kept is not None and _is_known(kept, change.before) else None
+    folders = first.folders if first else placing.missing(change.path.parent)
+    _set_aside(state, name, first.before if first else change.before)
+    _keep(state, name, change.path, _Kept(first.before if first else change.before, _hash(change.after), folders))
+    try:
+        with _told(change.path):
+            _place(change)
+    except BaseException:
+        _forget(state, name, change.path, kept)
+        raise
     return _copy(name) if change.before is not None else None
 
 
-def _share(path: Path, folders: Sequence[Path]) -> None:
-    """Let others read what was made, as far as the umask allows."""
-    umask = os.umask(0)
-    os.umask(umask)
-    path.chmod(0o666 & ~umask)
-    for folder in folders:
-        folder.chmod(0o777 & ~umask)
+def _look(change: Change) -> None:
+    """Refuse to go on if a file is not what it was when the change was decided."""
+    if _seen(change.path) != (change.path, change.before):
+        msg = f"{str(change.path)!r} was changed by somebody else meanwhile"
+        raise Conflict(msg, hint="repeat the call")
 
 
-def _missing(folder: Path) -> int:
-    """Return how many folders have to be made for one to be there."""
-    return next(number for number, place in enumerate((folder, *folder.parents)) if place.exists())
-
-
-def _fold(folder: Path, count: int) -> None:
-    """Remove a folder and those above it, so many at most, and none that holds something."""
-    with suppress(OSError):
-        for place in (folder, *folder.parents)[:count]:
-            with _fs.folder(place.parent) as at:
-                _fs.rmdir(place.name, at)
-
-
-def _replace(name: str, at: int, data: bytes, *, is_there: bool) -> None:
-    """Write a file beside its place, with the mode of the one that is there, and move it there."""
-    draft = f".{name}.mcp-bus-{os.getpid()}"
-    _fs.create(draft, at, data, sync=True)
+def _place(change: Change) -> None:
+    """Write or remove the file itself; folders that were made for nothing go again."""
+    folder, name = change.path.parent, change.path.name
+    made = (folder, *folder.parents)[: placing.missing(folder)]
     try:
-        if is_there:
-            os.chmod(draft, stat.S_IMODE(os.stat(name, dir_fd=at).st_mode), dir_fd=at)
-        _fs.rename(draft, at, name, at)
-        _fs.fsync(at)
+        with _fs.folder(folder) as at:
+            if change.after is None:
+                _look(change)
+                _fs.unlink(name, at)
+            else:
+                is_there = change.before is not None
+                placing.put(name, at, change.after, is_there=is_there, look=lambda: _look(change))
+        if change.is_shared and change.before is None:
+            placing.share(change.path, made)
     except BaseException:
-        with suppress(OSError):
-            _fs.unlink(draft, at)
+        placing.fold(folder, len(made))
         raise
 
 
@@ -275,7 +279,7 @@ def kept_in(home: Home) -> Path:
 
 
 def _name(home: Home, path: Path) -> Path:
-    return kept_in(home) / f"{hashlib.sha256(str(path).encode()).hexdigest()[:16]}.json"
+    return kept_in(home) / f"{hashlib.sha256(os.fsencode(path)).hexdigest()[:16]}.json"
 
 
 def _copy(name: Path) -> Path:
@@ -292,11 +296,31 @@ def _is_known(kept: _Kept | None, data: bytes | None) -> bool:
     return kept is not None and kept.after == _hash(data)
 
 
-def _keep(state: int, name: Path, change: Change, kept: _Kept) -> None:
+def _keep(state: int, name: Path, path: Path, kept: _Kept) -> None:
     if kept.before is not None:
-        _replace(_copy(name).name, state, kept.before, is_there=False)
-    said = {"path": str(change.path), "was_there": kept.before is not None, "after": kept.after}
-    _replace(name.name, state, json.dumps(said | {"folders": kept.folders}).encode(), is_there=False)
+        placing.put(_copy(name).name, state, kept.before, is_there=False)
+    said = {"path": str(path), "was_there": kept.before is not None, "after": kept.after, "folders": kept.folders}
+    placing.put(name.name, state, json.dumps(said).encode(), is_there=False)
+
+
+def _forget(state: int, name: Path, path: Path, kept: _Kept | None) -> None:
+    """Keep what was kept before a change that failed."""
+    with suppress(OSError):
+        if kept is not None:
+            _keep(state, name, path, kept)
+        for done in (name, _copy(name)) if kept is None else (_copy(name),) if kept.before is None else ():
+            _fs.unlink(done.name, state)
+
+
+def _set_aside(state: int, name: Path, data: bytes | None) -> Path | None:
+    """Give what is kept a name of its own if it is not these bytes, so that it stays; return that."""
+    with suppress(OSError):
+        kept = _copy(name).read_bytes()
+        if kept != data:
+            aside = name.with_name(f"{name.stem}-{_hash(kept)[:8]}.before")
+            _fs.rename(_copy(name).name, state, aside.name, state)
+            return aside
+    return None
 
 
 def _kept(home: Home, path: Path) -> _Kept | None:

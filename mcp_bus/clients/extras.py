@@ -8,6 +8,7 @@ from importlib import resources
 from typing import TYPE_CHECKING, NamedTuple
 
 from mcp_bus.clients import blocks, hooking
+from mcp_bus.clients.files import MAX_INSTRUCTIONS, NoFile, contents
 from mcp_bus.clients.known import CLIENTS, USER, claude_home, codex_home
 from mcp_bus.clients.parts import AGENTS_MD, HOOKS, SKILL, Whole
 
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
 KINDS = (HOOKS, AGENTS_MD, SKILL)
 COMMON = "AGENTS.md"
 _IMPORT = re.compile(r"(?<![\w`/])@(?:\.{1,2}/)*AGENTS\.md(?![\w/.]*\w)")
+
+_CODE = re.compile(r"(`+)[^`]++\1(?!`)")
 
 
 class Places(NamedTuple):
@@ -80,12 +83,17 @@ def _instructions(client: Client, top: Path) -> list[Path]:
         return [] if client.name in _DEAF else [common]
     known = next((path for path in own if path.exists()), None)
     # Claude Code reads AGENTS.md as long as it has no file of its own: to make one would hide the other from it.
-    takes_common = client.name == "claude-code" if known is None else _IMPORT.search(_said(known)) is not None
+    takes_common = client.name == "claude-code" if known is None else _imports(_said(known))
     first = common if takes_common else known or own[0]
     return [first, *(path for path in (*own, common) if path != first)]
 
 
+def _imports(text: str) -> bool:
+    """Tell whether instructions import the common ones; what is said in code does not."""
+    return any(_IMPORT.search(_CODE.sub("``", line)) for _, line in blocks.prose(text))
+
+
 def _said(path: Path) -> str:
-    with suppress(OSError):
-        return path.read_bytes().decode(errors="replace")
+    with suppress(OSError, NoFile):
+        return contents(path, MAX_INSTRUCTIONS).decode(errors="replace")
     return ""

@@ -15,11 +15,12 @@ if TYPE_CHECKING:
     Path = Sequence[str | int]
 
 MAX_DEEP = 100
-_SPACE = re.compile(r"(?:[ \t\r\n]+|//[^\n]*|/\*.*?\*/)*", re.DOTALL)
+# A comment ends at the first `*/`, and nothing here is matched in two ways: hostile text costs no more than other text.
+_SPACE = re.compile(r"(?:[ \t\r\n]+|//[^\n]*|/\*(?:[^*]|\*(?!/))*+\*/)*+")
 _STRING = re.compile(r'"(?:[^"\\\x00-\x1f]|\\.)*"')
 _SCALAR = re.compile(r"-?[0-9][0-9.eE+-]*|true|false|null")
 _INDENT = re.compile(r"^([ \t]+)\S", re.MULTILINE)
-_REST_OF_LINE = re.compile(r"[ \t]*(?:/\*[^\n]*?\*/[ \t]*)*(?://[^\r\n]*)?(?=\r?\n|\Z)")
+_REST_OF_LINE = re.compile(r"[ \t]*+(?:/\*(?:[^*\n]|\*(?!/))*+\*/[ \t]*+)*+(?://[^\r\n]*+)?+(?=\r?\n|\Z)")
 
 
 class Malformed(ValueError):
@@ -130,7 +131,7 @@ class _Reader:
         return Value(start, at + 1, [item.value.data for item in items], tuple(items))
 
     def _object(self, start: int, depth: int) -> Value:
-        members, at = list[Member](), self.skip(start + 1)
+        members, at, data = list[Member](), self.skip(start + 1), dict[str, object]()
         while self._text[at : at + 1] != "}":
             if self._text[at : at + 1] != '"':
                 raise self.wrong(at, "a name in quotes is missing")
@@ -139,12 +140,12 @@ class _Reader:
             if self._text[colon : colon + 1] != ":":
                 raise self.wrong(colon, "':' is missing")
             value = self.value(self.skip(colon + 1), depth + 1)
-            if any(member.key == key.data for member in members):
+            if str(key.data) in data:
                 raise self.wrong(at, f"{str(key.data)[:40]!r} is there twice")
             comma, after = self._comma(value.end, "}")
             members.append(Member(str(key.data), at, value, comma))
+            data[str(key.data)] = value.data
             at = after
-        data = {member.key: member.value.data for member in members}
         return Value(start, at + 1, data, tuple(members))
 
 
@@ -195,7 +196,7 @@ def drop(text: str, path: Path) -> str:
     start, end = member.start, member.comma + 1 if member.comma >= 0 else member.value.end
     line = text.rfind("\n", 0, start) + 1
     is_last = member.comma < 0 <= comma
-    if not text[line:start].strip(" \t"):  # It begins its line: the line goes with it.
+    if not text[line:start].strip(" \t") and _REST_OF_LINE.match(text, end):  # The line is its own, and goes with it.
         start = line - 1 if line else 0
         start -= text[start - 1 : start] == "\r"
     elif is_last and not text[comma + 1 : start].strip():

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from mcp_bus.clients import jsonc
+from mcp_bus.clients import jsonc, tomltext, yamltext
 from mcp_bus.errors import InvalidRequest
 
 if TYPE_CHECKING:
@@ -34,6 +34,8 @@ def read(text: str, form: str) -> dict[str, Any]:
     except (ValueError, RecursionError) as error:
         msg = f"it is not {form}: {error}"
         raise InvalidRequest(msg[:300], hint="mend it, or put the entry in by hand: --print shows it") from None
+    if found is None and form == YAML:
+        return {}  # Comments alone.
     if not isinstance(found, dict):
         msg = f"it is {form}, but not a table of names and values"
         raise InvalidRequest(msg, hint="mend it, or put the entry in by hand: --print shows it")
@@ -64,6 +66,8 @@ def entry(found: Mapping[str, Any], path: Sequence[str]) -> object:
     """
     at: object = found
     for depth, name in enumerate(path):
+        if at is None:
+            return None
         if not isinstance(at, dict):
             msg = f"{'.'.join(path[:depth])!r} in it is no table"
             raise InvalidRequest(msg, hint="mend it, or put the entry in by hand: --print shows it")
@@ -81,7 +85,7 @@ def put(text: str, form: str, path: Sequence[str], value: Mapping[str, Any]) -> 
     """
     before = read(text, form)
     entry(before, path)
-    made = _changed(text, form, lambda plain: _put(plain, form, path, value))
+    made = _changed(text, lambda plain: _put(plain, form, path, value))
     _check(before, read(made, form), path, value)
     return made
 
@@ -95,7 +99,7 @@ def drop(text: str, form: str, path: Sequence[str]) -> str:
     before = read(text, form)
     if entry(before, path) is None:
         return text
-    made = _changed(text, form, lambda plain: _drop(plain, form, path))
+    made = _changed(text, lambda plain: _drop(plain, form, path))
     _check(before, read(made, form), path, None)
     return made
 
@@ -111,7 +115,7 @@ def edit(text: str, changes: Sequence[tuple[jsonc.Path, object]]) -> str:
     wanted: Any = read(text, JSON)
     made = text if text.removeprefix(BOM).strip() else text.removesuffix("\n") + "{}\n"
     for path, value in changes:
-        made = _changed(made, JSON, lambda plain, path=path, value=value: _edited(plain, path, value))
+        made = _changed(made, lambda plain, path=path, value=value: _edited(plain, path, value))
         at = wanted
         for name in path[:-1]:
             at = at[name]
@@ -121,7 +125,7 @@ def edit(text: str, changes: Sequence[tuple[jsonc.Path, object]]) -> str:
             at.append(value)
         else:
             at[path[-1]] = value
-    if read(made, JSON) != wanted:
+    if not _is_same(read(made, JSON), wanted):
         _refuse()
     return made
 
@@ -130,92 +134,42 @@ def _edited(text: str, path: jsonc.Path, value: object) -> str:
     return jsonc.drop(text, path) if value is GONE else jsonc.put(text, path, value, is_flat=True)
 
 
-def _changed(text: str, form: str, change: Any) -> str:  # noqa: ANN401  a function of a text
+def _changed(text: str, change: Any) -> str:  # noqa: ANN401  a function of a text
     mark = BOM if text.startswith(BOM) else ""
     plain = text.removeprefix(BOM)
     try:
         made: str = change(plain)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         msg = f"it cannot be changed: {error}"
         raise InvalidRequest(msg[:300], hint="put the entry in by hand: --print shows it") from None
-    if form != JSON and "\r\n" in plain:
-        made = made.replace("\r\n", "\n").replace("\n", "\r\n")
     return mark + made
 
 
 def _put(text: str, form: str, path: Sequence[str], value: Mapping[str, Any]) -> str:
     if form == JSON:
         return jsonc.put(text if text.strip() else "{}\n", path, value)
-    if form == TOML:
-        import tomlkit  # noqa: PLC0415  only one client keeps TOML
-
-        document = tomlkit.parse(text)
-        at: Any = document
-        for name in path[:-1]:
-            if name not in at:
-                at[name] = tomlkit.table(is_super_table=True)
-            at = at[name]
-        table: Any = tomlkit.inline_table() if isinstance(at, tomlkit.items.InlineTable) else tomlkit.table()
-        for name, item in value.items():
-            table[name] = tomlkit.item(_inline(item))
-        at[path[-1]] = table
-        return tomlkit.dumps(document)
-    return _yaml(text, path, value)
-
-
-def _inline(value: object) -> object:
-    if not isinstance(value, dict):
-        return value
-    import tomlkit  # noqa: PLC0415  as above
-
-    made = tomlkit.inline_table()
-    made.update(value)
-    return made
+    return tomltext.put(text, path, value) if form == TOML else yamltext.put(text, path, value)
 
 
 def _drop(text: str, form: str, path: Sequence[str]) -> str:
     if form == JSON:
         return jsonc.drop(text, path)
-    if form == TOML:
-        import tomlkit  # noqa: PLC0415  as above
-
-        document = tomlkit.parse(text)
-        at: Any = document
-        for name in path[:-1]:
-            at = at[name]
-        del at[path[-1]]
-        return tomlkit.dumps(document)
-    return _yaml(text, path, None)
-
-
-def _yaml(text: str, path: Sequence[str], value: Mapping[str, Any] | None) -> str:
-    from io import StringIO  # noqa: PLC0415  as of its only use
-
-    from ruamel.yaml import YAML as Yaml  # noqa: PLC0415, N811  as above
-
-    yaml = Yaml(typ="rt", pure=True)
-    yaml.preserve_quotes = True
-    yaml.width = 10**6
-    document = yaml.load(text) if text.strip() else {}
-    document = {} if document is None else document
-    at = document
-    for name in path[:-1]:
-        at = at.setdefault(name, {})
-    if value is None:
-        del at[path[-1]]
-    else:
-        at[path[-1]] = dict(value)
-    out = StringIO()
-    yaml.dump(document, out)
-    return out.getvalue()
+    return tomltext.drop(text, path) if form == TOML else yamltext.drop(text, path)
 
 
 def _check(before: Mapping[str, Any], after: Mapping[str, Any], path: Sequence[str], value: object) -> None:
     """Refuse a change that changed more than it was to; the tables on the way may be new."""
-    if entry(after, path) != value:
+    if not _is_same(entry(after, path), value) or not _is_same(_without(before, path), _without(after, path)):
         _refuse()
-    if _without(before, path) != _without(after, path):
-        _refuse()
+
+
+def _is_same(one: object, other: object) -> bool:
+    """Tell whether two values say the same: NaN is NaN, and 1 is neither 1.0 nor true."""
+    if isinstance(one, dict) and isinstance(other, dict):
+        return one.keys() == other.keys() and all(_is_same(said, other[name]) for name, said in one.items())
+    if isinstance(one, list) and isinstance(other, list):
+        return len(one) == len(other) and all(map(_is_same, one, other))
+    return type(one) is type(other) and (one == other or (one != one and other != other))  # noqa: PLR0124  NaN
 
 
 def _refuse() -> None:

@@ -39,7 +39,7 @@ def ensure(path: Path) -> str:
 
 def _make(path: Path) -> None:
     fs, draft = Fs(), f".{path.name}.{secrets.token_hex(8)}"
-    with fs.folder(path.parent) as at:
+    with fs.folder(path.parent.resolve()) as at:
         fs.create(draft, at, secrets.token_urlsafe(32).encode() + b"\n", sync=True)
         try:
             with suppress(FileExistsError):  # Another server has made one meanwhile.

@@ -112,11 +112,11 @@ class Fs:
 
     @contextlib.contextmanager
     def folder(self, path: "Path") -> "Iterator[int]":
-        """Open a folder by its path, made if it is missing, as are those above it."""
+        """Open a folder by its path, made if it is missing, as are those above it, which may be links; it may not."""
         try:
             at = self.open_dir(str(path), None)
         except FileNotFoundError:
-            with self.folder(path.parent) as above:
+            with self.folder(path.parent.resolve()) as above:
                 with contextlib.suppress(FileExistsError):
                     self.mkdir(path.name, above)
                 at = self.open_dir(path.name, above)

@@ -171,6 +171,9 @@ def test_it_is_short_and_names_only_tools_that_there_are() -> None:
         ("claude-code", {"CLAUDE.md": "# Mine\n\n@AGENTS.md\n"}, "AGENTS.md"),
         ("claude-code", {"CLAUDE.md": "read @AGENTS.md."}, "AGENTS.md"),
         ("claude-code", {"CLAUDE.md": "`@AGENTS.md` is not read, me@AGENTS.md not, @AGENTS.md.bak not"}, "CLAUDE.md"),
+        ("claude-code", {"CLAUDE.md": "```\n@AGENTS.md\n```\n\n    @AGENTS.md\n"}, "CLAUDE.md"),
+        ("claude-code", {"CLAUDE.md": "`see @AGENTS.md` or ``a @AGENTS.md``"}, "CLAUDE.md"),
+        ("claude-code", {"CLAUDE.md": "```\na\n```\n\n@AGENTS.md\n"}, "AGENTS.md"),
         ("claude-code", {".claude/CLAUDE.md": "mine"}, ".claude/CLAUDE.md"),
         ("claude-code", {".claude/CLAUDE.md": "@../AGENTS.md"}, "AGENTS.md"),
         ("claude-desktop", {}, None),
@@ -260,3 +263,22 @@ def test_folders_that_variables_name_are_those_that_are_used(home: Home) -> None
         ("opencode", "hooks"): "/x/opencode/plugins/mcp-bus.js",
         ("opencode", "skill"): "/x/opencode/skills/mcp-bus/SKILL.md",
     }
+
+
+def test_what_cannot_be_read_any_more_beside_what_else_goes_into_a_file_is_not_written(home: Home) -> None:
+    client, path = CLIENTS["cursor"], home.home / "one.md"
+    with pytest.raises(InvalidRequest, match=r"left as it is: .*(not JSON|in one file)"):
+        edits.adding(path, [parts.Entry(client, client.entry(NEW)), BLOCK], home)
+    whole = parts.Whole(parts.SKILL, f"{BEGIN}\n{END}")
+    with pytest.raises(InvalidRequest, match="left as it is: what would go into it cannot be in one file"):
+        edits.adding(path, [BLOCK, whole], home, is_forced=True)
+    assert not path.exists()
+
+
+@pytest.mark.parametrize(("begin", "end"), [("```", "```"), ("~~~~ html", "~~~~~"), (" ```md", "```  ")])
+def test_marks_in_a_block_of_code_are_an_example(begin: str, end: str) -> None:
+    text = f"# Rules\n\n{begin}\n{OLD}```x\n{end}\n\n    {BEGIN}\n    {END}\n"
+    assert BLOCK.drop(text, is_known=False) == (text, parts.ABSENT)
+    made, what = BLOCK.put(text, is_known=False, is_forced=False)
+    assert (what, made) == (parts.ADDED, f"{text}\n{BLOCK.text}")
+    assert BLOCK.drop(made, is_known=False) == (text, parts.REMOVED)

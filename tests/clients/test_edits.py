@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import yaml
 
-from mcp_bus.clients import edits, jsonc, parts, texts
+from mcp_bus.clients import edits, files, jsonc, parts, texts
 from mcp_bus.clients.known import CLIENTS, NAME, Client, Home, Server
 from mcp_bus.errors import BusError, Conflict, InvalidRequest
 
@@ -214,7 +214,7 @@ def test_what_is_no_file_of_settings_is_left_alone(what: str, home: Home, server
         path.symlink_to(path)
     elif what == "huge":
         path.touch()
-        os.truncate(path, edits.MAX_SETTINGS + 1)
+        os.truncate(path, files.MAX_SETTINGS + 1)
     else:
         path.write_bytes(b"\xff\xfe" if what == "binary" else b"{}")
         path.chmod(0o400 if what == "read-only" else 0o600)

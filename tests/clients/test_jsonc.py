@@ -107,6 +107,9 @@ def test_what_is_put_in_is_laid_out_as_the_rest_is(before: str, after: str) -> N
         ('{"a": 2, "bus": 1}', '{"a": 2}'),
         ('{\r\n  "a": 1, // why\r\n  "bus": 1,\r\n}', '{\r\n  "a": 1, // why\r\n}'),
         ('{"a": 1}', '{"a": 1}'),
+        ('{"a": 1, // foo\n"bus": {}, "docs": 2}', '{"a": 1, // foo\n"docs": 2}'),
+        ('{"a": 1, // foo\n"bus": {} }', '{"a": 1 // foo\n}'),
+        ('{\n  "a": 1, // foo\n  "bus": {}, /* k\n */ "b": 2\n}', '{\n  "a": 1, // foo\n  /* k\n */ "b": 2\n}'),
     ],
 )
 def test_what_is_taken_out_leaves_the_rest_as_it_was(before: str, after: str) -> None:
@@ -173,3 +176,13 @@ def test_a_member_goes_behind_what_is_said_of_the_one_before_it_with_the_line_en
     made = jsonc.put(text, ["b"], 2)
     assert made == f'{{\r\n  "a": 1, {comment}\r\n  "b": 2\r\n}}\r\n'
     assert jsonc.drop(made, ["b"]) == text
+
+
+@pytest.mark.timeout(20)
+def test_comments_and_names_without_number_are_read_in_a_time_that_grows_with_the_text_alone() -> None:
+    text = '{\n  "a": 1' + " /**/" * 60 + ' /* , */ "b": 2}'
+    assert jsonc.parse(text.replace('"b"', ', "b"')).data == {"a": 1, "b": 2}
+    made = jsonc.put('{\n  "a": 1' + " /**/" * 60 + " /* \n */ }", ["b"], 2)
+    assert jsonc.parse(made).data == {"a": 1, "b": 2}
+    names = {str(number): number for number in range(40_000)}
+    assert jsonc.parse(json.dumps(names)).data == names

@@ -26,7 +26,7 @@ def test_a_token_is_made_once_for_its_user_alone(tmp_path: Path) -> None:
     assert token.ensure(other) != made
 
 
-@pytest.mark.parametrize("mode", [0o640, 0o604, 0o660, 0o644])
+@pytest.mark.parametrize("mode", [0o640, 0o604, 0o660, 0o644, 0o620, 0o602, 0o610, 0o601])
 def test_a_token_that_others_may_read_is_refused(tmp_path: Path, mode: int) -> None:
     path = tmp_path / "token"
     path.write_text("a-token-of-some-length\n")
@@ -56,3 +56,19 @@ def test_a_token_file_that_is_none_is_refused(tmp_path: Path) -> None:
         with pytest.raises(InvalidRequest, match="token file"):
             token.ensure(tmp_path / name)
     assert not (tmp_path / "missing").exists()
+
+
+def test_a_token_of_somebody_else_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "token"
+    token.ensure(path)
+    monkeypatch.setattr(os, "getuid", lambda: path.stat().st_uid + 1)
+    with pytest.raises(Untrusted, match="others than you"):
+        token.ensure(path)
+
+
+def test_the_folders_above_a_token_may_be_links(tmp_path: Path) -> None:
+    (tmp_path / "real").mkdir()
+    (tmp_path / "link").symlink_to("real")
+    made = token.ensure(tmp_path / "link" / "token")
+    assert token.ensure(tmp_path / "link" / "below" / "token") != made
+    assert (tmp_path / "real" / "below" / "token").is_file()
