@@ -48,21 +48,23 @@ def client(one: Client, home: Home, server: Server) -> Finding:
 
 def _started(one: Client, settings: str, home: Home, server: Server) -> Finding:
     """Look at an entry of ours that is another than this program's."""
-    from mcp_bus.clients import texts
+    from mcp_bus.clients import started, texts
     from mcp_bus.clients.known import NAME
 
     about, fix = one.title, f"mcp-bus install {one.name}"
     entry = texts.entry(texts.read(settings, one.form), (*one.path, NAME))
-    command = _words(entry)[0]
+    command = str(started.words(entry)[0])
     if not Path(command).is_absolute():
+        # It may be meant so; and whoever has it so has the program somewhere.
         said = f"starts {command!r} by its name, and may have no PATH to find it"
-    elif not Path(command).is_file():
+        return Finding(about, WARNING, said, fix)
+    if not Path(command).is_file():
         said = f"starts {command}, which is not there any more"
     elif command == server.command:
         return Finding(about, GOOD, f"starts {command}, with other settings than `install` writes")
     else:
         return _other(about, entry, home, fix)
-    return Finding(about, BAD if Path(command).is_absolute() else WARNING, said, fix, is_safe=True)
+    return Finding(about, BAD, said, fix, is_safe=True)
 
 
 def _hooks(one: Client, home: Home, server: Server) -> Finding | None:
@@ -132,23 +134,16 @@ def _url(one: Client, settings: Path) -> str:
     return ""
 
 
-def _words(entry: Any) -> list[str]:  # noqa: ANN401  whatever somebody wrote
-    """Return the command of an entry and its arguments; at least one word."""
-    told = entry if isinstance(entry, dict) else {}
-    found, more = told.get("command", told.get("cmd")), told.get("args")
-    words = found if isinstance(found, list) and found else [found, *(more if isinstance(more, list) else [])]
-    return [str(word) for word in words]
-
-
 def _other(about: str, entry: Any, home: Home, fix: str) -> Finding:  # noqa: ANN401  as above
     """Look at an entry that starts another mcp-bus than this: whether the two are of one version and format."""
     from mcp_bus import wire
     from mcp_bus.cli.setup import installed
+    from mcp_bus.clients import started
 
-    words, mine = _words(entry), installed()
+    words, mine = [str(word) for word in started.words(entry)], installed()
     command = words[0]
     try:
-        told = _version(words, {**home.environment, **_environment(entry)})
+        told = _version(words[: started.head(words)], {**home.environment, **started.environment(entry)})
     except (OSError, ValueError) as error:
         why = "in time" if isinstance(error, TimeoutError) else f"when it was asked ({clean(str(error))})"
         return Finding(about, WARNING, f"starts {command}, which did not say its version {why}", fix)
@@ -162,17 +157,16 @@ def _other(about: str, entry: Any, home: Home, fix: str) -> Finding:  # noqa: AN
 
 
 def _version(words: list[str], environment: dict[str, str]) -> dict[str, Any]:
-    """Ask the program that an entry starts for its version.
+    """Ask the program that these words start for its version: they are ours, and nothing else is told to it.
 
     Raises:
         OSError, ValueError: it says none; TimeoutError: none in time.
     """
     import subprocess
 
-    until = words.index("serve") if "serve" in words else len(words)
     try:
         done = subprocess.run(  # noqa: S603  what the client itself starts at every session
-            [*words[:until], "version", "--json"], capture_output=True, timeout=VERSION_LIMIT_S, check=False,
+            [*words, "version", "--json"], capture_output=True, timeout=VERSION_LIMIT_S, check=False,
             stdin=subprocess.DEVNULL, env=environment,
         )  # fmt: skip
     except subprocess.TimeoutExpired:
@@ -182,13 +176,6 @@ def _version(words: list[str], environment: dict[str, str]) -> dict[str, Any]:
         msg = "no object"
         raise ValueError(msg)  # noqa: TRY004  as of all that is no version
     return told
-
-
-def _environment(entry: Any) -> dict[str, str]:  # noqa: ANN401  as above
-    found: dict[Any, Any] = next(
-        (entry[name] for name in ("env", "environment", "envs") if isinstance(entry.get(name), dict)), {}
-    )
-    return {str(name): str(value) for name, value in found.items()}
 
 
 # --- what an install left -------------------------------------------------------------------------------

@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from mcp_bus.clients import texts
 from mcp_bus.clients.known import NAME
-from mcp_bus.clients.parts import ABSENT, ADDED, HOOKS, REMOVED, REPLACED, SAME, Whole, is_ours
+from mcp_bus.clients.parts import ABSENT, ADDED, HOOKS, REMOVED, REPLACED, SAME, Whole
+from mcp_bus.clients.started import is_ours
 from mcp_bus.errors import InvalidRequest
 from mcp_bus.hooks.forms import CLIENTS, STOP
 

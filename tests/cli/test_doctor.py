@@ -315,11 +315,11 @@ def test_an_entry_that_starts_another_mcp_bus_is_told_if_its_version_differs(
     other.parent.mkdir()
     answer = "import time; time.sleep(60)" if says is None else f"print({json.dumps(json.dumps(says))})"
     other.write_text(
-        f"#!{sys.executable}\nimport os, sys\nassert sys.argv[1:] == ['-q', 'version', '--json'], sys.argv\n"
+        f"#!{sys.executable}\nimport os, sys\nassert sys.argv[1:] == ['version', '--json'], sys.argv\n"
         f"assert os.environ['MINE'] == 'yes'\n{answer}\n"
     )
     other.chmod(0o755)
-    entry = {"command": str(other), "args": ["-q", "serve", "--profile", "worker"], "env": {"MINE": "yes"}}
+    entry = {"command": str(other), "args": ["--quiet", "serve", "--profile", "worker"], "env": {"MINE": "yes"}}
     settings = with_cursor.home / ".cursor" / "mcp.json"
     settings.write_text(json.dumps({"mcpServers": {"bus": entry}}))
     if says is None:

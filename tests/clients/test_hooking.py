@@ -196,7 +196,7 @@ def hook(command: str, **more: Any) -> dict[str, Any]:
     [
         (hook("mcp-bus hook codex Stop"), hook("/new/mcp-bus hook codex Stop")),
         (hook("'/my tools/mcp-bus' --agent a hook codex Stop"), hook("/new/mcp-bus hook codex Stop")),
-        (hook("/py -m mcp_bus --bus b hook codex Stop"), hook("/new/mcp-bus hook codex Stop")),
+        (hook("/python3 -m mcp_bus --bus b hook codex Stop"), hook("/new/mcp-bus hook codex Stop")),
         (hook("uvx mcp-bus hook codex Stop", timeout=3), hook("/new/mcp-bus hook codex Stop", timeout=3)),
         ({"type": "mcp_tool", "server": "bus", "tool": "hook"}, {"type": "mcp_tool", "server": "bus", "tool": "hook"}),
     ],
