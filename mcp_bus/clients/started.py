@@ -6,13 +6,14 @@ A word somewhere in a line does not make it ours: only what is started counts, n
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from mcp_bus.errors import InvalidRequest
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+Word = TypeVar("Word")
 _PYTHON = re.compile(r"python[\w.]*")
 # Options of Python that stand alone; one that takes a word is not looked for.
 _FLAG = re.compile(r"-[bBdEiIOPqsSuvx]+")
@@ -108,9 +109,9 @@ def renewed(known: Mapping[str, Any], wanted: Mapping[str, Any]) -> dict[str, An
     return made | {command: first[0], "args": [*first[1:], *rest]}
 
 
-def without_option(some: Sequence[object], name: str) -> list[object]:
+def without_option(some: Sequence[Word], name: str) -> list[Word]:
     """Return words without an option that is followed by a word, or has it after `=`."""
-    made, skips = list[object](), False
+    made, skips = list[Word](), False
     for word in some:
         if not skips and word != name and not str(word).startswith(f"{name}="):
             made.append(word)
