@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import shlex
+import stat
 import time
 from contextlib import suppress
 from pathlib import Path
@@ -21,11 +23,13 @@ if TYPE_CHECKING:
 OWN_LIMIT_S = 60
 # What says its version takes a tenth of this; what has to be fetched first takes longer.
 VERSION_LIMIT_S = 10.0
-# A draft as old as this, in seconds, is nobody's, whoever has the id of its process by now.
-ABANDONED_S = 3600
+# A draft that is younger, in seconds, may be of an install that has just ended, or on a machine that has just started.
+ABANDONED_S = 60
+# No process has an id as great as this, on any system that is known (proc(5): pid_max).
+PIDS = 2**22
 DRAFTS = "settings"
 UNKNOWN = "it is here, and does not know the bus"
-_DRAFT = re.compile(r"\.(?P<name>.+)\.mcp-bus-(?P<pid>\d{1,10})\Z")
+_DRAFT = re.compile(r"\.(?P<name>.+)\.mcp-bus-(?P<pid>[1-9][0-9]{0,6})(?:-[0-9a-f]{8})?\Z")
 
 
 def client(one: Client, home: Home, server: Server) -> Finding:
@@ -217,10 +221,15 @@ def _within(folder: Path) -> list[Path]:
 
 
 def _is_abandoned(draft: Path) -> bool:
+    """Tell whether a file is what an install that is no more left; one that only has such a name is somebody's."""
     match = _DRAFT.match(draft.name)
+    pid = int(match["pid"]) if match else 0
+    if not 0 < pid < PIDS or process.is_running(pid, 0):
+        return False
     with suppress(OSError):
-        is_old = time.time() - draft.lstat().st_mtime > ABANDONED_S
-        return is_old or (match is not None and not process.is_running(int(match["pid"]), 0))
+        about = draft.lstat()
+        is_mine = stat.S_ISREG(about.st_mode) and (not hasattr(os, "geteuid") or about.st_uid == os.geteuid())
+        return is_mine and time.time() - about.st_mtime > ABANDONED_S
     return False
 
 
