@@ -86,19 +86,23 @@ def _hooks(one: Client, home: Home, server: Server) -> Finding | None:
 
 
 def renew(one: Client, home: Home, server: Server) -> None:
-    """Have a client's entry, and its hooks if it has some of ours, start this program.
+    """Have a client's entry, and its hooks if it has some of ours, start this program, by the way of `install`.
 
     Raises:
         BusError: its settings cannot be changed.
     """
+    from mcp_bus.cli import steps as stepping
     from mcp_bus.clients import edits, extras, parts
     from mcp_bus.clients.known import USER
 
-    edits.write(edits.adding(one.at_home(home), [parts.Entry(one, one.entry(server))], home), home)
+    jobs = [stepping.Job(one, one.at_home(home), parts.Entry(one, one.entry(server)))]
     for path in extras.places(one, parts.HOOKS, home, USER, home.home):
         hooks = extras.part(one, parts.HOOKS, server)
-        if edits.has(path, hooks, home):
-            edits.write(edits.adding(path, [hooks], home), home)
+        jobs += [stepping.Job(one, path, hooks)] if edits.has(path, hooks, home) else []
+    for step in stepping.decided(jobs, lambda path, some: edits.adding(path, some, home), is_user=True):
+        if step.error is not None:
+            raise step.error
+        stepping.write(step, home)
 
 
 def _elsewhere(one: Client, home: Home) -> str:
