@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import shlex
+import stat
 import time
 from contextlib import suppress
 from pathlib import Path
@@ -21,11 +23,13 @@ if TYPE_CHECKING:
 OWN_LIMIT_S = 60
 # What says its version takes a tenth of this; what has to be fetched first takes longer.
 VERSION_LIMIT_S = 10.0
-# A draft as old as this, in seconds, is nobody's, whoever has the id of its process by now.
-ABANDONED_S = 3600
+# A draft that is younger, in seconds, may be of an install that has just ended, or on a machine that has just started.
+ABANDONED_S = 60
+# No process has an id as great as this, on any system that is known (proc(5): pid_max).
+PIDS = 2**22
 DRAFTS = "settings"
 UNKNOWN = "it is here, and does not know the bus"
-_DRAFT = re.compile(r"\.(?P<name>.+)\.mcp-bus-(?P<pid>\d{1,10})(?:-[0-9a-f]{8})?\Z")
+_DRAFT = re.compile(r"\.(?P<name>.+)\.mcp-bus-(?P<pid>[1-9][0-9]{0,6})(?:-[0-9a-f]{8})?\Z")
 
 
 def client(one: Client, home: Home, server: Server) -> Finding:
@@ -48,21 +52,23 @@ def client(one: Client, home: Home, server: Server) -> Finding:
 
 def _started(one: Client, settings: str, home: Home, server: Server) -> Finding:
     """Look at an entry of ours that is another than this program's."""
-    from mcp_bus.clients import texts
+    from mcp_bus.clients import started, texts
     from mcp_bus.clients.known import NAME
 
     about, fix = one.title, f"mcp-bus install {one.name}"
     entry = texts.entry(texts.read(settings, one.form), (*one.path, NAME))
-    command = _words(entry)[0]
+    command = str(started.words(entry)[0])
     if not Path(command).is_absolute():
+        # It may be meant so; and whoever has it so has the program somewhere.
         said = f"starts {command!r} by its name, and may have no PATH to find it"
-    elif not Path(command).is_file():
+        return Finding(about, WARNING, said, fix)
+    if not Path(command).is_file():
         said = f"starts {command}, which is not there any more"
     elif command == server.command:
         return Finding(about, GOOD, f"starts {command}, with other settings than `install` writes")
     else:
         return _other(about, entry, home, fix)
-    return Finding(about, BAD if Path(command).is_absolute() else WARNING, said, fix, is_safe=True)
+    return Finding(about, BAD, said, fix, is_safe=True)
 
 
 def _hooks(one: Client, home: Home, server: Server) -> Finding | None:
@@ -80,19 +86,23 @@ def _hooks(one: Client, home: Home, server: Server) -> Finding | None:
 
 
 def renew(one: Client, home: Home, server: Server) -> None:
-    """Have a client's entry, and its hooks if it has some of ours, start this program.
+    """Have a client's entry, and its hooks if it has some of ours, start this program, by the way of `install`.
 
     Raises:
         BusError: its settings cannot be changed.
     """
+    from mcp_bus.cli import steps as stepping
     from mcp_bus.clients import edits, extras, parts
     from mcp_bus.clients.known import USER
 
-    edits.write(edits.adding(one.at_home(home), [parts.Entry(one, one.entry(server))], home), home)
+    jobs = [stepping.Job(one, one.at_home(home), parts.Entry(one, one.entry(server)))]
     for path in extras.places(one, parts.HOOKS, home, USER, home.home):
         hooks = extras.part(one, parts.HOOKS, server)
-        if edits.has(path, hooks, home):
-            edits.write(edits.adding(path, [hooks], home), home)
+        jobs += [stepping.Job(one, path, hooks)] if edits.has(path, hooks, home) else []
+    for step in stepping.decided(jobs, lambda path, some: edits.adding(path, some, home), is_user=True):
+        if step.error is not None:
+            raise step.error
+        stepping.write(step, home)
 
 
 def _elsewhere(one: Client, home: Home) -> str:
@@ -132,23 +142,16 @@ def _url(one: Client, settings: Path) -> str:
     return ""
 
 
-def _words(entry: Any) -> list[str]:  # noqa: ANN401  whatever somebody wrote
-    """Return the command of an entry and its arguments; at least one word."""
-    told = entry if isinstance(entry, dict) else {}
-    found, more = told.get("command", told.get("cmd")), told.get("args")
-    words = found if isinstance(found, list) and found else [found, *(more if isinstance(more, list) else [])]
-    return [str(word) for word in words]
-
-
 def _other(about: str, entry: Any, home: Home, fix: str) -> Finding:  # noqa: ANN401  as above
     """Look at an entry that starts another mcp-bus than this: whether the two are of one version and format."""
     from mcp_bus import wire
     from mcp_bus.cli.setup import installed
+    from mcp_bus.clients import started
 
-    words, mine = _words(entry), installed()
+    words, mine = [str(word) for word in started.words(entry)], installed()
     command = words[0]
     try:
-        told = _version(words, {**home.environment, **_environment(entry)})
+        told = _version(words[: started.head(words)], {**home.environment, **started.environment(entry)})
     except (OSError, ValueError) as error:
         why = "in time" if isinstance(error, TimeoutError) else f"when it was asked ({clean(str(error))})"
         return Finding(about, WARNING, f"starts {command}, which did not say its version {why}", fix)
@@ -162,17 +165,16 @@ def _other(about: str, entry: Any, home: Home, fix: str) -> Finding:  # noqa: AN
 
 
 def _version(words: list[str], environment: dict[str, str]) -> dict[str, Any]:
-    """Ask the program that an entry starts for its version.
+    """Ask the program that these words start for its version: they are ours, and nothing else is told to it.
 
     Raises:
         OSError, ValueError: it says none; TimeoutError: none in time.
     """
     import subprocess
 
-    until = words.index("serve") if "serve" in words else len(words)
     try:
         done = subprocess.run(  # noqa: S603  what the client itself starts at every session
-            [*words[:until], "version", "--json"], capture_output=True, timeout=VERSION_LIMIT_S, check=False,
+            [*words, "version", "--json"], capture_output=True, timeout=VERSION_LIMIT_S, check=False,
             stdin=subprocess.DEVNULL, env=environment,
         )  # fmt: skip
     except subprocess.TimeoutExpired:
@@ -182,13 +184,6 @@ def _version(words: list[str], environment: dict[str, str]) -> dict[str, Any]:
         msg = "no object"
         raise ValueError(msg)  # noqa: TRY004  as of all that is no version
     return told
-
-
-def _environment(entry: Any) -> dict[str, str]:  # noqa: ANN401  as above
-    found: dict[Any, Any] = next(
-        (entry[name] for name in ("env", "environment", "envs") if isinstance(entry.get(name), dict)), {}
-    )
-    return {str(name): str(value) for name, value in found.items()}
 
 
 # --- what an install left -------------------------------------------------------------------------------
@@ -230,10 +225,15 @@ def _within(folder: Path) -> list[Path]:
 
 
 def _is_abandoned(draft: Path) -> bool:
+    """Tell whether a file is what an install that is no more left; one that only has such a name is somebody's."""
     match = _DRAFT.match(draft.name)
+    pid = int(match["pid"]) if match else 0
+    if not 0 < pid < PIDS or process.is_running(pid, 0):
+        return False
     with suppress(OSError):
-        is_old = time.time() - draft.lstat().st_mtime > ABANDONED_S
-        return is_old or (match is not None and not process.is_running(int(match["pid"]), 0))
+        about = draft.lstat()
+        is_mine = stat.S_ISREG(about.st_mode) and (not hasattr(os, "geteuid") or about.st_uid == os.geteuid())
+        return is_mine and time.time() - about.st_mtime > ABANDONED_S
     return False
 
 

@@ -91,7 +91,11 @@ def _fix(call: Call, found: list[Finding]) -> None:
     home, server = install.home_here(), install.server_of(call)
     about = {item.about for item in safe}
     for one in (client for client in CLIENTS.values() if client.title in about):
-        checkclients.renew(one, home, installing.named(server, one))
+        try:
+            checkclients.renew(one, home, installing.named(server, one))
+        except BusError as error:
+            call.out.warn(f"mcp-bus: {one.title}: {clean(str(error))}")
+            continue
         call.out.note(f"fixed: {one.title} starts {server.command}; {one.again}")
     if any(item.about == checkclients.DRAFTS for item in safe):
         call.out.note(f"fixed: removed {checkclients.tidy(home)} drafts")

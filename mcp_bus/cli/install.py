@@ -15,8 +15,6 @@ if TYPE_CHECKING:
     from mcp_bus.cli.arguments import Call, Parser
     from mcp_bus.clients.known import Client, Home, Server
 
-OWN_LIMIT_S = 60
-
 
 def declare_install(parser: Parser) -> None:
     """Declare the options of `install`."""
@@ -48,6 +46,7 @@ def _declare(parser: Parser, which: str) -> None:
 def install(call: Call) -> int:
     """Put the server, and what more is asked for, into the settings of clients."""
     from mcp_bus.cli import installing
+    from mcp_bus.cli import steps as stepping
     from mcp_bus.clients import edits, known
 
     home, args = home_here(), call.args
@@ -62,7 +61,7 @@ def install(call: Call) -> int:
     if args.print:
         return installing.show(call, home, chosen, server)
     jobs, steps = installing.wanted(call, home, chosen, server)
-    steps += installing.decided(
+    steps += stepping.decided(
         jobs,
         lambda path, parts: edits.adding(path, parts, home, is_forced=args.force),
         is_user=args.scope == known.USER,
@@ -87,6 +86,7 @@ def _check_text(server: Server) -> None:
 def uninstall(call: Call) -> int:
     """Take all of ours out of the settings of clients."""
     from mcp_bus.cli import installing
+    from mcp_bus.cli import steps as stepping
     from mcp_bus.clients import edits, known
 
     home, args = home_here(), call.args
@@ -95,7 +95,7 @@ def uninstall(call: Call) -> int:
     named = _chosen(call)
     chosen = named or [client for client in known.CLIENTS.values() if args.scope == known.USER or client.project]
     jobs, steps = installing.present(call, home, chosen)
-    steps += installing.decided(
+    steps += stepping.decided(
         jobs, lambda path, parts: edits.removing(path, parts, home), is_user=args.scope == known.USER
     )
     return installing.do(call, home, [step for step in steps if step.matters(is_named=bool(named))], None)

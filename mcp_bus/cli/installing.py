@@ -2,93 +2,32 @@
 
 from __future__ import annotations
 
-import difflib
-import json
-import os
 import sys
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
-from mcp_bus.cli import following
+from mcp_bus.cli import steps as stepping
 from mcp_bus.cli.arguments import shell
 from mcp_bus.cli.codes import ERROR, OK, code_of
 from mcp_bus.cli.output import clean
-from mcp_bus.clients import edits, extras, known
-from mcp_bus.clients.files import MAX_SETTINGS, NoFile, contents
-from mcp_bus.clients.parts import ABSENT, ADDED, AGENTS_MD, HOOKS, REMOVED, SERVER, SKILL, Entry
+from mcp_bus.cli.steps import Job, Step
+from mcp_bus.clients import edits, extras, known, masking
+from mcp_bus.clients.parts import AGENTS_MD, HOOKS, REMOVED, SERVER, SKILL, Entry
 from mcp_bus.errors import BusError, InvalidRequest
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Sequence
+    from collections.abc import Collection, Sequence
 
     from mcp_bus.cli.arguments import Call
-    from mcp_bus.clients.edits import Change
     from mcp_bus.clients.known import Client, Home, Server
     from mcp_bus.clients.parts import Part
 
-OWN_LIMIT_S = 60
 NONE = {
     HOOKS: "no hooks of it are known here that tell its model something",
     AGENTS_MD: "it reads no instructions in a project",
     SKILL: "no folder of it for skills is known here",
 }
-
-
-class Job(NamedTuple):
-    """A part that is to go into a file of a client, or out of it."""
-
-    client: Client
-    path: Path
-    part: Part
-
-
-class Step(NamedTuple):
-    """What is to be done: a change of one file, or calls of a client's own command that make it; or why nothing is."""
-
-    clients: tuple[Client, ...]
-    change: Change | None = None
-    calls: tuple[tuple[str, ...], ...] = ()
-    error: BusError | None = None
-    note: str = ""
-    path: Path | None = None
-
-    @property
-    def title(self) -> str:
-        """What its clients call themselves; of a file that many of them read, its name."""
-        if self.change is not None and AGENTS_MD in self.change.parts:
-            return self.change.path.name
-        return ", ".join(client.title for client in self.clients)
-
-    @property
-    def said(self) -> str:
-        """What becomes of what: of a server or a block alone, only that."""
-        found = self.change.parts if self.change else {}
-        some = {name: what for name, what in found.items() if what != ABSENT}
-        if {*some} <= {SERVER} or {*some} == {AGENTS_MD}:
-            return next(iter(some.values()), ABSENT)
-        return ", ".join(f"{name} {what}" for name, what in some.items())
-
-    def matters(self, *, is_named: bool) -> bool:
-        """Tell whether somebody who takes things out wants to hear of it."""
-        if self.change is not None:
-            return self.change.what != ABSENT or (is_named and SERVER in self.change.parts)
-        if is_named or self.error is None:
-            return True
-        with suppress(OSError, NoFile):
-            return self.path is not None and b"mcp-bus" in contents(self.path, MAX_SETTINGS)
-        return False
-
-    def shown(self) -> dict[str, Any]:
-        """Return it as JSON."""
-        made: dict[str, Any] = {"client": self.clients[0].name, "error": str(self.error) if self.error else None}
-        made |= {"clients": [client.name for client in self.clients]} if len(self.clients) > 1 else {}
-        if self.change is not None:
-            made |= {"file": str(self.change.path), "what": self.change.what, "parts": self.change.parts}
-            made |= {"diff": _diff(self.change)}
-        made |= {"file": str(self.path)} if self.path is not None else {}
-        made |= {"note": self.note} if self.note else {}
-        return made | ({"commands": [list(words) for words in self.calls]} if self.calls else {})
 
 
 # --- which part, which file -----------------------------------------------------------------------------
@@ -183,47 +122,6 @@ def _entry(call: Call, client: Client, server: Server) -> dict[str, Any]:
     return made if call.args.scope == known.USER else {name: said for name, said in made.items() if name != "required"}
 
 
-def decided(jobs: Sequence[Job], decide: Callable[[Path, Sequence[Part]], Change], *, is_user: bool) -> list[Step]:
-    """Return what is to be done, one step for each file, whoever reads it.
-
-    Args:
-        is_user: whether it is about a person's settings, which a client's own command may change.
-    """
-    files = dict[str, list[Job]]()
-    for job in jobs:
-        files.setdefault(os.path.realpath(job.path), []).append(job)
-    made = list[Step]()
-    for found in files.values():
-        clients = tuple({job.client.name: job.client for job in found}.values())
-        some = list({job.part.name: job.part for job in found}.values())
-        try:
-            for job in found:
-                following.follow(job.path, job.part.name, is_user=is_user)
-            change = decide(found[0].path, some)
-            change = change._replace(is_shared=not is_user or AGENTS_MD in change.parts)
-        except BusError as error:
-            made.append(Step(clients, error=error, path=found[0].path))
-            continue
-        entry = next((part for part in some if isinstance(part, Entry)), None)
-        calls = _own(clients[0], change, entry) if is_user and entry and len(some) == 1 else ()
-        made.append(Step(clients, change, calls))
-    return made
-
-
-def _own(client: Client, change: Change, entry: Entry) -> tuple[tuple[str, ...], ...]:
-    """Return the calls of a client's own command that make a change; none if it has none, or nothing is to do."""
-    import shutil
-
-    program = shutil.which(client.command) if client.own else None
-    if program is None or client.own is None or change.is_none:
-        return ()
-    add, remove = ((program, *words) for words in client.own)
-    if change.what == REMOVED:
-        return (remove,)
-    adding = (*add, json.dumps(entry.entry))
-    return (adding,) if change.what == ADDED else (remove, adding)
-
-
 # --- showing --------------------------------------------------------------------------------------------
 
 
@@ -272,15 +170,10 @@ def _show(call: Call, step: Step) -> None:
         return
     tell(f"{step.title}: {step.said}: {clean(str(change.path))}")
     for words in step.calls:
-        tell("  by its own command: " + clean(" ".join(map(shell, words)))[:300])
+        tell("  by its own command: " + clean(" ".join(shell(masking.masked(word)) for word in words))[:300])
     if not step.calls:
-        for line in _diff(change):
+        for line in stepping.diff(change):
             tell(f"  {clean(line.expandtabs(4))}")
-
-
-def _diff(change: Change) -> list[str]:
-    before, after = ((data or b"").decode(errors="replace").splitlines() for data in (change.before, change.after))
-    return [*difflib.unified_diff(before, after, lineterm="", n=2)][2:]  # Without the names of the files.
 
 
 # --- doing ----------------------------------------------------------------------------------------------
@@ -340,9 +233,7 @@ def _done(call: Call, step: Step, home: Home) -> Step:
     if change is None or change.is_none:
         return step
     try:
-        for words in step.calls:
-            _run(words)
-        kept = None if step.calls else edits.write(change, home)
+        kept = stepping.write(step, home)
     except BusError as error:
         call.out.warn(f"mcp-bus: {step.title}: {clean(str(error))}")
         return step._replace(error=error)
@@ -353,27 +244,6 @@ def _done(call: Call, step: Step, home: Home) -> Step:
     if kept is not None:
         call.out.note(f"  what was there before is kept: {clean(str(kept))}")
     return step
-
-
-def _run(words: Sequence[str]) -> None:
-    """Run a client's own command.
-
-    Raises:
-        BusError: it failed; says what it wrote.
-    """
-    import subprocess
-
-    try:
-        done = subprocess.run(  # noqa: S603  the client's own program, found on PATH
-            words, capture_output=True, check=False, timeout=OWN_LIMIT_S, stdin=subprocess.DEVNULL
-        )
-    except (OSError, subprocess.TimeoutExpired) as error:
-        msg = f"{words[0]!r} cannot be run: {error}"
-        raise edits.Unwritable(msg) from None
-    if done.returncode:
-        said = " ".join((done.stderr or done.stdout).decode(errors="replace").split())[-300:]
-        msg = f"its own command failed ({done.returncode}): {said}"
-        raise edits.Unwritable(msg, hint=" ".join(words[:3]) + " --help")
 
 
 def _probe(call: Call, server: Server) -> int | None:

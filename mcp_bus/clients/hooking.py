@@ -8,17 +8,18 @@ from __future__ import annotations
 import json
 import re
 import shlex
+from functools import partial
 from importlib import resources
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from mcp_bus.clients import texts
+from mcp_bus.clients import started, texts
 from mcp_bus.clients.known import NAME
-from mcp_bus.clients.parts import ABSENT, ADDED, HOOKS, REMOVED, REPLACED, SAME, Whole, is_ours
+from mcp_bus.clients.parts import ABSENT, ADDED, HOOKS, REMOVED, REPLACED, SAME, Whole
 from mcp_bus.errors import InvalidRequest
 from mcp_bus.hooks.forms import CLIENTS, STOP
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from mcp_bus.clients import jsonc
     from mcp_bus.clients.known import Server
@@ -27,7 +28,11 @@ if TYPE_CHECKING:
 
 LIMIT_S = 10
 _COMMAND = r"(?m)^const COMMAND = .*$"
-_JOINTS = frozenset({"&&", "||", "|", ";", "&"})
+# What a shell takes literally; what is left of a line then may have something in it that a shell acts on.
+_LITERAL = re.compile(r"""'[^']*'|"[^"\\$`]*"|\\[^\n]""")
+_ACTS = re.compile(r"[\n\r;|&<>()$`*?\[\]{}~!#]")
+# The options before `hook` that take no word; `--bus` and `--agent` do.
+_ALONE = ("--json", "-q", "--quiet")
 
 
 def words_of(server: Server) -> list[str]:
@@ -76,7 +81,7 @@ class Hooks(NamedTuple):
         return HOOKS
 
     def put(self, text: str, *, is_known: bool, is_forced: bool) -> tuple[str, str]:  # noqa: ARG002  of every part
-        """Return settings with them; of one that is there, only the command changes."""
+        """Return settings with them; of one that is there, only what starts mcp-bus changes, unless forced."""
         found = texts.read(text, texts.JSON)
         ours = list(_ours(found))
         frame = shown(self.client, ()) | {HOOKS: {}}
@@ -88,8 +93,19 @@ class Hooks(NamedTuple):
                 at = (HOOKS, event) if known is None else (HOOKS, event, len(known))
                 changes.append((at, [group] if known is None else group))
                 continue
-            changes += _renewed(found, mine, next(_hooks(group, ()))[1]["command"])
+            changes += _renewed(found, mine, partial(self._command, event, is_forced=is_forced))
         return (texts.edit(text, changes) if changes else text), (REPLACED if ours else ADDED) if changes else SAME
+
+    def _command(self, event: str, known: str, *, is_forced: bool) -> str:
+        """Return the line for one of ours that is there, with the options that a person may have set."""
+        start = started.head(self.words)
+        head, options = self.words[:start], self.words[start:]
+        kept = [] if is_forced else _options(known) or []
+        if "--bus" in options:
+            kept = [*_pair(options, "--bus"), *started.without_option(kept, "--bus")]
+        if "--agent" in options and started.without_option(kept, "--agent") == kept:
+            kept = [*kept, *_pair(options, "--agent")]
+        return shlex.join([*head, *kept, "hook", self.client, event])
 
     def drop(self, text: str, *, is_known: bool) -> tuple[str | None, str]:  # noqa: ARG002  of every part
         """Return settings without them, and without lists that they leave empty."""
@@ -139,12 +155,26 @@ def _hooks(item: object, place: jsonc.Path) -> Iterator[tuple[jsonc.Path, dict[s
 def _is_ours(hook: Mapping[str, Any]) -> bool:
     if hook.get("type") == "mcp_tool":
         return (hook.get("server"), hook.get("tool")) == (NAME, "hook")
+    return _options(hook.get("command")) is not None
+
+
+def _options(command: object) -> list[str] | None:
+    """Return the options of a line that is a hook of ours and nothing else; None of any other line.
+
+    What else a line does in a shell is somebody's: another command before or after it, a variable, a redirection.
+    """
+    if not isinstance(command, str) or _ACTS.search(_LITERAL.sub("_", command.strip())):
+        return None
     try:
-        words = shlex.split(str(hook.get("command", "")))
+        words = shlex.split(command)
     except ValueError:
-        return False
-    # Ours alone: what else a line of the shell does is somebody's.
-    return is_ours({"command": words[:-3]}) and words[-3] == "hook" and words[-2] in CLIENTS and not _JOINTS & {*words}
+        return None
+    start = started.head(words)
+    if not start or len(words) < start + 3 or words[-3] != "hook" or words[-2] not in CLIENTS:
+        return None
+    options = words[start:-3]
+    rest = started.without_option(started.without_option(options, "--bus"), "--agent")
+    return options if all(word in _ALONE for word in rest) else None
 
 
 def _at(found: object, place: jsonc.Path) -> Any:  # noqa: ANN401  whatever is there
@@ -154,12 +184,20 @@ def _at(found: object, place: jsonc.Path) -> Any:  # noqa: ANN401  whatever is t
     return at
 
 
-def _renewed(found: object, mine: Sequence[jsonc.Path], command: str) -> Changes:
-    """Return the changes by which one of our hooks at an event stays, and starts this command."""
+def _pair(options: Sequence[str], name: str) -> Sequence[str]:
+    at = options.index(name)
+    return options[at : at + 2]
+
+
+def _renewed(found: object, mine: Sequence[jsonc.Path], command: Callable[[str], str]) -> Changes:
+    """Return the changes by which one of our hooks at an event stays, and starts what is made of its command."""
     first, *more = mine
     hook = _at(found, first)
-    is_good = hook.get("type") == "mcp_tool" or hook["command"] == command
-    return [*([] if is_good else [((*first, "command"), command)]), *_dropped(found, more)]
+    if hook.get("type") == "mcp_tool":
+        return _dropped(found, more)
+    known, made = hook["command"], command(hook["command"])
+    is_good = shlex.split(known) == shlex.split(made)  # However it is quoted.
+    return [*([] if is_good else [((*first, "command"), made)]), *_dropped(found, more)]
 
 
 def _dropped(found: object, places: Sequence[jsonc.Path]) -> Changes:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
-from mcp_bus.clients import texts
+from mcp_bus.clients import renewal, started, texts
 from mcp_bus.clients.known import NAME
 from mcp_bus.errors import InvalidRequest
 
@@ -65,21 +65,27 @@ class Entry(NamedTuple):
         return (*self.client.path, NAME)
 
     def put(self, text: str, *, is_known: bool, is_forced: bool) -> tuple[str, str]:  # noqa: ARG002  of every part
-        """Return settings with it; see `Part`."""
+        """Return settings with it: one that is there keeps what a person has set in it, unless forced; see `Part`."""
         known = texts.entry(texts.read(text, self.client.form), self._path)
         if known == self.entry:
             return text, SAME
-        if known is not None and not is_ours(known) and not is_forced:
+        if known is None or is_forced:
+            made = texts.put(text, self.client.form, self._path, self.entry)
+            return made, ADDED if known is None else REPLACED
+        if not isinstance(known, dict) or not started.is_ours(known):
             msg = f"it has a server called {NAME!r} that starts something else"
             raise InvalidRequest(msg, hint="rename that one, or --force replaces it")
-        made = texts.put(text, self.client.form, self._path, self.entry)
-        return made, ADDED if known is None else REPLACED
+        wanted = started.renewed(known, self.entry)
+        if wanted == known:
+            return text, SAME
+        return renewal.renew(text, self.client.form, self._path, wanted), REPLACED
 
     def drop(self, text: str, *, is_known: bool) -> tuple[str | None, str]:  # noqa: ARG002  as above
         """Return settings without it; see `Part`."""
         known = texts.entry(texts.read(text, self.client.form), self._path)
-        if known is None or not is_ours(known):
+        if known is None or not started.is_ours(known):
             return text, ABSENT
+        started.check(known)
         return texts.drop(text, self.client.form, self._path), REMOVED
 
 
@@ -115,13 +121,3 @@ class Whole(NamedTuple):
         if not self.varies:
             return text == self.text
         return re.sub(self.varies, "", text) == re.sub(self.varies, "", self.text)
-
-
-def is_ours(entry: object) -> bool:
-    """Tell whether an entry starts mcp-bus, under whatever path."""
-    if not isinstance(entry, dict):
-        return False
-    command = entry.get("command", entry.get("cmd"))
-    words = command if isinstance(command, list) else [command, *(entry.get("args") or [])]
-    named = [str(word).replace("\\", "/").rpartition("/")[2].removesuffix(".exe") for word in words]
-    return "mcp-bus" in named or ("-m" in named and "mcp_bus" in named)

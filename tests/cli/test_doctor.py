@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from mcp_bus import open_bus, wire
+from mcp_bus.cli import checkclients
 from mcp_bus.cli.setup import installed
 from mcp_bus.clients import edits, jsonc, probe
 from mcp_bus.server.tools import TOOLS
@@ -202,25 +203,47 @@ def test_a_result_that_stays_staged_is_told(with_cursor: Cli, monkeypatch: pytes
     assert findings(with_cursor)["drafts"]["level"] == "warning"
 
 
-def test_half_written_settings_of_a_killed_install_are_removed_by_fix_and_a_running_one_s_are_not(
+def test_half_written_settings_of_a_killed_install_are_removed_by_fix_and_nothing_that_is_only_called_so(
     with_cursor: Cli,
 ) -> None:
-    folder = with_cursor.home / ".cursor"
-    mine = folder / f".mcp.json.mcp-bus-{os.getpid()}"
-    dead, other = folder / f".mcp.json.mcp-bus-{gone()}", folder / f".other.json.mcp-bus-{gone()}"
-    kept = edits.kept_in(_home(with_cursor))
+    folder, kept = with_cursor.home / ".cursor", edits.kept_in(_home(with_cursor))
     kept.mkdir(parents=True)
-    inner = kept / f".0123.before.mcp-bus-{gone()}"
-    for path in (mine, dead, other, inner):
+    pid = gone()
+    drafts = [folder / f".mcp.json.mcp-bus-{pid}", folder / f".mcp.json.mcp-bus-{pid}-0a1b2c3d"]
+    drafts += [kept / f".0123.before.mcp-bus-{pid}-0a1b2c3d"]
+    others = [
+        folder / f".mcp.json.mcp-bus-{what}"
+        for what in ("20251101", "0", f"{pid}-text", f"{pid}-0a1b2c3d4", pid + 2**22)
+    ]
+    others += [folder / f".other.json.mcp-bus-{pid}", folder / f".mcp.json.mcp-bus-{os.getpid()}-0a1b2c3d"]
+    fresh, link, within = (folder / f".mcp.json.mcp-bus-{pid}-{word}" for word in ("00000001", "00000002", "00000003"))
+    for path in (*drafts, *others, fresh):
         path.write_text("{")
+    for path in (*drafts, *others):
+        age(path, 2 * HOUR)
+    age(fresh, 30)
+    link.symlink_to("mcp.json")
+    os.utime(link, (0, 0), follow_symlinks=False)
+    within.mkdir()
+    os.utime(within, (0, 0))
     found = findings(with_cursor)["settings"]
-    assert (found["level"], found["said"].startswith("2 drafts")) == ("warning", True)
-    assert found["fix"] == f"rm {min(dead, inner)}"
+    assert (found["level"], found["said"].startswith("3 drafts")) == ("warning", True)
+    assert found["fix"] == f"rm {min(drafts)}"
     with_cursor.main("doctor", "--fix")
-    assert [path.exists() for path in (mine, dead, other, inner)] == [True, False, True, False]
+    assert [path.exists() for path in drafts] == [False] * 3
+    assert [path for path in (*others, fresh, within) if not path.exists()] == []
+    assert link.is_symlink()
     assert "settings" not in findings(with_cursor)
-    age(mine, 2 * HOUR)
-    assert str(mine) in findings(with_cursor)["settings"]["said"], "its process cannot be that install any more"
+
+
+def test_a_draft_of_somebody_else_is_not_removed(with_cursor: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = with_cursor.home / ".cursor" / f".mcp.json.mcp-bus-{gone()}"
+    path.write_text("{")
+    age(path, 2 * HOUR)
+    assert "settings" in findings(with_cursor)
+    mine = os.geteuid()
+    monkeypatch.setattr("mcp_bus.cli.checkclients.os.geteuid", lambda: mine + 1)
+    assert not checkclients.abandoned(_home(with_cursor))
 
 
 def _home(cli: Cli) -> Any:
@@ -315,11 +338,11 @@ def test_an_entry_that_starts_another_mcp_bus_is_told_if_its_version_differs(
     other.parent.mkdir()
     answer = "import time; time.sleep(60)" if says is None else f"print({json.dumps(json.dumps(says))})"
     other.write_text(
-        f"#!{sys.executable}\nimport os, sys\nassert sys.argv[1:] == ['-q', 'version', '--json'], sys.argv\n"
+        f"#!{sys.executable}\nimport os, sys\nassert sys.argv[1:] == ['version', '--json'], sys.argv\n"
         f"assert os.environ['MINE'] == 'yes'\n{answer}\n"
     )
     other.chmod(0o755)
-    entry = {"command": str(other), "args": ["-q", "serve", "--profile", "worker"], "env": {"MINE": "yes"}}
+    entry = {"command": str(other), "args": ["--quiet", "serve", "--profile", "worker"], "env": {"MINE": "yes"}}
     settings = with_cursor.home / ".cursor" / "mcp.json"
     settings.write_text(json.dumps({"mcpServers": {"bus": entry}}))
     if says is None:

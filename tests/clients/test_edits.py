@@ -254,21 +254,3 @@ def test_of_two_installs_at_once_each_entry_is_written_or_refused_and_none_is_lo
         thread.join(30)
     assert sorted(ends) == ["refused"] * 7 + ["written"]
     assert jsonc.parse(path.read_text()).data["mcpServers"][NAME] in entries  # type: ignore[index]  # it is an object
-
-
-@pytest.mark.parametrize(
-    ("entry", "is_ours"),
-    [
-        ({"command": "/x/mcp-bus", "args": ["serve"]}, True),
-        ({"command": "C:\\x\\mcp-bus.exe"}, True),
-        ({"command": ["uvx", "mcp-bus", "serve"]}, True),
-        ({"command": "/usr/bin/python3", "args": ["-m", "mcp_bus", "serve"]}, True),
-        ({"cmd": "mcp-bus"}, True),
-        ({"command": "mcp-bus-other"}, False),
-        ({"url": "http://127.0.0.1"}, False),
-        (None, False),
-        ("mcp-bus", False),
-    ],
-)
-def test_an_entry_is_ours_by_what_it_starts(entry: object, *, is_ours: bool) -> None:
-    assert parts.is_ours(entry) == is_ours

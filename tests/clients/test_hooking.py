@@ -195,8 +195,9 @@ def hook(command: str, **more: Any) -> dict[str, Any]:
     ("mine", "after"),
     [
         (hook("mcp-bus hook codex Stop"), hook("/new/mcp-bus hook codex Stop")),
-        (hook("'/my tools/mcp-bus' --agent a hook codex Stop"), hook("/new/mcp-bus hook codex Stop")),
-        (hook("/py -m mcp_bus --bus b hook codex Stop"), hook("/new/mcp-bus hook codex Stop")),
+        (hook("'/my tools/mcp-bus' --agent a hook codex Stop"), hook("/new/mcp-bus --agent a hook codex Stop")),
+        (hook("/python3 -m mcp_bus --bus b hook codex Stop"), hook("/new/mcp-bus --bus b hook codex Stop")),
+        (hook('"/my tools/mcp-bus" -q hook codex Old'), hook("/new/mcp-bus -q hook codex Stop")),
         (hook("uvx mcp-bus hook codex Stop", timeout=3), hook("/new/mcp-bus hook codex Stop", timeout=3)),
         ({"type": "mcp_tool", "server": "bus", "tool": "hook"}, {"type": "mcp_tool", "server": "bus", "tool": "hook"}),
     ],
@@ -208,6 +209,35 @@ def test_a_hook_of_ours_is_renewed_where_it_is_with_what_else_was_set(mine: Any,
     assert (json.loads(text)["hooks"]["Stop"], what) == ([{"matcher": "m", "hooks": [foreign, after]}], parts.REPLACED)
     left, _ = Hooks("codex", ()).drop(text, is_known=False)
     assert json.loads(left or "") == {"hooks": {"Stop": [{"matcher": "m", "hooks": [foreign]}]}}
+
+
+@pytest.mark.parametrize("path", ["/my $tools/a;b/mcp-bus", "/it's (mine)/mcp-bus", "/a\\b/mcp-bus", '/a"b/mcp-bus'])
+def test_a_path_with_what_a_shell_acts_on_is_quoted_and_still_ours(path: str) -> None:
+    text, _ = Hooks("codex", (path,)).put("", is_known=False, is_forced=False)
+    assert Hooks("codex", (path,)).put(text, is_known=False, is_forced=False) == (text, parts.SAME)
+    assert Hooks("codex", WORDS).drop(text, is_known=False)[1] == parts.REMOVED
+
+
+@pytest.mark.parametrize(
+    ("said", "is_forced", "after"),
+    [
+        ("--agent ann --bus /a", False, "--bus /b --agent ann"),
+        ("--bus=/a -q", False, "--bus /b -q --agent tester"),
+        ("--agent ann --bus /a", True, "--bus /b --agent tester"),
+    ],
+)
+def test_a_name_that_a_person_set_stays_and_a_bus_that_is_named_is_set(
+    said: str, after: str, *, is_forced: bool
+) -> None:
+    before = json.dumps({"hooks": {"Stop": [{"hooks": [hook(f"mcp-bus {said} hook codex Stop")]}]}})
+    ours = Hooks("codex", ("/x/mcp-bus", "--bus", "/b", "--agent", "tester"))
+    text, _ = ours.put(before, is_known=False, is_forced=is_forced)
+    assert json.loads(text)["hooks"]["Stop"][0]["hooks"] == [hook(f"/x/mcp-bus {after} hook codex Stop")]
+    assert ours.put(text, is_known=False, is_forced=is_forced)[1] == parts.SAME
+    quoted = text.replace(" /b ", " '/b' ")
+    only = Hooks("codex", ("/x/mcp-bus", "--agent", "tester"))
+    again = only.put(quoted, is_known=False, is_forced=False)
+    assert again == (quoted, parts.SAME), "a bus that was named stays until another is, however it is quoted"
 
 
 def test_several_of_ours_in_one_list_go_and_those_between_them_stay() -> None:
@@ -227,6 +257,13 @@ def test_several_of_ours_in_one_list_go_and_those_between_them_stay() -> None:
     [
         "mcp-bus-other hook codex Stop", "cd /x && mcp-bus hook codex Stop", "echo mcp-bus hook", "mcp-bus ls",
         "mcp-bus hook", "mcp-bus hook 'codex Stop", "", "mcp-bus send @a hook x",
+        "my-audit --log; mcp-bus hook codex Stop", "my-audit&& mcp-bus hook codex Stop", "echo mcp-bus hook codex Stop",
+        "FOO=$(date) mcp-bus hook codex Stop", "FOO=1 mcp-bus hook codex Stop", "my-audit\nmcp-bus hook codex Stop",
+        "mcp-bus hook codex Stop;my-audit", "mcp-bus hook codex Stop&", "mcp-bus hook codex Stop\nmy-audit",
+        "mcp-bus hook codex Stop>/tmp/x", "mcp-bus hook codex Stop 2>&1", "mcp-bus --bus $(my-audit) hook codex Stop",
+        "mcp-bus --bus `my-audit` hook codex Stop", 'mcp-bus --bus "$(my-audit)" hook codex Stop',
+        "(mcp-bus hook codex Stop)", "mcp-bus send --agent a x hook codex Stop", "mcp-bus -q send hook codex Stop",
+        "npx -y @acme/mcp-bus hook codex Stop", "mcp-bus hook codex 'Stop", "mcp-bus --agent hook codex Stop\\\n;x",
     ],
 )  # fmt: skip
 def test_a_hook_that_does_something_else_is_somebody_s(theirs: str) -> None:
