@@ -21,6 +21,7 @@ JSON, TOML, YAML = texts.JSON, texts.TOML, texts.YAML
         (JSON, '{"args": [\n  "--client-secret",\n  "SECRETONE"\n]}'),
         (JSON, '{"url": "https://me:SECRETONE@example.com/?access_token=SECRETONE&a=b"}'),
         (JSON, '{"command": "curl -H \'Authorization: Bearer SECRETONE\' --password SECRETONE"}'),
+        (JSON, '{"args": ["-H", "X: Bearer SECRETONE", "Basic SECRETONE=="]}'),
         (JSON, '{"SECRET": "SECRETONE\\u00e9\\nSECRETONE", /* c */ "a": 1}'),
         (JSON, '{"a": "ghp_SECRETONE", "b": "sk-SECRETONE"}'),
         (JSON, '{"api_key": "SECRETONE", '),
