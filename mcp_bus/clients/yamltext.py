@@ -145,7 +145,7 @@ def _inserted(text: str, at: int, made: str) -> str:
     return text[:at] + gap + made + text[at:]
 
 
-def _added(text: str, table: Any, path: Sequence[str], value: Mapping[str, Any], unit: int) -> str:  # noqa: ANN401
+def _added(text: str, table: Any, path: Sequence[str], value: Mapping[str, Any], unit: int) -> str:  # noqa: ANN401  as above
     """Return a text with one more entry at the end of a table."""
     if table.flow_style:
         said: Any = value
