@@ -7,6 +7,7 @@ import json
 import os
 import secrets
 from contextlib import suppress
+from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from mcp_bus.cli import following
@@ -46,6 +47,7 @@ class Step(NamedTuple):
     error: BusError | None = None
     note: str = ""
     path: Path | None = None
+    again: Callable[[], Change] | None = None
 
     @property
     def title(self) -> str:
@@ -104,15 +106,22 @@ def decided(jobs: Sequence[Job], decide: Callable[[Path, Sequence[Part]], Change
         try:
             for job in found:
                 following.follow(job.path, job.part.name, is_user=is_user)
-            change = decide(found[0].path, some)
-            change = change._replace(is_shared=not is_user or AGENTS_MD in change.parts)
+            again = partial(_decided, decide, found[0].path, some, is_user=is_user)
+            change = again()
         except BusError as error:
             made.append(Step(clients, error=error, path=found[0].path))
             continue
         entry = next((part for part in some if isinstance(part, Entry)), None)
         calls = _own(clients[0], change) if is_user and entry and len(some) == 1 else ()
-        made.append(Step(clients, change, calls))
+        made.append(Step(clients, change, calls, again=again))
     return made
+
+
+def _decided(
+    decide: Callable[[Path, Sequence[Part]], Change], path: Path, parts: Sequence[Part], *, is_user: bool
+) -> Change:
+    change = decide(path, parts)
+    return change._replace(is_shared=not is_user or AGENTS_MD in change.parts)
 
 
 def _own(client: Client, change: Change) -> tuple[tuple[str, ...], ...]:
@@ -154,7 +163,12 @@ def write(step: Step, home: Home) -> Path | None:
     if step.change is None:
         return None
     if not step.calls:
-        return edits.write(step.change, home)
+        try:
+            return edits.write(step.change, home)
+        except Conflict:  # Whoever was faster may have done the very same.
+            if step.again is None or not step.again().is_none:
+                raise
+            return None
     try:
         for words in step.calls:
             _run(words)

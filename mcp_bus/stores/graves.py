@@ -94,7 +94,7 @@ def _forget(tree: Tree, old: Slot, kept: str, *, sync: bool) -> None:
         key = wire.load_body(tree.fs.read(kept, folder, wire.MAX_FILE).data).key
     try:
         bury(tree, old, sync=sync)
-    except OSError:
+    except (OSError, CorruptRecord):
         _put_back(tree, old, kept)
         raise
     taken = tree.fs.stat(key + ".json", tree.fd("keys", make=True)) if key else None
