@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import re
-from importlib import resources
 from typing import TYPE_CHECKING, NamedTuple
 
-from mcp_bus.clients.parts import ABSENT, ADDED, AGENTS_MD, REMOVED, REPLACED, SAME
+from mcp_bus.clients.parts import ABSENT, ADDED, AGENTS_MD, REMOVED, REPLACED, SAME, given
 from mcp_bus.clients.texts import BOM
 from mcp_bus.errors import InvalidRequest
 
@@ -20,7 +19,7 @@ BEGIN, END = "<!-- mcp-bus: begin -->", "<!-- mcp-bus: end -->"
 
 def text() -> str:
     """Return the block, its marks included."""
-    return (resources.files("mcp_bus.clients") / "given" / "block.md").read_text("utf-8")
+    return given("block.md")
 
 
 def prose(text: str) -> Iterator[tuple[int, str]]:

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import re
 from contextlib import suppress
-from importlib import resources
 from typing import TYPE_CHECKING, NamedTuple
 
 from mcp_bus.clients import blocks, hooking
 from mcp_bus.clients.files import MAX_INSTRUCTIONS, NoFile, contents
 from mcp_bus.clients.known import CLIENTS, USER, claude_home, codex_home
-from mcp_bus.clients.parts import AGENTS_MD, HOOKS, SKILL, Whole
+from mcp_bus.clients.parts import AGENTS_MD, HOOKS, SKILL, Whole, given
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -55,7 +54,7 @@ _DEAF = frozenset({"claude-desktop"})
 
 def skill() -> str:
     """Return the skill."""
-    return (resources.files("mcp_bus.clients") / "given" / "skill.md").read_text("utf-8")
+    return given("skill.md")
 
 
 def places(client: Client, kind: str, home: Home, scope: str, root: Path) -> list[Path]:

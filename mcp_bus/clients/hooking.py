@@ -9,12 +9,11 @@ import json
 import re
 import shlex
 from functools import partial
-from importlib import resources
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from mcp_bus.clients import started, texts
 from mcp_bus.clients.known import NAME
-from mcp_bus.clients.parts import ABSENT, ADDED, HOOKS, REMOVED, REPLACED, SAME, Whole
+from mcp_bus.clients.parts import ABSENT, ADDED, HOOKS, REMOVED, REPLACED, SAME, Whole, given
 from mcp_bus.errors import InvalidRequest
 from mcp_bus.hooks.forms import CLIENTS, STOP
 
@@ -48,7 +47,7 @@ def shown(client: str, words: Sequence[str]) -> dict[str, Any]:
 
 def plugin(words: Sequence[str]) -> str:
     """Return the plugin for opencode, which starts mcp-bus by these words."""
-    code = (resources.files("mcp_bus.clients") / "given" / "opencode.js").read_text("utf-8")
+    code = given("opencode.js")
     return re.sub(_COMMAND, lambda _: f"const COMMAND = {json.dumps(list(words))}", code)
 
 

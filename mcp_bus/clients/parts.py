@@ -7,6 +7,7 @@ before it left.
 from __future__ import annotations
 
 import re
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from mcp_bus.clients import renewal, started, texts
@@ -21,6 +22,11 @@ if TYPE_CHECKING:
 SERVER, HOOKS, AGENTS_MD, SKILL = "server", "hooks", "agents-md", "skill"
 ADDED, REPLACED, SAME, REMOVED, ABSENT = "added", "replaced", "as it was", "removed", "not there"
 OTHERS = "somebody else's"
+
+
+def given(name: str) -> str:
+    """Return a text that clients are given, by the name of its file."""
+    return (Path(__file__).parent / "given" / name).read_text("utf-8")
 
 
 class Part(Protocol):

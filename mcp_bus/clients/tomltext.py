@@ -6,7 +6,6 @@ The text has been read before, and is TOML.  `texts` reads what is made.
 from __future__ import annotations
 
 import re
-import tomllib
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
@@ -17,6 +16,12 @@ _TEXTS = r'"(?:[^"\\\n]|\\.)*+"' + r"|'[^'\n]*+'"
 _LONG_TEXTS = r'"""(?:[^"\\]|\\.|"(?!""))*+"{3,5}' + r"|'''(?:[^']|'(?!''))*+'{3,5}"
 _TOKEN = re.compile(rf"(?P<text>{_LONG_TEXTS}|{_TEXTS})|#[^\n]*|(?P<mark>[\[\]{{}}\n])|[^\"'#\[\]{{}}\n]+", re.DOTALL)
 _KEY = re.compile(rf"(?:{_TEXTS}|[^\"'=])*+")
+
+
+def _loads(text: str) -> dict[str, Any]:
+    import tomllib  # noqa: PLC0415  one client's
+
+    return tomllib.loads(text)
 
 
 class Statement(NamedTuple):
@@ -76,11 +81,11 @@ def _statements(text: str) -> Iterator[Statement]:
             return
         start, at = text.rfind("\n", 0, first) + 1, _end(text, first)
         if text[first] == "[":
-            table = _names(tomllib.loads(text[first:at]))
+            table = _names(_loads(text[first:at]))
             yield Statement(start, at, table, is_one=not text.startswith("[[", first))
         else:
             key = _KEY.match(text, first)
-            yield Statement(start, at, table, _names(tomllib.loads(f"{key[0] if key else ''}= 0")))
+            yield Statement(start, at, table, _names(_loads(f"{key[0] if key else ''}= 0")))
 
 
 def _end(text: str, at: int) -> int:
@@ -128,7 +133,7 @@ def _renewed(text: str, mine: Sequence[Statement], value: Mapping[str, Any], lin
         made = ""
         if name in rest:
             said, at = {name: rest.pop(name)}, one.end
-            if tomllib.loads(text[one.start : one.end]) == said:
+            if _loads(text[one.start : one.end]) == said:
                 continue
             made = _lines(said, line)
         changes.append((one.start, one.end, made))

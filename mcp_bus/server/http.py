@@ -24,6 +24,7 @@ from mcp.server.transport_security import TransportSecuritySettings
 from starlette.responses import PlainTextResponse
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
+from mcp_bus import names, plain
 from mcp_bus.errors import InvalidRequest, StoreUnavailable
 from mcp_bus.identity.session import check_agent
 from mcp_bus.server.app import build
@@ -109,14 +110,21 @@ class Door:
         agent, session = agent_in(scope["path"]), _header(scope, SESSION_HEADER)
         if agent is None:
             return PlainTextResponse(f"there is nothing here; the endpoint is {PATH} or {PATH}/AGENT\n", 404)
-        try:
-            if agent:
-                check_agent(agent, is_program=True)
-        except InvalidRequest as error:
-            return PlainTextResponse(f"{error}\n", 404)
+        why = _unfit(agent) if agent else ""
         if self._agents.get(session, agent) != agent:
-            return PlainTextResponse("this session is of another address; begin a new one\n", 404)
-        return None
+            why = "this session is of another address; begin a new one"
+        return PlainTextResponse(f"{why}\n", 404) if why else None
+
+
+def _unfit(agent: str) -> str:
+    """Say why a name in an address is none; empty if it is one."""
+    if agent.strip().casefold() in names.RESERVED or plain.clean(agent).strip() != agent:
+        return "a name in an address can be seen, whole, and is not like a reserved one"
+    try:
+        check_agent(agent, is_program=True)
+    except InvalidRequest as error:
+        return str(error)
+    return ""
 
 
 def _header(scope: Mapping[str, Any], name: str) -> str:
