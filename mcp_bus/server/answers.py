@@ -33,7 +33,8 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from mcp_bus.bus import Bus
-    from mcp_bus.model import ChannelView, Ending, Posted, Task
+    from mcp_bus.find import ChannelView, Ending
+    from mcp_bus.model import Posted, Task
     from mcp_bus.presence import Seen
 
 MAX_LINES = 22

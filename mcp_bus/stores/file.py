@@ -74,7 +74,7 @@ class FileStore:
         self.rules = Rules(self.tree, self._source)
         self.seals = Seals(self.tree, self._source, self.rules.policy, None)
         self.rules.holds = self.seals.ruled
-        self._reader = Reader(self.tree, self._source, self.seals)
+        self._reader = Reader(self.tree, self._source, self.seals, self.rules)
         self.records = FileRecords(self.tree, self._source, sync=durable)
         self.outputs = FileOutputs(self.tree, self._source, sync=durable)
         self._published: dict[str, list[str]] = {}
