@@ -94,6 +94,7 @@ class Bus(Worker):
         Raises:
             DuplicateTask: the key was used for another body.
             NotAllowed: the channel does not let this agent post.
+            Overloaded: more tasks wait there than the channel's rules allow.
         """
         names.check_channel(channel)
         checked = draft.check(dict(options))
@@ -120,6 +121,7 @@ class Bus(Worker):
             made = bidding.open_call(made, policy)
         if parent is not None:
             made = made._replace(parent=parent.id, depth=parent.body.depth + 1)
+            self._check_put(made)  # Before its parent counts on it.
             children.add(self, parent.id, made.id)
         kept = self.put(made)
         if kept.id != made.id and not draft.same(kept, made):

@@ -327,6 +327,7 @@ class Policy(NamedTuple):
         outputs: whether each result is also written as Markdown, for people; see `outputs`.
         signed: whether what has no signature that holds is not delivered; see `signing`.
         post_by, claim_by, read_by: patterns of the agents that may; empty for everyone; see `access`.
+        max_waiting, max_waiting_by_sender: how many tasks may wait, also of one agent; 0 for any number; see `quotas`.
     """
 
     kind: str = "queue"
@@ -343,6 +344,8 @@ class Policy(NamedTuple):
     post_by: tuple[str, ...] = ()
     claim_by: tuple[str, ...] = ()
     read_by: tuple[str, ...] = ()
+    max_waiting: int = 0
+    max_waiting_by_sender: int = 0
     description: str = ""
 
 

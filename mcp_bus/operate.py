@@ -7,6 +7,7 @@ decides again.
 from __future__ import annotations
 
 from contextlib import suppress
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 from mcp_bus import access, draft, find, lifecycle, wire
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 
     from mcp_bus.clock import Source
     from mcp_bus.model import Body, Identity, Slot, Task
+    from mcp_bus.quotas import Quotas
     from mcp_bus.stores.base import Store
 
 # Looks at a task that moves between look and write.
@@ -80,9 +82,22 @@ class Operator:
 
         Raises:
             NotAllowed: its channel does not let its sender post.
+            Overloaded: too much waits there.
         """
-        access.check_post(body.channel, self.store.policy(body.channel), body.sender.agent)
+        self._check_put(body)
         return self.store.add(body)
+
+    def _check_put(self, body: Body) -> None:
+        policy = self.store.policy(body.channel)
+        access.check_post(body.channel, policy, body.sender.agent)
+        if policy.max_waiting or policy.max_waiting_by_sender:
+            self._quotas.check(body, policy)
+
+    @cached_property
+    def _quotas(self) -> Quotas:
+        from mcp_bus.quotas import Quotas  # noqa: PLC0415  most channels have no such rule
+
+        return Quotas(self.store)
 
     # --- operating ----------------------------------------------------------------------------
 

@@ -161,6 +161,11 @@ class FileStore:
         mend.place_again(self.tree, kept.id)
         return kept
 
+    def has_key(self, key: str) -> bool:
+        """See `Store.has_key`."""
+        with self.tree.words():
+            return self.fs.stat(key + ".json", self.tree.fd("keys", make=True)) is not None
+
     def get(self, task_id: str, at: Slot | None = None, *, near: Slot | None = None) -> Task | None:
         """See `Store.get`."""
         with self.tree.words():

@@ -149,6 +149,10 @@ class MemoryStore:
             medium.moves += 1
         return body
 
+    def has_key(self, key: str) -> bool:
+        """See `Store.has_key`."""
+        return key in self.medium.keys
+
     def get(self, task_id: str, at: Slot | None = None, *, near: Slot | None = None) -> Task | None:
         """See `Store.get`."""
         del near  # Nothing is searched for here.
