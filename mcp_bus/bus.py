@@ -111,6 +111,7 @@ class Bus(Worker):
             self.store.declare(channel)
             policy = self.store.policy(channel)
         access.check_post(channel, policy, self.identity.agent)
+        access.check_kind(checked.get("type", "task"), may_eval=self.may_eval)
         parent = children.parent_of(self, checked["parent"]) if checked.get("parent") else None
         made = draft.body(
             self.ids.next(), channel, content, self.sender(), checked, now=self.source.now(), policy=policy

@@ -38,6 +38,8 @@ class Operator:
         self.ids = Ids(source)
         # Whether a person sits there, whom no rule of a channel keeps from reading; the command line can tell.
         self.is_person = False
+        # Whether it may post what a receiver might run; a setting of its user's own.
+        self.may_eval = False
         # Sessions seen silent: their last sign of life, and since when that was seen, by the monotonic clock.
         self.silences: dict[str, tuple[int, float]] = {}
 
@@ -88,6 +90,7 @@ class Operator:
         return self.store.add(body)
 
     def _check_put(self, body: Body) -> None:
+        access.check_kind(body.type, may_eval=self.may_eval)
         policy = self.store.policy(body.channel)
         access.check_post(body.channel, policy, body.sender.agent)
         if policy.max_waiting or policy.max_waiting_by_sender:

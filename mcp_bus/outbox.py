@@ -6,7 +6,7 @@ from collections import deque
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, NamedTuple, Unpack
 
-from mcp_bus import addresses, bidding, cursors, draft, lifecycle, names, wire
+from mcp_bus import access, addresses, bidding, cursors, draft, lifecycle, names, wire
 from mcp_bus.errors import Conflict, CorruptRecord, DuplicateTask, InvalidRequest, NotFound, Overloaded
 from mcp_bus.model import DAY, NOTHING, Attempt, Outcome, State
 from mcp_bus.operate import TRIES
@@ -89,6 +89,7 @@ class Outbox:
         """
         checked = draft.check({"type": "note"} | dict(options))
         content = draft.check_content(wire.text_of(body), checked)
+        access.check_kind(checked["type"], may_eval=self._bus.may_eval)
         parent = self._message(checked["reply_to"]) if checked.get("reply_to") else None
         old = self._own(supersedes) if supersedes else None
         if parent is None and checked["type"] == bidding.BID:

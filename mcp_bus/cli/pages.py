@@ -121,7 +121,7 @@ def _about(task: Task, now: int) -> Iterator[str]:
     if body.title:
         yield f"title   {one_line(body.title)}"
     if body.type != "task":
-        yield f"type    {one_line(body.type)}"
+        yield f"type    {one_line(access.kind(body.type))}"
     if body.thread:
         yield f"thread  {one_line(body.thread)}"
     if body.reply_to:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from mcp_bus import find, plans, policies, wire
+from mcp_bus import access, find, plans, policies, wire
 from mcp_bus.conductor import advance
 from mcp_bus.conductor import post as post_plan
 from mcp_bus.errors import Conflict, CorruptRecord, InvalidRequest, NotAllowed, NotFound, Unverified
@@ -218,6 +218,15 @@ def test_a_listing_made_before_the_rule_gives_nothing_out_after_it(bus: Bus, oth
     assert other.claim() is not None
     bus.create_channel("work", claim_by=["ann"])
     source.refresh()
+    assert other.claim() is None
+
+
+def test_a_rule_made_while_it_is_claimed_holds_all_the_same(
+    bus: Bus, other: Bus, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bus.create_channel("work", claim_by=["ann"])
+    bus.post("work", "x")
+    monkeypatch.setattr(access, "claimable", lambda _store, channels, _agent: channels)
     assert other.claim() is None
 
 
