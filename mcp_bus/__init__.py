@@ -23,6 +23,7 @@ from mcp_bus.errors import (
     IllegalTransition,
     InvalidRequest,
     LeaseLost,
+    NotAllowed,
     NotFound,
     Overloaded,
     ResultRejected,
@@ -32,8 +33,6 @@ from mcp_bus.errors import (
 from mcp_bus.model import (
     Attempt,
     Body,
-    ChannelView,
-    Ending,
     Identity,
     Lease,
     Outcome,
@@ -50,6 +49,7 @@ from mcp_bus.model import (
 if TYPE_CHECKING:
     from mcp_bus.bus import Bus
     from mcp_bus.config import open_bus
+    from mcp_bus.find import ChannelView, Ending
     from mcp_bus.mail import Acked, Delivery, Mail
     from mcp_bus.outbox import Sent
     from mcp_bus.recovery import sweep
@@ -75,6 +75,7 @@ __all__ = [
     "Lease",
     "LeaseLost",
     "Mail",
+    "NotAllowed",
     "NotFound",
     "Outcome",
     "Overloaded",
@@ -102,7 +103,9 @@ __all__ = [
 _HOMES = {
     "Acked": "mail",
     "Bus": "bus",
+    "ChannelView": "find",
     "Delivery": "mail",
+    "Ending": "find",
     "Mail": "mail",
     "Sent": "outbox",
     "Trace": "traces",

@@ -98,9 +98,9 @@ def bids(bus: Bus, call_id: str) -> list[Bid]:
 
 def winner(bus: Bus, call_id: str) -> str:
     """Return the id of the bid that a call was awarded to; empty if it was not."""
-    task = next((line.successor for line in bus.get(call_id).history if line.successor), "")
+    task = next((line.successor for line in bus.whole(call_id).history if line.successor), "")
     with suppress(BusError):
-        return str(bus.get(task).body.extra.get("bid", "")) if task else ""
+        return str(bus.whole(task).body.extra.get("bid", "")) if task else ""
     return ""
 
 
@@ -116,7 +116,7 @@ def _bid(body: Body) -> Bid:
 
 
 def _own_call(bus: Bus, call_id: str) -> Task:
-    call = bus.get(call_id)
+    call = bus.whole(call_id)
     if call.body.type != CALL:
         msg = f"{call.id!r} is a {call.body.type}, not a call for proposals"
         raise InvalidRequest(msg, hint="a task posted on a topic is one")
@@ -136,7 +136,7 @@ def award(bus: Bus, bid_id: str) -> Task:
         InvalidRequest: it is no bid on a call of this agent.
         Conflict: the call was awarded to another bid.
     """
-    found = bus.get(bid_id)
+    found = bus.whole(bid_id)
     if found.body.type != BID:
         msg = f"{found.id!r} is a {found.body.type}, not a bid"
         raise InvalidRequest(msg, hint="award the id of a bid")
@@ -163,7 +163,7 @@ def award(bus: Bus, bid_id: str) -> Task:
         key=draft.key_of("\x01award", call.id),  # No agent's name has a control character in it.
         extra={"call": call.id, "bid": won.id},
     )
-    kept = bus.store.add(made)
+    kept = bus.put(made)
     if kept.extra.get("bid") != won.id:
         msg = f"the call {call.id!r} was awarded before, as {kept.id!r}"
         raise Conflict(msg, hint="cancel that task first if another bid is to have it, then post the call anew")

@@ -10,7 +10,7 @@ from __future__ import annotations
 from functools import cached_property
 from typing import TYPE_CHECKING, Self, Unpack
 
-from mcp_bus import children, draft, names, policies, wire
+from mcp_bus import access, children, draft, names, policies, wire
 from mcp_bus.errors import DuplicateTask, InvalidRequest
 from mcp_bus.model import Posted
 from mcp_bus.worker import Worker
@@ -93,6 +93,8 @@ class Bus(Worker):
 
         Raises:
             DuplicateTask: the key was used for another body.
+            NotAllowed: the channel does not let this agent post.
+            Overloaded: more tasks wait there than the channel's rules allow.
         """
         names.check_channel(channel)
         checked = draft.check(dict(options))
@@ -108,6 +110,8 @@ class Bus(Worker):
             addresses.check_new(channel, self)
             self.store.declare(channel)
             policy = self.store.policy(channel)
+        access.check_post(channel, policy, self.identity.agent)
+        access.check_kind(checked.get("type", "task"), may_eval=self.may_eval)
         parent = children.parent_of(self, checked["parent"]) if checked.get("parent") else None
         made = draft.body(
             self.ids.next(), channel, content, self.sender(), checked, now=self.source.now(), policy=policy
@@ -118,8 +122,9 @@ class Bus(Worker):
             made = bidding.open_call(made, policy)
         if parent is not None:
             made = made._replace(parent=parent.id, depth=parent.body.depth + 1)
+            self._check_put(made)  # Before its parent counts on it.
             children.add(self, parent.id, made.id)
-        kept = self.store.add(made)
+        kept = self.put(made)
         if kept.id != made.id and not draft.same(kept, made):
             msg = f"the key {checked.get('key')!r} was used for {kept.id!r}, which has another body"
             raise DuplicateTask(msg, hint="use a new key for new work, or post the same body again")
@@ -136,7 +141,7 @@ class Bus(Worker):
             The policy that holds now.
 
         Raises:
-            Conflict: it is to be signed, and unsigned tasks wait there.
+            Conflict: it is to be signed, and unsigned tasks wait there; or tasks of who may not post then.
         """
         if channel.startswith("@") or settings.get("signed") is not None:
             from mcp_bus.signing import switch  # noqa: PLC0415  as above
@@ -152,5 +157,7 @@ class Bus(Worker):
         if policy.kind == "inbox" or (known is not None and known.kind != policy.kind):
             msg = f"{channel!r} cannot become a channel of kind {policy.kind!r}"
             raise InvalidRequest(msg, hint="choose 'queue' or 'topic' when a channel is made, and keep it")
+        if known is not None and policy.post_by not in ((), known.post_by):
+            access.check_senders(self.store, channel, policy.post_by)
         self.store.declare(channel, policy)
         return self.store.policy(channel)

@@ -244,7 +244,7 @@ def _taken_back(bus: Operator, task: Task, why: str) -> Task:
     )
     with suppress(Conflict):
         bus.store.swap(task.slot, lifecycle.cancel(task.slot, now=bus.source.now()), line)
-    return bus.get(task.id)
+    return bus.whole(task.id)
 
 
 # --- what people do ---------------------------------------------------------------------------------

@@ -31,7 +31,7 @@ PROFILES = ("worker", "lead", "full")
 # What a file of settings may hold at most.
 MAX_FILE = 65_536
 # What a project may not decide for whoever works on it: who they are, whether their work is kept, what they open up.
-PERSONAL = ("agent", "durability", "pipes", "session")
+PERSONAL = ("agent", "durability", "pipes", "post_eval", "session")
 
 
 class Setting(NamedTuple):
@@ -54,6 +54,7 @@ SETTINGS: dict[str, Setting] = {
         "MCP_BUS_CLAUDE_CHANNEL", default=False, about="push to Claude Code's channels; speaks the handshake era only"
     ),
     "read_only": Setting("MCP_BUS_READ_ONLY", default=False, about="offer no tool that changes the bus"),
+    "post_eval": Setting("MCP_BUS_ALLOW_EVAL", default=False, about="post type eval: text that a receiver might run"),
     "pipes": Setting("MCP_BUS_PIPES", default=False, about="offer a tool for pipes, which stream and keep nothing"),
     "wait_s": Setting("MCP_BUS_WAIT_S", 25.0, "how long a waiting tool waits unless told"),
     "max_wait_s": Setting("MCP_BUS_MAX_WAIT_S", 50.0, "how long a waiting tool may wait"),
@@ -309,6 +310,7 @@ def open_from(config: Config, *, client: str = "", create: bool = False, tell: C
     store = FileStore(path, source=source, durable=config["durability"] == "full", who=who.holder, keys=keys)
     bus = Bus(store, who, source, tend=None if config["read_only"] else _tender())
     bus.capabilities = config["capabilities"]
+    bus.may_eval = config["post_eval"]
     return bus
 
 

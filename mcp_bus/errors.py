@@ -78,6 +78,12 @@ class Overloaded(BusError):
     retryable = True
 
 
+class NotAllowed(BusError):
+    """The rules of the channel do not let this agent do that; nothing was changed."""
+
+    code = "not_allowed"
+
+
 class LeaseLost(Conflict):
     """The caller no longer holds the task; what it wrote was not accepted."""
 

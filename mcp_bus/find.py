@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from itertools import islice
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
-from mcp_bus import names
+from mcp_bus import access, names
 from mcp_bus.errors import (
     BusError,
     Conflict,
@@ -16,7 +16,7 @@ from mcp_bus.errors import (
     NotFound,
     StoreUnavailable,
 )
-from mcp_bus.model import ENDED, MAX_CONTENT, PLANS, ChannelView, Ending, Policy, State
+from mcp_bus.model import ENDED, MAX_CONTENT, PLANS, Policy, State, Task
 from mcp_bus.plain import cut
 from mcp_bus.routing import missing
 
@@ -24,7 +24,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from mcp_bus.bus import Bus
-    from mcp_bus.model import Task
     from mcp_bus.stores.base import Store
 
 # Ready tasks that are looked into to say why nobody gets them.
@@ -34,6 +33,28 @@ SHORT = 8
 MIN_SHORT = 4
 # Characters of a whole id, ours and abq's.
 FULL, FULL_ABQ = 36, 26
+
+
+class ChannelView(NamedTuple):
+    """One channel at a glance; `oldest` is when the oldest ready task was posted, 0 for none."""
+
+    name: str
+    counts: dict[State, int]
+    oldest: int
+    policy: Policy
+
+
+class Ending(NamedTuple):
+    """How a waited-for task stands: the task that has the last word, or why there is none.
+
+    `task` is the successor when the one asked for was edited and retried.  `is_over` means that
+    waiting longer brings nothing by itself.
+    """
+
+    asked: str
+    task: Task | None
+    is_over: bool
+    error: str = ""
 
 
 def short(task_id: str) -> str:
@@ -92,6 +113,10 @@ def why_empty(bus: Bus, channels: Sequence[str], capabilities: Sequence[str], mi
     """
     known = queues(bus.store)
     looked = [name for name in channels if name in known] if channels else known
+    may = access.claimable(bus.store, looked, bus.identity.agent)
+    others = [name for name in looked if name not in may]
+    barred = f"; not for {bus.identity.agent!r} to claim: {cut(', '.join(others), 300)}" if others else ""
+    looked = may
     counts = [bus.store.count(name) for name in looked]
     ready, later, out = (sum(c[s] for c in counts) for s in (State.READY, State.SCHEDULED, State.LEASED))
     out -= sum(task.channel in looked for task in mine)
@@ -100,7 +125,7 @@ def why_empty(bus: Bus, channels: Sequence[str], capabilities: Sequence[str], mi
         why = f"{ready} ready, but {_obstacle(bus, looked, capabilities)}"
     unknown = [name for name in channels if name not in known]
     missing = f"; no such channel yet: {cut(', '.join(unknown), 300)}" if unknown else ""
-    return f"{why}{missing}; {later} scheduled, {out} with other workers"
+    return f"{why}{missing}{barred}; {later} scheduled, {out} with other workers"
 
 
 def _obstacle(bus: Bus, channels: Sequence[str], capabilities: Sequence[str]) -> str:
@@ -192,9 +217,10 @@ def tasks(
         ids = sorted({slot.id for one in states for slot in bus.store.scan(name, one, after=after)})
         for task_id in ids:
             try:
-                task = bus.store.get(task_id)
+                found = bus.store.get(task_id)
             except (CorruptRecord, NotFound, Conflict):
                 continue
+            task = access.shown(bus, found) if found is not None else None  # What is hidden is not found by its words.
             if task is None or task.state not in states or not _has(task, words):
                 continue
             yield task

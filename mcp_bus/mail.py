@@ -237,7 +237,7 @@ class Mail:
             NotFound: there is no such message; nothing was acked.
             InvalidRequest: a message was not sent to this agent; nothing was acked.
         """
-        tasks = [self._bus.get(name) for name in (self.offered() if ids is None else dict.fromkeys(ids))]
+        tasks = [self._bus.whole(name) for name in (self.offered() if ids is None else dict.fromkeys(ids))]
         others = [task for task in tasks if task.channel not in self.inboxes]
         ended = {task.id: _ended(task) for task in others if task.state is not State.READY}
         on_topics = by_topic((task.channel, task.id) for task in others)
@@ -265,7 +265,7 @@ class Mail:
                     bus.store.swap(task.slot, slot, line(self._bus, slot, Outcome.OFFERED, BY_ACK))
                 bus.store.swap(slot, lifecycle.ack(slot, now=now), line(self._bus, slot, Outcome.ACKED, ""))
             except Conflict:
-                task = bus.get(task.id)
+                task = bus.whole(task.id)
                 continue
             return Acked(task.id, is_new=True)
         msg = f"{task.id!r} is being written by others all the time"

@@ -228,13 +228,17 @@ class Proof(NamedTuple):
 
 
 class Task(NamedTuple):
-    """A task as one reader saw it: body, place, and, once ended, result and history; on a signed channel, proof."""
+    """A task as one reader saw it: body, place, and, once ended, result and history; on a signed channel, proof.
+
+    `hidden` says why its text, result and notes are not shown to this reader; empty if they are.
+    """
 
     body: Body
     slot: Slot
     result: Result | None = None
     history: tuple[Attempt, ...] = ()
     proof: Proof | None = None
+    hidden: str = ""
 
     @property
     def id(self) -> str:
@@ -322,6 +326,8 @@ class Policy(NamedTuple):
         retention_days: how long ended tasks are kept; 0 for ever.  Dead letters are kept.
         outputs: whether each result is also written as Markdown, for people; see `outputs`.
         signed: whether what has no signature that holds is not delivered; see `signing`.
+        post_by, claim_by, read_by: patterns of the agents that may; empty for everyone; see `access`.
+        max_waiting, max_waiting_by_sender: how many tasks may wait, also of one agent; 0 for any number; see `quotas`.
     """
 
     kind: str = "queue"
@@ -335,6 +341,11 @@ class Policy(NamedTuple):
     retention_days: int = 14
     outputs: bool = False
     signed: bool = False
+    post_by: tuple[str, ...] = ()
+    claim_by: tuple[str, ...] = ()
+    read_by: tuple[str, ...] = ()
+    max_waiting: int = 0
+    max_waiting_by_sender: int = 0
     description: str = ""
 
 
@@ -344,28 +355,6 @@ class Record(NamedTuple):
     revision: int
     data: Mapping[str, Any]
     touched: int
-
-
-class ChannelView(NamedTuple):
-    """One channel at a glance; `oldest` is when the oldest ready task was posted, 0 for none."""
-
-    name: str
-    counts: dict[State, int]
-    oldest: int
-    policy: Policy
-
-
-class Ending(NamedTuple):
-    """How a waited-for task stands: the task that has the last word, or why there is none.
-
-    `task` is the successor when the one asked for was edited and retried.  `is_over` means that
-    waiting longer brings nothing by itself.
-    """
-
-    asked: str
-    task: Task | None
-    is_over: bool
-    error: str = ""
 
 
 class PostOptions(TypedDict, total=False):

@@ -7,18 +7,20 @@ decides again.
 from __future__ import annotations
 
 from contextlib import suppress
+from functools import cached_property
 from typing import TYPE_CHECKING
 
-from mcp_bus import draft, find, lifecycle, wire
+from mcp_bus import access, draft, find, lifecycle, wire
 from mcp_bus.clock import Ids
-from mcp_bus.errors import BusError, Conflict, DuplicateTask, IllegalTransition, InvalidRequest, NotFound
+from mcp_bus.errors import BusError, Conflict, DuplicateTask, IllegalTransition, InvalidRequest, NotAllowed, NotFound
 from mcp_bus.model import ENDED, Attempt, Outcome, Sender, State
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from mcp_bus.clock import Source
-    from mcp_bus.model import Identity, Slot, Task
+    from mcp_bus.model import Body, Identity, Slot, Task
+    from mcp_bus.quotas import Quotas
     from mcp_bus.stores.base import Store
 
 # Looks at a task that moves between look and write.
@@ -34,13 +36,17 @@ class Operator:
         self.identity = identity
         self.source = source
         self.ids = Ids(source)
+        # Whether a person sits there, whom no rule of a channel keeps from reading; the command line can tell.
+        self.is_person = False
+        # Whether it may post what a receiver might run; a setting of its user's own.
+        self.may_eval = False
         # Sessions seen silent: their last sign of life, and since when that was seen, by the monotonic clock.
         self.silences: dict[str, tuple[int, float]] = {}
 
     # --- looking ------------------------------------------------------------------------------
 
     def get(self, task_id: str) -> Task:
-        """Return a task with its result and history, as it is now.
+        """Return a task with its result and history, as it is now; without its text where that is not for this agent.
 
         Args:
             task_id: a full id, or any unique beginning or end of one.
@@ -49,6 +55,10 @@ class Operator:
             NotFound: there is none, or several.
             Gone: it was pruned after its retention time.
         """
+        return access.shown(self, self.whole(task_id))
+
+    def whole(self, task_id: str) -> Task:
+        """Return `get` for who decides by it or works on it, and shows nobody what it says."""
         full = find.resolve(self.store, task_id)
         for _ in range(3):
             try:
@@ -65,6 +75,32 @@ class Operator:
     def sender(self) -> Sender:
         """Return this session as it signs messages."""
         return Sender(self.identity.agent, self.identity.pid, self.identity.pwd)
+
+    def put(self, body: Body) -> Body:
+        """Keep a new task or message: every post comes through here.
+
+        Returns:
+            The body itself, or the one kept earlier under the same id or key.
+
+        Raises:
+            NotAllowed: its channel does not let its sender post.
+            Overloaded: too much waits there.
+        """
+        self._check_put(body)
+        return self.store.add(body)
+
+    def _check_put(self, body: Body) -> None:
+        access.check_kind(body.type, may_eval=self.may_eval)
+        policy = self.store.policy(body.channel)
+        access.check_post(body.channel, policy, body.sender.agent)
+        if policy.max_waiting or policy.max_waiting_by_sender:
+            self._quotas.check(body, policy)
+
+    @cached_property
+    def _quotas(self) -> Quotas:
+        from mcp_bus.quotas import Quotas  # noqa: PLC0415  most channels have no such rule
+
+        return Quotas(self.store)
 
     # --- operating ----------------------------------------------------------------------------
 
@@ -85,9 +121,11 @@ class Operator:
         Returns:
             The task that is ready now.
         """
-        self._check_proof(self._check_current(task_id, "retry"))
+        old = self._check_current(task_id, "retry")
+        self._check_proof(old)
         if body is not None:
             return self._revived(self._replace(task_id, wire.text_of(body), note))
+        access.check_revive(self.store, old)
         task = self._operate(
             task_id,
             Outcome.RETRIED,
@@ -97,14 +135,17 @@ class Operator:
         return self._revived(task)
 
     def _replace(self, task_id: str, content: str, note: str) -> Task:
-        old = self.get(task_id)
+        old = self.whole(task_id)
         _unedited(old, "edit")
+        if (why := access.shown(self, old).hidden) and old.state is State.DEAD:
+            msg = f"cannot edit {old.id!r}: {why}"
+            raise NotAllowed(msg, hint="retry it as it is")
         if old.state is not State.DEAD:
             msg = f"cannot edit {old.id!r}: it is {old.state}, and only dead tasks are retried with another body"
             raise IllegalTransition(msg, hint="cancel it and post a new task")
         now = self.source.now()
         edited = draft.edited(old, self.ids.next(), content, self.sender(), now=now)
-        kept = self.store.add(edited)
+        kept = self.put(edited)
         if not draft.same(kept, edited):
             msg = f"{old.id!r} was edited and retried before, as {kept.id!r}"
             raise DuplicateTask(msg, hint="look at that task instead")
@@ -146,7 +187,7 @@ class Operator:
 
     def undo(self, task_id: str, reason: str = "") -> Task:
         """Take back a cancel or a discard."""
-        self._check_current(task_id, "undo")
+        access.check_revive(self.store, self._check_current(task_id, "undo"))
         task = self._operate(
             task_id,
             Outcome.UNDONE,
@@ -165,7 +206,7 @@ class Operator:
     def _operate(self, task_id: str, outcome: Outcome | None, decide: Callable[[Task], Slot], note: str) -> Task:
         """Write as an operator: whoever else writes at the same time, decide on what is there."""
         for _ in range(TRIES):
-            task = self.get(task_id)
+            task = self.whole(task_id)
             new = decide(task)
             line = self._line(task.slot, outcome, note) if outcome is not None else None
             try:

@@ -6,7 +6,7 @@ from collections import deque
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, NamedTuple, Unpack
 
-from mcp_bus import addresses, bidding, cursors, draft, lifecycle, names, wire
+from mcp_bus import access, addresses, bidding, cursors, draft, lifecycle, names, wire
 from mcp_bus.errors import Conflict, CorruptRecord, DuplicateTask, InvalidRequest, NotFound, Overloaded
 from mcp_bus.model import DAY, NOTHING, Attempt, Outcome, State
 from mcp_bus.operate import TRIES
@@ -84,10 +84,12 @@ class Outbox:
 
         Raises:
             NotFound: nobody is called that.
+            NotAllowed: the topic or channel does not let this agent write.
             Overloaded: the inbox is full, or this session sends too fast.
         """
         checked = draft.check({"type": "note"} | dict(options))
         content = draft.check_content(wire.text_of(body), checked)
+        access.check_kind(checked["type"], may_eval=self._bus.may_eval)
         parent = self._message(checked["reply_to"]) if checked.get("reply_to") else None
         old = self._own(supersedes) if supersedes else None
         if parent is None and checked["type"] == bidding.BID:
@@ -108,7 +110,7 @@ class Outbox:
         made = self._body(address, content, checked, parent)
         made = made._replace(supersedes=old.id if old else "", extra=_named(address))
         self._check_room(address, made, 1 if old and old.channel == address.channel and old.state is State.READY else 0)
-        kept = self._bus.store.add(made)
+        kept = self._bus.put(made)
         if kept.id != made.id and not draft.same(kept, made):
             msg = f"the key {checked.get('key')!r} was used for {kept.id!r}, which says something else"
             raise DuplicateTask(msg, hint="use a new key for a new message")
@@ -137,24 +139,24 @@ class Outbox:
 
     def _in_time(self, made: Body) -> Body:
         """Send a message of a topic again that took long to become visible: some may have passed it by (rule T2)."""
-        store, now = self._bus.store, self._bus.source.now()
+        now = self._bus.source.now()
         if now - made.created <= Topics.LATE:
             return made
         again = made._replace(id=self._bus.ids.next(), created=now, key="", supersedes=made.id)
-        store.add(again)
-        self._supersede(self._bus.get(made.id), again.id)
+        self._bus.put(again)
+        self._supersede(self._bus.whole(made.id), again.id)
         return again
 
     def _message(self, message_id: str) -> Task:
         try:
-            return self._bus.get(message_id)
+            return self._bus.whole(message_id)
         except NotFound as error:
             msg = f"reply_to: {error}"
             raise InvalidRequest(msg, hint="give the id of the message that is answered, or leave it out") from None
 
     def _own(self, message_id: str) -> Task:
         """Return an earlier message of this very agent."""
-        old = self._bus.get(message_id)
+        old = self._bus.whole(message_id)
         if old.body.sender.agent != self._bus.identity.agent:
             msg = f"{old.id!r} was sent by {old.body.sender.agent!r}, and only its sender can supersede it"
             raise InvalidRequest(msg, hint="send a message of your own without supersedes")
@@ -248,7 +250,7 @@ class Outbox:
             try:
                 self._bus.store.swap(old.slot, lifecycle.cancel(old.slot, now=now), told)
             except Conflict:
-                old = self._bus.get(old.id)
+                old = self._bus.whole(old.id)
                 continue
             if is_topic:
                 return "is taken back where it was not read"

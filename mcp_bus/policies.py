@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from mcp_bus import wire
 from mcp_bus.errors import CorruptRecord, InvalidRequest
 from mcp_bus.model import POLICY_FIELDS, Policy
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 from mcp_bus.names import check_place
 
 # Characters of a text in a policy, so that no `channel.json` outgrows what its readers accept.
@@ -14,6 +17,8 @@ MAX_TEXT = 4000
 # What counts in a name has room for nine digits, and some to grow.
 MOST = {"max_attempts": 10**6 + 1, "max_releases": 10**6 + 1}
 KINDS = ("queue", "topic", "inbox")
+# Patterns of agents' names in a rule who may do something; those of one have room for so many bytes in all.
+MAX_PATTERNS, MAX_PATTERN, MAX_PATTERNS_SIZE = 50, 160, 8000
 # Those of inboxes, and of broadcast.
 INBOX = Policy("inbox", max_attempts=10**6, backoff_s=0, lease_s=600, max_releases=10**6)
 EVERYONE = Policy("topic", ttl_s=86_400, description="what everyone should know; each agent reads it")
@@ -21,7 +26,16 @@ EVERYONE = Policy("topic", ttl_s=86_400, description="what everyone should know;
 
 def fields(policy: Policy) -> dict[str, Any]:
     """Return a channel's policy as JSON data."""
-    return {name: getattr(policy, name) for name in Policy._fields}
+    return {name: list(value) if isinstance(value, tuple) else value for name, value in policy._asdict().items()}
+
+
+def lets(patterns: Sequence[str], agent: str) -> bool:
+    """Tell whether a rule lets an agent do something: it names nobody, or one of its patterns is the whole name."""
+    if not patterns:
+        return True
+    from fnmatch import fnmatchcase  # noqa: PLC0415  most channels have no such rule
+
+    return any(fnmatchcase(agent, pattern) for pattern in patterns)
 
 
 def make(values: dict[str, Any], base: Policy | None = None) -> Policy:
@@ -30,12 +44,15 @@ def make(values: dict[str, Any], base: Policy | None = None) -> Policy:
     Raises:
         InvalidRequest: an unknown name, a wrong type or a value out of range.
     """
-    made = fields(base or Policy())
+    made = (base or Policy())._asdict()
     for name, value in values.items():
         if name not in POLICY_FIELDS:
             msg = f"{name!r} is not a channel setting"
             raise InvalidRequest(msg, hint="known settings: " + ", ".join(made))
         kind = type(made[name])
+        if kind is tuple:
+            made[name] = _patterns(name, value)
+            continue
         if kind is str:
             fits = isinstance(value, str) and len(value) <= MAX_TEXT
         elif kind is bool:
@@ -50,6 +67,30 @@ def make(values: dict[str, Any], base: Policy | None = None) -> Policy:
         msg = f"{made['kind']!r} is not a kind of channel"
         raise InvalidRequest(msg, hint="the kinds are 'queue' and 'topic'")
     return Policy(**made)
+
+
+def _patterns(name: str, value: object) -> tuple[str, ...]:
+    """Return patterns of names, each once.
+
+    Raises:
+        InvalidRequest: they are none, or too many.
+    """
+    if not isinstance(value, list | tuple) or len(value) > MAX_PATTERNS:
+        msg = f"{str(value)[:80]!r} is not a list of at most {MAX_PATTERNS} patterns for the channel setting {name!r}"
+        raise InvalidRequest(msg, hint="for example ['planner', 'ci-*']; an empty list lets everyone")
+    for pattern in value:
+        is_text = isinstance(pattern, str) and 0 < len(pattern) <= MAX_PATTERN and pattern.isprintable()
+        if not is_text or any(mark in pattern for mark in "[], "):
+            msg = f"{str(pattern)[:80]!r} is not a pattern of names for the channel setting {name!r}"
+            raise InvalidRequest(
+                msg,
+                hint=f"1 to {MAX_PATTERN} characters without blanks, commas and brackets; "
+                "* stands for any part of a name, ? for one character",
+            )
+    if sum(len(pattern.encode(errors="replace")) for pattern in value) > MAX_PATTERNS_SIZE:
+        msg = f"the patterns of the channel setting {name!r} have more than {MAX_PATTERNS_SIZE} bytes"
+        raise InvalidRequest(msg, hint="name groups of agents with *")
+    return tuple(dict.fromkeys(value))
 
 
 def load(data: bytes, channel: str) -> Policy:

@@ -6,7 +6,7 @@ import hashlib
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from mcp_bus import draft, refs, sealed, wire
-from mcp_bus.errors import Gone, InvalidRequest, NotFound
+from mcp_bus.errors import Gone, InvalidRequest, NotAllowed, NotFound
 from mcp_bus.model import DAY, Body, State
 from mcp_bus.plan import Node, Progress, Stage, Why
 
@@ -67,7 +67,7 @@ def release(
     try:
         text = draft.check_size(refs.fill(step.body, texts, large), "body")
         task, is_known = _post(bus, plan, step, run, _Made(text, tuple(inputs), HELD if is_held else 0))
-    except InvalidRequest as error:
+    except (InvalidRequest, NotAllowed) as error:
         return Node(Stage.FAILED, run, why=f"it could not be posted: {error}", ended=now), False
     return Node(Stage.RELEASED, run, task.id, released=task.created), is_known
 
@@ -111,7 +111,7 @@ def _post(bus: Operator, plan: Plan, step: Step, run: int, filled: _Made) -> tup
     if len(wire.dump_body(made)) > MAX_TASK:
         msg = "what came before it is more than a task can hold"
         raise InvalidRequest(msg)
-    kept = bus.store.add(made)
+    kept = bus.put(made)
     return kept, kept.id != made.id
 
 
@@ -139,7 +139,7 @@ def _input(bus: Operator, name: str, node: Node, result: Result | None, left: tu
         made["artifacts"] = [item._asdict() for item in result.artifacts[: max(0, files)]]
     if len(data) <= refs.INLINE and len(data) <= room:
         return made | {"result": result.content}
-    task = bus.get(result.id)
+    task = bus.whole(result.id)
     return made | {"path": f"channels/{task.channel}/responses/{result.id}.json"}
 
 
@@ -154,7 +154,7 @@ def task_of(bus: Operator, task_id: str) -> Task | None:
     while task_id not in seen:
         seen.add(task_id)
         try:
-            task = bus.get(task_id)
+            task = bus.whole(task_id)
         except (Gone, NotFound):
             return None
         following = next((line.successor for line in reversed(task.history) if line.successor), "")

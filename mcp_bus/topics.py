@@ -11,7 +11,7 @@ import json
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from mcp_bus import addresses, cursors, find, lifecycle, names
+from mcp_bus import access, addresses, cursors, find, lifecycle, names
 from mcp_bus.cursors import Cursor, Mark
 from mcp_bus.errors import BusError, Conflict, CorruptRecord, InvalidRequest, NotFound
 from mcp_bus.model import Policy, State
@@ -65,8 +65,9 @@ class Topics:
         return find.topics(self._bus.store)
 
     def subscribed(self) -> dict[str, Cursor]:
-        """Return the cursors of all topics this agent reads; `broadcast` is one unless it was unsubscribed."""
-        found = ((topic, self._cursor(topic)[1]) for topic in self.all())
+        """Return the cursors of all topics this agent reads, and may; `broadcast` is one unless unsubscribed."""
+        store, agent = self._bus.store, self._bus.identity.agent
+        found = ((topic, self._cursor(topic)[1]) for topic in self.all() if access.may_read(store, topic, agent))
         return {topic: cursor for topic, cursor in found if cursor is not None and cursor.is_active}
 
     def subscribe(self, topic: str, match: Mapping[str, str] | None = None) -> Cursor:
@@ -79,6 +80,7 @@ class Topics:
 
         Raises:
             InvalidRequest: it is no topic.
+            NotAllowed: it does not let this agent read.
         """
         wanted = _checked(match or {})
         if names.check_channel(topic) not in self._bus.store.channels() or topic == names.HUMAN:
@@ -87,6 +89,7 @@ class Topics:
         if self._bus.store.policy(topic).kind != "topic":
             msg = f"{topic!r} is a queue: each of its tasks goes to one worker"
             raise InvalidRequest(msg, hint="claim from it instead, or choose another name for the topic")
+        access.check_read(self._bus.store, topic, self._bus.identity.agent)
         self._wanted.clear()
         return self._write(topic, lambda cursor: cursor._replace(is_active=True, match=wanted))
 

@@ -6,7 +6,7 @@ from contextlib import suppress
 from functools import cached_property
 from typing import TYPE_CHECKING
 
-from mcp_bus import children, draft, find, lifecycle, names, routing, wire
+from mcp_bus import access, children, draft, find, lifecycle, names, routing, wire
 from mcp_bus.backlog import Backlog
 from mcp_bus.errors import BusError, Conflict, CorruptRecord, InvalidRequest, LeaseLost, NotFound, ResultRejected
 from mcp_bus.model import NOTHING, Attempt, Lease, Outcome, Result, State, Task, Ticket
@@ -55,19 +55,23 @@ class Worker(Operator):
         before by someone whose lease lapsed, but only the holder of the token can finish it.
 
         Args:
-            channels: where to look; all channels if empty.  One that does not exist is empty.
+            channels: where to look; if empty, all that let this agent claim.  One that does not exist is empty.
             capabilities: what this worker can do; None means what the bus was opened with.
             lease_s: how long the claim lasts unless renewed; None leaves it to the channel.
             only: tells of a task whether it is wanted; what is not is left where it is.
 
         Returns:
             The task; `task.ticket` is what the worker's other verbs want.
+
+        Raises:
+            NotAllowed: a channel that was named does not let this agent claim.
         """
         wanted = [channels] if isinstance(channels, str) else channels
         if not isinstance(wanted, list | tuple | set | frozenset):
             msg = f"{str(wanted)[:60]!r} is not a list of channels"
             raise InvalidRequest(msg, hint="for example ['review', 'build']")
-        looked = [self._queue(c) for c in dict.fromkeys(wanted)] or find.queues(self.store)
+        looked = [self._queue(c) for c in dict.fromkeys(wanted)]
+        looked = looked or access.claimable(self.store, find.queues(self.store), self.identity.agent)
         if lease_s is not None:
             draft.check_number("lease_s", lease_s, low=1)
         can = self._words(capabilities)
@@ -109,9 +113,10 @@ class Worker(Operator):
                 self._requires.clear()
             self._requires[slot.id] = task.body.requires
             return None
-        if only is not None and not only(task.body):
+        policy = self.store.policy(slot.channel)
+        if (only is not None and not only(task.body)) or not access.may_claim(policy, self.identity.agent):
             return None
-        seconds = self.store.policy(slot.channel).lease_s if lease_s is None else lease_s
+        seconds = policy.lease_s if lease_s is None else lease_s
         lease = Lease(self.identity.holder, self.source.token(6), now + int(seconds * 1000))
         taken = lifecycle.claim(slot, lease)
         self.store.swap(slot, taken)
@@ -235,7 +240,7 @@ class Worker(Operator):
             task = self._write(ticket, decide)
         except LeaseLost:
             # A worker that repeats itself because an answer got lost finds its own result there.
-            kept = self.get(ticket.id).result
+            kept = self.whole(ticket.id).result
             if kept is None or kept.token != ticket.token:
                 raise
             return kept
@@ -327,7 +332,7 @@ class Worker(Operator):
         draft.check_token(ticket.token)
         task = self._held.get(ticket.id)
         if task is None or task.lease.token != ticket.token:
-            task = self.get(ticket.id)
+            task = self.whole(ticket.id)
         attempt = 0
         for _ in range(TRIES):
             lost = task.slot.lease is None or task.slot.lease.token != ticket.token or task.state is not State.LEASED
@@ -338,7 +343,7 @@ class Worker(Operator):
             try:
                 self.store.swap(task.slot, new, entry)
             except Conflict:
-                task = self.get(ticket.id)
+                task = self.whole(ticket.id)
                 continue
             return self._followed(Task(task.body, new, task.result, task.history))
         msg = f"{ticket.id!r} is being written by others all the time"
@@ -363,7 +368,7 @@ class Worker(Operator):
     def _queue(self, channel: str) -> str:
         policy = self._policy(names.check_channel(channel))
         if policy is not None:
-            _check_queue(channel, policy, "subscribe to it, and read your inbox")
+            access.check_claim(channel, policy, self.identity.agent)
         return channel
 
     def _policy(self, channel: str) -> Policy | None:
@@ -371,17 +376,6 @@ class Worker(Operator):
             return self.store.policy(channel)
         except NotFound:
             return None
-
-
-def _check_queue(channel: str, policy: Policy, instead: str) -> None:
-    """Refuse tasks on a topic.
-
-    Raises:
-        InvalidRequest: it is one.
-    """
-    if policy.kind != "queue":
-        msg = f"{channel!r} is a {policy.kind}, whose messages are read by every subscriber and claimed by none"
-        raise InvalidRequest(msg, hint=instead)
 
 
 def _ticket(claim: object) -> Ticket:

@@ -156,7 +156,7 @@ def _post(bus: Bus, args: argparse.Namespace, place: str, content: str) -> Body:
         bus.ids.next(), place, draft.check_content(content, checked), bus.sender(), checked,
         now=bus.source.now(), policy=bus.store.policy(place),
     )  # fmt: skip
-    return bus.store.add(made._replace(ttl=max(0, args.ttl)))
+    return bus.put(made._replace(ttl=max(0, args.ttl)))
 
 
 def _waited(bus: Bus, body: Body, timeout_s: float) -> Result | None:

@@ -36,7 +36,12 @@ class Call:
         from mcp_bus.config import open_from
 
         self.out.note(f"bus: {self.place()}")
-        return open_from(self.config, create=create, tell=lambda text: self.out.note(f"mcp-bus: {text}"))
+        bus = open_from(self.config, create=create, tell=lambda text: self.out.note(f"mcp-bus: {text}"))
+        if sys.stdin is not None and sys.stdin.isatty() and self.config.origins["agent"] in ("default", "terminal"):
+            from mcp_bus.cli import speaker
+
+            bus.is_person = speaker.is_terminal()
+        return bus
 
     def place(self) -> str:
         """Return the bus directory and where it was set."""

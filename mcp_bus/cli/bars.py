@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from mcp_bus.cli.output import Out
-    from mcp_bus.model import ChannelView
+    from mcp_bus.find import ChannelView
 
 # What a bar tells apart, in its order: the word, the mark, which says it without colours too, and the states.
 PARTS = (

@@ -7,6 +7,7 @@ import time
 from contextlib import nullcontext
 from typing import TYPE_CHECKING
 
+from mcp_bus import access
 from mcp_bus import find as finding
 from mcp_bus.cli import exportforms, meant
 from mcp_bus.cli.arguments import Verb, seconds, word
@@ -153,7 +154,7 @@ class Tasks:
         if task is None:
             why = "it was put there by hand; a sweep takes it in, or puts it aside"
             self._left_out(f"{slot.id} on {slot.channel}", why)
-        return task
+        return access.shown(self._bus, task) if task is not None else None
 
     def _left_out(self, what: str, why: str) -> None:
         self._progress.clear()

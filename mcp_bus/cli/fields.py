@@ -67,7 +67,9 @@ def summary(task: Task) -> dict[str, Any]:
 
 
 def proof(task: Task) -> dict[str, Any]:
-    """Return whose signatures a task has, where its channel is signed."""
+    """Return whose signatures a task has, where its channel is signed; of a hidden one, why it is not shown."""
+    if task.hidden:
+        return {"hidden": task.hidden}
     if task.proof is None:
         return {}
     body, result, doubt = (text or None for text in task.proof)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
+from mcp_bus import access
 from mcp_bus.cli import fields, speaker
 from mcp_bus.cli.arguments import BODY_HELP, Verb, content, given, positive, seconds
 from mcp_bus.cli.codes import NOTHING, OK
@@ -262,7 +263,7 @@ def _letter_page(out: Out, item: Delivery, now: int) -> None:
         out.paint(short(body.id), "bold"),
         f"from {one_line(body.sender.agent, 80)}",
         ago(body.created, now),
-        one_line(body.type, 40),
+        one_line(access.kind(body.type), 80),
     ]
     words += [f"on {body.channel}"] if not is_inbox(body.channel) else []
     words += [f"open for {duration(body.deadline - now)}"] if body.type == "call" and body.deadline > now else []

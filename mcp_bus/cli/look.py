@@ -17,7 +17,8 @@ if TYPE_CHECKING:
     from mcp_bus.bus import Bus
     from mcp_bus.cli.arguments import Call, Parser
     from mcp_bus.cli.output import Out
-    from mcp_bus.model import ChannelView, Task
+    from mcp_bus.find import ChannelView
+    from mcp_bus.model import Task
 
 ALIVE = ORDER[:4]
 MANY = 20

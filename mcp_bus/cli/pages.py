@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING
 
+from mcp_bus import access
 from mcp_bus.cli import fields
 from mcp_bus.cli.output import ago, duration, one_line, quote
 from mcp_bus.errors import BusError, Conflict, CorruptRecord, NotFound
@@ -26,11 +27,11 @@ def read(bus: Bus, slots: Iterator[Slot]) -> Iterator[Task]:
     """Read the tasks of a listing that can be read and are still in the state they were listed in."""
     for slot in slots:
         try:
-            task = bus.store.get(slot.id)
+            found = bus.store.get(slot.id)
         except (Conflict, CorruptRecord, NotFound):
             continue
-        if task is not None and task.state is slot.state:
-            yield task
+        if found is not None and found.state is slot.state:
+            yield access.shown(bus, found)
 
 
 def holder(task: Task) -> str:
@@ -116,14 +117,11 @@ def _contract(task: Task) -> Iterator[str]:
 def _about(task: Task, now: int) -> Iterator[str]:
     body = task.body
     yield f"from    {one_line(body.sender.agent, 160)}, {ago(body.created, now)}"
-    if task.verified:
-        yield f"verified: {one_line(task.verified, 200)}"
-    if task.proof is not None and task.proof.doubt:
-        yield f"NOT VERIFIED: {one_line(task.proof.doubt, 400)}"
+    yield from _standing(task)
     if body.title:
         yield f"title   {one_line(body.title)}"
     if body.type != "task":
-        yield f"type    {one_line(body.type)}"
+        yield f"type    {one_line(access.kind(body.type))}"
     if body.thread:
         yield f"thread  {one_line(body.thread)}"
     if body.reply_to:
@@ -134,6 +132,16 @@ def _about(task: Task, now: int) -> Iterator[str]:
         yield f"needs   {one_line(', '.join(body.requires))}"
     if body.retry_of:
         yield f"instead of {one_line(body.retry_of)}"
+
+
+def _standing(task: Task) -> Iterator[str]:
+    """Yield whose signature a task has, what is wrong with it, or why it is not shown."""
+    if task.verified:
+        yield f"verified: {one_line(task.verified, 200)}"
+    if task.proof is not None and task.proof.doubt:
+        yield f"NOT VERIFIED: {one_line(task.proof.doubt, 400)}"
+    if task.hidden:
+        yield f"not shown: {one_line(task.hidden, 400)}"
 
 
 def shown(out: Out, bus: Bus, task: Task) -> None:

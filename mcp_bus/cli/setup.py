@@ -175,7 +175,7 @@ def _word(value: object) -> str:
     if isinstance(value, bool):
         return "yes" if value else "no"
     return clean(
-        ",".join(value) if isinstance(value, tuple) else f"{value:g}" if isinstance(value, float) else str(value)
+        ",".join(value) if isinstance(value, tuple | list) else f"{value:g}" if isinstance(value, float) else str(value)
     )
 
 
@@ -244,6 +244,8 @@ def _setting(text: str) -> tuple[str, object]:
             return name, seconds(value)
         if isinstance(getattr(Policy(), name), bool):
             return name, _switch(value)
+        if isinstance(getattr(Policy(), name), tuple):
+            return name, [part for part in value.replace(",", " ").split(" ") if part]
         return name, int(value) if isinstance(getattr(Policy(), name), int) else value
     except (ValueError, ArgumentTypeError) as error:
         msg = f"{value[:60]!r} is not a value for {name}: {error}"
@@ -288,7 +290,7 @@ def _rules(call: Call, name: str, policy: Policy, *, is_new: bool) -> None:
         return
     call.out.line(call.out.paint(name, "bold"))
     for key, value in _fields(policy).items():
-        call.out.line(f"  {key:<15} {_word(value) if value != '' else '-'}")
+        call.out.line(f"  {key:<15} {_word(value) or ('everyone' if value == [] else '-')}")
     if is_new:
         call.out.note("made")
 

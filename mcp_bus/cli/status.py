@@ -21,7 +21,8 @@ if TYPE_CHECKING:
     from mcp_bus.bus import Bus
     from mcp_bus.cli.arguments import Call, Parser
     from mcp_bus.cli.output import Out
-    from mcp_bus.model import ChannelView, Slot, Task
+    from mcp_bus.find import ChannelView
+    from mcp_bus.model import Slot, Task
 
 # Tasks in work, overdue and dead ones that are listed.
 FEW = 10

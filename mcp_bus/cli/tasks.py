@@ -11,7 +11,7 @@ from mcp_bus.cli.codes import ERROR, NOT_FOUND, NOTHING, OK, PERSON, code_of, pr
 from mcp_bus.cli.output import clean, duration, one_line
 from mcp_bus.errors import BusError, Conflict, CorruptRecord, InvalidRequest, LeaseLost, NotFound
 from mcp_bus.find import public, resolve, safe_ending, short, why_empty
-from mcp_bus.model import ENDED, Ending, State, Ticket
+from mcp_bus.model import ENDED, State, Ticket
 from mcp_bus.plain import near
 
 if TYPE_CHECKING:
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from mcp_bus.cli.arguments import Call, Parser
     from mcp_bus.cli.interrupts import Interrupts
     from mcp_bus.cli.output import Out
+    from mcp_bus.find import Ending
     from mcp_bus.model import Posted, Task
 
 # As long as a wait without --timeout lasts: longer than any machine is up.
@@ -341,7 +342,9 @@ class Waiting:
             out.warn(f"mcp-bus: {one_line(found.error)}")
             return
         why = pages.last_word(task) if task.result is None else ""
-        if task.proof is not None and task.proof.doubt:
+        if task.hidden:
+            why = f"not shown: {one_line(task.hidden, 400)}"
+        elif task.proof is not None and task.proof.doubt:
             why = f"NOT VERIFIED: {one_line(task.proof.doubt, 400)}"
         out.line(f"{short(task.id)} {out.state(fields.state(task))}{': ' if why else ''}{why}")
         pages.result(out, task, self.bus.source.now())
@@ -363,7 +366,7 @@ def _verdict(task: Task | None) -> int:
         return NOT_FOUND
     if task.state is State.DEAD or (task.proof is not None and task.proof.doubt):
         return PERSON
-    good = task.state is State.DONE and (task.result is None or task.result.status == "success")
+    good = task.state is State.DONE and not task.hidden and (task.result is None or task.result.status == "success")
     return OK if good else ERROR
 
 

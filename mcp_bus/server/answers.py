@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from mcp_bus import names
+from mcp_bus import access, names
 from mcp_bus.errors import BusError, Conflict, CorruptRecord
 from mcp_bus.find import public, short, why_empty
 from mcp_bus.holders import holdings
@@ -33,7 +33,8 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from mcp_bus.bus import Bus
-    from mcp_bus.model import ChannelView, Ending, Posted, Task
+    from mcp_bus.find import ChannelView, Ending
+    from mcp_bus.model import Posted, Task
     from mcp_bus.presence import Seen
 
 MAX_LINES = 22
@@ -95,7 +96,7 @@ def claimed(bus: Bus, task: Task, others: Sequence[Task], ways: Ways) -> str:
 def _about(task: Task) -> list[str]:
     """Return what else the sender said of a task."""
     body = task.body
-    named = {"type": body.type if body.type != "task" else "", "title": body.title}
+    named = {"type": access.kind(body.type) if body.type != "task" else "", "title": body.title}
     lines = [f"{name}: {said(text, 200)}" for name, text in named.items() if text]
     if body.plan:
         lines.append(f"step {said(body.node, 60)} of plan {said(short(body.plan), 20)}")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from mcp_bus import names, wire
+from mcp_bus import access, names, wire
 from mcp_bus.errors import BusError
 from mcp_bus.find import short
 from mcp_bus.model import State
@@ -111,7 +111,7 @@ def _head(item: Delivery, now: int) -> str:
 
 
 def _type(body: Body) -> str:
-    return body.type if body.type in wire.TYPES else said(body.type, 40)
+    return access.kind(body.type) if body.type in wire.TYPES else said(body.type, 40)
 
 
 def empty(bus: Bus, told: list[str], waited_s: float, ways: Ways) -> str:

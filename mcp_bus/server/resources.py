@@ -9,7 +9,7 @@ from urllib.parse import unquote
 
 from mcp import types
 
-from mcp_bus import find, model, picture, plans, policies, report, traces, wire
+from mcp_bus import access, find, model, picture, plans, policies, report, traces, wire
 from mcp_bus.errors import Conflict, CorruptRecord, NotFound
 from mcp_bus.holders import UNSEEN, holdings, unseen
 from mcp_bus.model import OPEN, State, Task
@@ -131,7 +131,7 @@ def _harmless(char: str) -> str:
     return json.dumps(char)[1:-1] if not char.isascii() else f"\\u{ord(char):04x}"
 
 
-def _channel(view: model.ChannelView) -> dict[str, Any]:
+def _channel(view: find.ChannelView) -> dict[str, Any]:
     return {
         "channel": view.name,
         "counts": view.counts,
@@ -176,7 +176,7 @@ def _task(task: Task) -> dict[str, Any]:
         "holder": slot.lease.holder if slot.lease and task.state is State.LEASED else None,
         "history": [wire.attempt_fields(entry) | {"token": None} for entry in task.history],
         "result": None,
-    }
+    } | ({"hidden": task.hidden} if task.hidden else {})
     if result is not None:
         made["result"] = {
             "status": result.status,
@@ -251,7 +251,7 @@ def _bodies(bus: Bus, slots: Iterable[Slot]) -> list[Body]:
         with suppress(Conflict, CorruptRecord):
             task = bus.store.get(slot.id, at=slot)
             if task is not None:
-                found.append(task.body)
+                found.append(access.shown(bus, task).body)
     return found
 
 

@@ -18,7 +18,8 @@ from mcp_bus.server import answers, args, letters, messaging, piping, planning, 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
-    from mcp_bus.model import Ending, PostOptions, Task
+    from mcp_bus.find import Ending
+    from mcp_bus.model import PostOptions, Task
     from mcp_bus.server.call import Call
 
 # A page of `find_tasks`.

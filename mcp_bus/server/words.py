@@ -61,7 +61,9 @@ def said(text: str, limit: int = 120) -> str:
 
 
 def proven(task: Task) -> str:
-    """Say whether a task's signatures hold; nothing where its channel is not signed."""
+    """Say whether a task's signatures hold, or why it is not shown; nothing where neither matters."""
+    if task.hidden:
+        return f"; not shown: {said(task.hidden, 400)}"
     if task.proof is None:
         return ""
     return f"; NOT VERIFIED: {said(task.proof.doubt, 300)}" if task.proof.doubt else ", verified"

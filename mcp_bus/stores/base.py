@@ -192,6 +192,10 @@ class Store(Protocol):
         """
         ...
 
+    def has_key(self, key: str) -> bool:
+        """Tell whether `Body.key` names a task that was posted, or is being posted."""
+        ...
+
     def get(self, task_id: str, at: Slot | None = None, *, near: Slot | None = None) -> Task | None:
         """Return a task, or None when there was never one of that id.
 

@@ -74,7 +74,7 @@ class FileStore:
         self.rules = Rules(self.tree, self._source)
         self.seals = Seals(self.tree, self._source, self.rules.policy, None)
         self.rules.holds = self.seals.ruled
-        self._reader = Reader(self.tree, self._source, self.seals)
+        self._reader = Reader(self.tree, self._source, self.seals, self.rules)
         self.records = FileRecords(self.tree, self._source, sync=durable)
         self.outputs = FileOutputs(self.tree, self._source, sync=durable)
         self._published: dict[str, list[str]] = {}
@@ -160,6 +160,11 @@ class FileStore:
             self.fs.fsync(self.tree.fd("tasks"))
         mend.place_again(self.tree, kept.id)
         return kept
+
+    def has_key(self, key: str) -> bool:
+        """See `Store.has_key`."""
+        with self.tree.words():
+            return self.fs.stat(key + ".json", self.tree.fd("keys", make=True)) is not None
 
     def get(self, task_id: str, at: Slot | None = None, *, near: Slot | None = None) -> Task | None:
         """See `Store.get`."""

@@ -9,10 +9,10 @@ from __future__ import annotations
 from threading import Lock
 from typing import TYPE_CHECKING, Any
 
-from mcp_bus import lifecycle, names, wire
+from mcp_bus import lifecycle, names, policies, wire
 from mcp_bus.clock import System
-from mcp_bus.errors import Conflict, Gone, InvalidRequest, NotFound
-from mcp_bus.model import Attempt, Outcome, Policy, Record, Result, State, Task
+from mcp_bus.errors import Conflict, CorruptRecord, Gone, InvalidRequest, NotFound
+from mcp_bus.model import WAITING, Attempt, Outcome, Policy, Record, Result, State, Task
 from mcp_bus.routing import rank
 
 if TYPE_CHECKING:
@@ -149,6 +149,10 @@ class MemoryStore:
             medium.moves += 1
         return body
 
+    def has_key(self, key: str) -> bool:
+        """See `Store.has_key`."""
+        return key in self.medium.keys
+
     def get(self, task_id: str, at: Slot | None = None, *, near: Slot | None = None) -> Task | None:
         """See `Store.get`."""
         del near  # Nothing is searched for here.
@@ -158,7 +162,12 @@ class MemoryStore:
                 if medium.slots.get(at.id) != at:
                     msg = f"{at.id!r} is not {at.state} any more"
                     raise Conflict(msg)
-                return Task(wire.load_body(medium.bodies[at.id]), at)
+                body = wire.load_body(medium.bodies[at.id])
+                is_let = policies.lets(medium.policies[at.channel].post_by, body.sender.agent)
+                if at.state in WAITING and not is_let:
+                    what = f"{body.sender.agent!r} may not post on {at.channel!r}"
+                    raise CorruptRecord(what)
+                return Task(body, at)
             if task_id in medium.graves:
                 msg = f"{task_id!r} has expired from the bus: it ended {medium.graves[task_id]} and was pruned"
                 raise Gone(msg, hint="its result is no longer kept")

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from mcp_bus import lifecycle, names, wire
 from mcp_bus.errors import Conflict, CorruptRecord, Gone, Unverified
-from mcp_bus.model import Lease, Proof, Result, Slot, State, Task
+from mcp_bus.model import WAITING, Lease, Proof, Result, Slot, State, Task
 from mcp_bus.stores import foreign, graves, mend, publish, story
 
 if TYPE_CHECKING:
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from mcp_bus.clock import Source
     from mcp_bus.model import Body
     from mcp_bus.stores.fsops import Found
+    from mcp_bus.stores.rules import Rules
     from mcp_bus.stores.seals import Seals
     from mcp_bus.stores.tree import Tree
 
@@ -28,8 +29,9 @@ LOOKS = 4
 class Reader:
     """Reads one bus directory."""
 
-    def __init__(self, tree: Tree, source: Source, seals: Seals) -> None:
-        """Read through `tree`, with the time from `source`, what `seals` says is to be believed."""
+    def __init__(self, tree: Tree, source: Source, seals: Seals, rules: Rules) -> None:
+        """Read through `tree`, with the time from `source`, what `seals` and `rules` say is to be believed."""
+        self._rules = rules
         self._tree = tree
         self._source = source
         self._seals = seals
@@ -90,6 +92,8 @@ class Reader:
             what = f"{slot.id!r} is addressed to {body.channel!r}, not to {slot.channel!r}"
             raise CorruptRecord(what)
         by = self._seals.body(body, found.data, slot)
+        if slot.state in WAITING:
+            self._rules.admit(body)
         tasks, identity = self._tree.fd("tasks"), slot.id + ".json"
         own = self._tree.fs.stat(identity, tasks)
         if own is not None and own.st_ino != found.inode:
@@ -172,10 +176,13 @@ class Reader:
 
     def _check_aside(self, body: Body) -> None:
         """Say of a task without a place that it was put aside, if it was."""
-        why = foreign.put_aside(self._tree, body.id) if self._seals.needs(body.channel, body.id) else ""
+        is_signed = self._seals.needs(body.channel, body.id)
+        why = foreign.put_aside(self._tree, body.id) if is_signed or self._rules.limits(body.channel) else ""
         if why:
             what = f"{body.id!r} was put aside: {why}"
-            raise Unverified(what, hint="look at it in quarantine/; if the work is wanted, post it anew")
+            raise (Unverified if is_signed else CorruptRecord)(
+                what, hint="look at it in quarantine/; if the work is wanted, post it anew"
+            )
 
     def _is_at(self, slot: Slot) -> bool:
         place = names.place(slot)

@@ -5,14 +5,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from mcp_bus import names, policies, wire
-from mcp_bus.errors import NotFound
+from mcp_bus.errors import CorruptRecord, NotFound, Unverified
 from mcp_bus.stores.layout import once
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from mcp_bus.clock import Source
-    from mcp_bus.model import Policy
+    from mcp_bus.model import Body, Policy
     from mcp_bus.stores.tree import Tree
 
 # A policy is read at most once in so many seconds.
@@ -50,6 +50,31 @@ class Rules:
         policy = self.holds(channel, policy)
         self._known[channel] = (now, policy)
         return policy
+
+    def limits(self, channel: str) -> bool:
+        """Tell whether a channel does not let everyone post."""
+        try:
+            return bool(self.policy(channel).post_by)
+        except (CorruptRecord, NotFound):
+            return False
+
+    def admit(self, body: Body) -> None:
+        """Refuse what its sender may not post there (rule B6): it came past the check, by hand.
+
+        Raises:
+            Unverified: on a signed channel, where that is as good as forged.
+            CorruptRecord: elsewhere.
+        """
+        for _ in range(2):  # Nothing is put aside by a rule that was changed a moment ago.
+            try:
+                policy = self.policy(body.channel)
+            except (CorruptRecord, NotFound):
+                return  # What cannot be read lets nobody claim, and puts nothing aside.
+            if policies.lets(policy.post_by, body.sender.agent):
+                return
+            self._known.pop(body.channel, None)
+        what = f"{body.sender.agent[:160]!r} may not post on {body.channel!r}"
+        raise (Unverified if policy.signed else CorruptRecord)(what)
 
     def declare(self, channel: str, policy: Policy | None, *, is_default: bool, sync: bool) -> None:
         """See `Store.declare`."""

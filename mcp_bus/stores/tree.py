@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 from collections import OrderedDict
 from typing import TYPE_CHECKING
 
@@ -192,16 +193,24 @@ class Tree:
             if is_gone:
                 hint = "run `mcp-bus init` to make one, or name another with --bus or MCP_BUS_DIR"
                 return StoreUnavailable(f"there is no bus at {str(self.root)!r}", hint=hint)
-            return Conflict(f"something moved in the bus meanwhile: {error.filename!r} is gone", hint="repeat the call")
+            return Conflict(
+                f"something moved in the bus meanwhile: {_told(error.filename)!r} is gone", hint="repeat the call"
+            )
         if error.errno in (errno.EISDIR, errno.ENOTEMPTY):  # Nobody's fault but whose folder it is.
             where = error.filename2 or error.filename
             hint = "`mcp-bus fsck` says what it is; a sweep puts it aside where it can"
-            return Conflict(f"a folder is in the place of {where!r}", hint=hint)
+            return Conflict(f"a folder is in the place of {_told(where)}", hint=hint)
         msg, hint = _WHY.get(error.errno or 0) or (
-            f"the bus cannot be used: {error.strerror or error}" + (f": {error.filename!r}" if error.filename else ""),
+            f"the bus cannot be used: {error.strerror or error}"
+            + (f": {_told(error.filename)}" if error.filename else ""),
             "look at that, then repeat the call",
         )
         return StoreUnavailable(f"{msg} ({str(self.root)!r})", hint=hint)
+
+
+def _told(name: object) -> str:
+    """Return a file's name, quoted, as people may see it: that of a claim has the token in it, its holder's secret."""
+    return repr(re.sub(r"\.[0-9a-f]{4,32}(?=(\.[0-9]{1,15}\.json|\.json|_request\.json)\Z)", ".…", str(name)))
 
 
 class Words:

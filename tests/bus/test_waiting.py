@@ -12,7 +12,7 @@ import pytest
 
 from mcp_bus import Bus, find, sweep, wait_for
 from mcp_bus.clock import System
-from mcp_bus.model import Ending, State
+from mcp_bus.model import State
 from mcp_bus.stores.file import FileStore
 from tests.fakes import who
 
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from mcp_bus import Task
+    from mcp_bus.find import Ending
 
 # Seconds that nothing here comes near unless it is broken.
 ENOUGH = 20.0

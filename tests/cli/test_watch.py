@@ -88,8 +88,9 @@ def test_only_what_is_wanted_is_taken_and_the_rest_stays_where_it_is(there: Cli,
     ("allow", "is_run"), [((), False), (("--allow-eval", "boss"), False), (("--allow-eval", "test*"), True)]
 )
 def test_an_eval_is_run_only_for_whom_the_operator_allows_it(
-    there: Cli, tmp_path: Path, allow: tuple[str, ...], *, is_run: bool
+    there: Cli, tmp_path: Path, allow: tuple[str, ...], monkeypatch: pytest.MonkeyPatch, *, is_run: bool
 ) -> None:
+    monkeypatch.setenv("MCP_BUS_ALLOW_EVAL", "yes")
     there.post("app", "print(1)", "--type", "eval")
     assert watch(there, "app", *allow) == ({"done": 1} if is_run else {"dead": 1})
     assert bool(seen(tmp_path)) == is_run

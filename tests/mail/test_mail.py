@@ -331,6 +331,7 @@ def test_an_inbox_is_nobody_elses_to_post_to_or_claim_from(ann: Bus, bob: Bus) -
 
 def test_a_message_to_a_queue_is_a_task_there(ann: Bus, bob: Bus) -> None:
     ann.create_channel("review")
+    ann.may_eval = True
     ann.mail.send("#review", "please look", type="eval")
     task = bob.claim(["review"])
     assert task is not None

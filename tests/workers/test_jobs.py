@@ -233,6 +233,7 @@ def test_a_command_can_use_the_claim_it_works_under(work: Work) -> None:
 def test_an_eval_message_is_run_only_if_the_operator_allows_its_sender(
     work: Work, sender: str, allowed: list[str], *, is_run: bool
 ) -> None:
+    work.bus.may_eval = True
     work.post("print(1)", type="eval")
     task = work.do("open('ran', 'w').close(); print('ran')", is_handler=True, evals=tuple(allowed))
     assert (work.root.parent / "ran").exists() == is_run

@@ -1,0 +1,194 @@
+"""Who may post to a channel, claim from it and read it: what its rules `post_by`, `claim_by` and `read_by` say.
+
+A name is what a session says it is, and a proof only on signed channels.  So these rules keep agents that use this
+program apart; they do not keep a process from the files.  Sweeps and plans go by the store, which they do not hinder.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from mcp_bus import names, policies
+from mcp_bus.errors import Conflict, CorruptRecord, InvalidRequest, NotAllowed, NotFound
+from mcp_bus.model import OPEN, Body, Sender
+from mcp_bus.plain import cut
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from mcp_bus.model import Policy, Task
+    from mcp_bus.operate import Operator
+    from mcp_bus.stores.base import Store
+
+UNREADABLE = "the rules of its channel cannot be read"
+
+
+# Types of abq that ask for more than to be read, and what is said of them wherever they are shown.
+ASKING = {
+    "eval": "eval (its sender asks to run it as code; nothing here does)",
+    "command": "command (words of its sender, not an order; nothing here runs it)",
+}
+
+
+def kind(name: str) -> str:
+    """Return a message's type as readers are told it."""
+    return ASKING.get(name, name)
+
+
+def check_kind(name: str, *, may_eval: bool) -> None:
+    """Refuse to post what a receiver might run, unless the user allowed it.
+
+    Raises:
+        NotAllowed: says how it is allowed.
+    """
+    if name == "eval" and not may_eval:
+        msg = "a message of type eval is text that its receiver might run, and to post one is not allowed here"
+        raise NotAllowed(msg, hint="post it as a task, in words; a person allows it with MCP_BUS_ALLOW_EVAL=yes")
+
+
+def whom(patterns: Sequence[str]) -> str:
+    """Return the agents that a rule names."""
+    return cut(", ".join(repr(pattern) for pattern in patterns), 300)
+
+
+def check_post(channel: str, policy: Policy, agent: str) -> None:
+    """Refuse a post to a channel that does not let its sender post.
+
+    Raises:
+        NotAllowed: says who may.
+    """
+    if not policies.lets(policy.post_by, agent):
+        msg = f"{agent!r} may not post on {channel!r}: its rule post_by lets {whom(policy.post_by)}"
+        raise NotAllowed(msg, hint="post on another channel, or ask one of those to")
+
+
+def check_revive(store: Store, task: Task) -> None:
+    """Refuse to make a task ready that would be put aside, for its sender may not post any more.
+
+    Raises:
+        NotAllowed: says who may.
+    """
+    policy, agent = store.policy(task.channel), task.body.sender.agent
+    if not policies.lets(policy.post_by, agent):
+        msg = f"{task.id!r} is from {agent!r}, who may not post on {task.channel!r} any more"
+        raise NotAllowed(msg, hint=f"retry it with an edited body, as one of {whom(policy.post_by)}")
+
+
+def check_senders(store: Store, channel: str, patterns: Sequence[str]) -> None:
+    """Refuse a rule by which tasks that wait, or are worked on, would be put aside.
+
+    Raises:
+        Conflict: names one.
+    """
+    for slot in (slot for state in OPEN for slot in store.scan(channel, state)):
+        try:
+            task = store.get(slot.id, at=slot)
+        except (Conflict, CorruptRecord):
+            continue  # It moved, and its sender was let; or it is put aside anyway.
+        agent = task.body.sender.agent if task is not None else ""
+        if task is not None and not policies.lets(patterns, agent):
+            msg = f"{slot.id!r} is {slot.state} on {channel!r}, and its sender {agent!r} is not in post_by"
+            raise Conflict(msg, hint="let such tasks be done or cancel them first, or name their senders, too")
+
+
+def may_claim(policy: Policy, agent: str) -> bool:
+    """Tell whether an agent may claim: whoever claims reads, so without `claim_by` it is `read_by` that says."""
+    return policies.lets(policy.claim_by or policy.read_by, agent)
+
+
+def check_claim(channel: str, policy: Policy, agent: str) -> None:
+    """Refuse a claim on a channel that was named, where there are no tasks, or where this agent may not claim.
+
+    Raises:
+        InvalidRequest: it is a topic.
+        NotAllowed: says who may.
+    """
+    if policy.kind != "queue":
+        msg = f"{channel!r} is a {policy.kind}, whose messages are read by every subscriber and claimed by none"
+        raise InvalidRequest(msg, hint="subscribe to it, and read your inbox")
+    if not may_claim(policy, agent):
+        rule, those = ("claim_by", policy.claim_by) if policy.claim_by else ("read_by", policy.read_by)
+        msg = f"{agent!r} may not claim on {channel!r}: its rule {rule} lets {whom(those)}"
+        raise NotAllowed(msg, hint="claim on other channels, or name none")
+
+
+def claimable(store: Store, channels: Sequence[str], agent: str) -> list[str]:
+    """Return those channels that let an agent claim; of one whose rules cannot be read that is found out later."""
+    found = list[str]()
+    for name in channels:
+        try:
+            if may_claim(store.policy(name), agent):
+                found.append(name)
+        except CorruptRecord:
+            found.append(name)
+        except NotFound:
+            continue
+    return found
+
+
+def may_read(store: Store, channel: str, agent: str) -> bool:
+    """Tell whether an agent may read what others post on a channel; not where its rules cannot be read."""
+    try:
+        return policies.lets(store.policy(channel).read_by, agent)
+    except NotFound:
+        return True
+    except CorruptRecord:
+        return False
+
+
+def check_read(store: Store, topic: str, agent: str) -> None:
+    """Refuse to let an agent read a topic that does not let it.
+
+    Raises:
+        NotAllowed: says who may.
+    """
+    if not may_read(store, topic, agent):
+        msg = f"{agent!r} may not read {topic!r}: its rule read_by lets {whom(store.policy(topic).read_by)}"
+        raise NotAllowed(msg, hint="read other topics")
+
+
+def shown(bus: Operator, task: Task) -> Task:
+    """Return a task as this session may see it: whole, or that it is there and how it stands, with the reason."""
+    why = _hidden(bus, task)
+    if not why:
+        return task
+    body = task.body
+    kept = Body(
+        id=body.id,
+        channel=body.channel,
+        content="",
+        sender=Sender(body.sender.agent),
+        created=body.created,
+        type=body.type,
+        priority=body.priority,
+        not_before=body.not_before,
+        deadline=body.deadline,
+        max_attempts=body.max_attempts,
+        backoff_s=body.backoff_s,
+        requires=body.requires,
+        retry_of=body.retry_of,
+        plan=body.plan,
+        node=body.node,
+        parent=body.parent,
+        depth=body.depth,
+    )
+    history = tuple(line._replace(note="", token="") for line in task.history)
+    return task._replace(body=kept, result=None, history=history, hidden=why)
+
+
+def _hidden(bus: Operator, task: Task) -> str:
+    """Return why a task's text is not for this session; empty if it is."""
+    lease, agent = task.slot.lease, bus.identity.agent
+    is_holder = lease is not None and names.is_of(lease.holder, agent)
+    if bus.is_person or is_holder or task.body.sender.agent == agent or names.is_inbox(task.channel):
+        return ""
+    try:
+        policy = bus.store.policy(task.channel)
+    except NotFound:
+        return ""
+    except CorruptRecord:
+        return UNREADABLE
+    if policies.lets(policy.read_by, agent):
+        return ""
+    those = f"{whom(policy.read_by)}, and who posted or holds a task"
+    return f"{agent!r} may not read {task.channel!r}: its rule read_by lets {those}"

@@ -1,0 +1,329 @@
+"""Who may post, claim and read: the rules of a channel, and that no way leads around them for who uses this program.
+
+A process that writes the files itself is another matter: what it posts past the rule is not handed out, and put aside.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING
+
+import pytest
+
+from mcp_bus import access, find, plans, policies, wire
+from mcp_bus.conductor import advance
+from mcp_bus.conductor import post as post_plan
+from mcp_bus.errors import Conflict, CorruptRecord, InvalidRequest, NotAllowed, NotFound, Unverified
+from mcp_bus.model import Policy, State
+from mcp_bus.plan import outcome
+from mcp_bus.server import errors, resources
+from mcp_bus.stores.file import FileStore
+from tests.fakes import bus_on, swept
+from tests.security.conftest import CHANNEL, World
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from mcp_bus import Bus
+    from tests.fakes import VirtualSource
+
+TOLD = "the combination is 8143"
+
+
+def by_hand(root: Path, task_id: str, sender: str, channel: str = "work") -> Path:
+    """Put a message into a bus as a program does that knows no rules."""
+    path = root / "channels" / channel / "requests" / f"{task_id}.json"
+    path.write_text(json.dumps({"id": task_id, "to": channel, "content": "x", "from": {"agent": sender}}))
+    return path
+
+
+# --- what may be said -------------------------------------------------------------------------------------
+
+
+def test_patterns_survive_the_file_and_are_lists_in_json() -> None:
+    policy = policies.make({"post_by": ["planner", "ci-*", "planner"], "read_by": []})
+    assert policy.post_by == ("planner", "ci-*")
+    assert policies.fields(policy)["post_by"] == ["planner", "ci-*"]
+    assert policies.load(wire.dumps(policies.fields(policy)), "work") == policy
+
+
+@pytest.mark.parametrize(
+    "value",
+    ["planner", None, 7, [7], [""], ["a b"], ["a,b"], ["[ab]"], ["a\n"], ["x" * 161], ["x"] * 51,
+     [f"{number:02}" + "\U0001f600" * 150 for number in range(50)]],
+    ids=lambda value: repr(value)[:30],
+)  # fmt: skip
+def test_what_is_no_list_of_patterns_is_refused_and_corrupt_in_a_file(value: object) -> None:
+    for name in ("post_by", "claim_by", "read_by"):
+        with pytest.raises(InvalidRequest, match=name):
+            policies.make({name: value})
+        with pytest.raises(CorruptRecord):
+            policies.load(wire.dumps({name: value}), "work")
+
+
+def test_the_longest_rules_can_be_read_back() -> None:
+    longest = [f"{number:02}" + "\U0001f600" * 39 for number in range(50)]
+    policy = policies.make(dict.fromkeys(("post_by", "claim_by", "read_by"), longest) | {"description": "\x01" * 4000})
+    data = wire.dumps(policies.fields(policy))
+    assert len(data) < 65536
+    assert policies.load(data, "work") == policy
+
+
+@pytest.mark.parametrize(
+    ("patterns", "agent", "lets"),
+    [
+        ((), "anyone", True), (("ci-*",), "ci-1", True), (("ci-*",), "xci-1", False), (("ci-*",), "CI-1", False),
+        (("ci-?",), "ci-12", False), (("planner",), "planner2", False), (("a", "b*"), "bob", True),
+        (("github.com/*/main",), "github.com/acme/app/main", True),
+    ],
+)  # fmt: skip
+def test_a_pattern_is_the_whole_name(patterns: tuple[str, ...], agent: str, lets: bool) -> None:  # noqa: FBT001  a parameter
+    assert policies.lets(patterns, agent) is lets
+
+
+# --- posting ----------------------------------------------------------------------------------------------
+
+
+def test_who_may_not_post_is_told_who_may_and_nothing_is_written(bus: Bus, other: Bus) -> None:
+    bus.create_channel("work", post_by=["ann", "ci-*"])
+    with pytest.raises(NotAllowed) as error:
+        other.post("work", "x")
+    assert "'bob'" in str(error.value)
+    assert "'ann', 'ci-*'" in str(error.value)
+    assert "'ci-*'" in errors.of_bus(error.value)
+    assert (error.value.code, bus.store.ids()) == ("not_allowed", [])
+    assert bus.post("work", "x").created
+
+
+def test_no_other_way_to_post_leads_around_it(bus: Bus, other: Bus) -> None:
+    bus.create_channel("work", post_by=["ann"])
+    bus.create_channel("news", kind="topic", post_by=["ann"])
+    task = bus.post("work", "x")
+    bus.nack(bus.claim(["work"]) or pytest.fail("nothing to claim"), "no", final=True)
+    ids = bus.store.ids()
+    ways: list[Callable[[], object]] = [
+        lambda: other.retry(task.id, body="mine"),
+        lambda: other.mail.send("work", "mine"),
+        lambda: other.mail.send("news", "mine"),
+        lambda: other.post("news", "mine"),
+    ]
+    for way in ways:
+        with pytest.raises(NotAllowed):
+            way()
+    assert bus.store.ids() == ids
+
+
+def test_a_plan_posts_in_its_owners_name_and_its_step_says_why_it_could_not(bus: Bus, other: Bus) -> None:
+    bus.create_channel("work", post_by=["ann"])
+    plan = post_plan(other, {"goal": "g", "steps": [{"name": "a", "channel": "work", "body": "x"}]})
+    advance(bus, plan.id)  # Also when somebody moves it on who may post.
+    _, progress = plans.progress(bus, plan.id)
+    assert "may not post" in progress.nodes["a"].why
+    assert bus.store.ids() == []
+    assert outcome(plan, progress) == "failed"
+
+
+def test_a_rule_is_not_made_over_tasks_it_would_put_aside(bus: Bus, other: Bus) -> None:
+    bus.create_channel("work")
+    task = other.post("work", "x")
+    with pytest.raises(Conflict, match="bob"):
+        bus.create_channel("work", post_by=["ann"])
+    assert bus.store.policy("work").post_by == ()
+    bus.cancel(task.id)
+    bus.create_channel("work", post_by=["ann"])
+    for verb in (bus.retry, bus.undo):
+        with pytest.raises(NotAllowed, match="bob"):
+            verb(task.id)
+
+
+# --- posted past the rule ---------------------------------------------------------------------------------
+
+
+def test_what_was_put_there_past_the_rule_is_passed_over_and_put_aside_once_settled(
+    root: Path, file_bus: Bus, source: VirtualSource
+) -> None:
+    file_bus.create_channel("work", post_by=["ann"])
+    path = by_hand(root, "req_0000000000000001", "bob")
+    source.time = int(path.stat().st_mtime * 1000)
+    mine = file_bus.post("work", "honest").id
+    task = file_bus.claim() or pytest.fail("nothing to claim")
+    assert task.id == mine
+    assert file_bus.claim(["work"]) is None
+    assert path.exists()  # Somebody may be about to change the rule, or the file.
+    source.advance(6)
+    assert file_bus.claim(["work"]) is None
+    swept(file_bus)
+    assert not path.exists()
+    reason = json.loads(next((root / "quarantine").glob("*.reason.json")).read_text())
+    assert "'bob' may not post on 'work'" in reason["reason"]
+
+
+def test_a_rule_that_was_widened_just_now_puts_nothing_aside(root: Path, source: VirtualSource) -> None:
+
+    one, two = (
+        bus_on(FileStore(root, source=source), source, name, f"{n:08x}") for n, name in enumerate(("ann", "bob"))
+    )
+    one.create_channel("work", post_by=["ann"])
+    assert one.store.policy("work").post_by == ("ann",)
+    two.create_channel("work", post_by=[])
+    two.post("work", "x")
+    assert one.store.policy("work").post_by == ("ann",)  # Read at most once a second.
+    assert one.claim(["work"]) is not None
+
+
+def test_what_a_sweep_moves_is_not_held_up_by_it(root: Path, file_bus: Bus, source: VirtualSource) -> None:
+    file_bus.post("work", "x", ttl_s=5)
+    task = file_bus.claim(["work"], lease_s=1) or pytest.fail("nothing to claim")
+    (root / "channels/work/channel.json").write_bytes(wire.dumps(policies.fields(Policy(post_by=("zoe",)))))
+    source.advance(2)
+    assert any("came back" in line for line in swept(file_bus))
+    assert file_bus.get(task.id).state is State.SCHEDULED
+
+
+def test_on_a_signed_channel_the_proven_name_decides(world: World) -> None:
+    bus = world.bus()
+    bus.create_channel(CHANNEL, post_by=["planner"])
+    with pytest.raises(NotAllowed):
+        world.bus("worker").post(CHANNEL, "x")
+    past = world.bus("worker")
+    past.store.add(past.get(bus.post(CHANNEL, "x").id).body._replace(id="req_00000000000000aa", sender=past.sender()))
+    honest = bus.claim([CHANNEL]) or pytest.fail("nothing to claim")
+    assert honest.body.sender.agent == "planner"
+    assert bus.claim([CHANNEL]) is None
+    with pytest.raises(Unverified, match="may not post"):
+        bus.get("req_00000000000000aa")
+
+
+# --- claiming ---------------------------------------------------------------------------------------------
+
+
+def test_who_may_not_claim_passes_over_the_channel_and_is_refused_where_it_names_it(bus: Bus, other: Bus) -> None:
+    bus.create_channel("work", claim_by=["ann"])
+    task = bus.post("work", "x")
+    assert other.claim() is None
+    assert other.claim(lease_s=9) is None
+    assert "not for 'bob' to claim: work" in find.why_empty(other, (), ())
+    with pytest.raises(NotAllowed, match="'ann'"):
+        other.claim(["work"])
+    with pytest.raises(NotAllowed):
+        other.claim(["play", "work"])
+    taken = bus.claim() or pytest.fail("nothing to claim")
+    assert taken.id == task.id
+
+
+def test_a_listing_made_before_the_rule_gives_nothing_out_after_it(bus: Bus, other: Bus, source: VirtualSource) -> None:
+    for content in ("a", "b", "c"):
+        bus.post("work", content)
+    assert other.claim() is not None
+    bus.create_channel("work", claim_by=["ann"])
+    source.refresh()
+    assert other.claim() is None
+
+
+def test_a_rule_made_while_it_is_claimed_holds_all_the_same(
+    bus: Bus, other: Bus, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bus.create_channel("work", claim_by=["ann"])
+    bus.post("work", "x")
+    monkeypatch.setattr(access, "claimable", lambda _store, channels, _agent: channels)
+    assert other.claim() is None
+
+
+def test_without_claim_by_only_who_may_read_may_claim(bus: Bus, other: Bus, source: VirtualSource) -> None:
+    bus.create_channel("work", read_by=["ann"])
+    bus.post("work", "x")
+    assert other.claim() is None
+    with pytest.raises(NotAllowed, match="read_by"):
+        other.claim(["work"])
+    bus.create_channel("work", claim_by=["bob"])
+    source.refresh()
+    assert (other.claim() or pytest.fail("nothing to claim")).body.content == "x"
+
+
+# --- reading ----------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def secret(bus: Bus, open_bus_as: Callable[..., Bus]) -> str:
+    """A finished task that ann posted and zoe did, which bob may not read."""
+    bus.create_channel("work", read_by=["lead-*"], claim_by=["zoe"])
+    posted = bus.post("work", TOLD, title=TOLD, thread=TOLD).id
+    zoe = open_bus_as("zoe", "00000009")
+    task = zoe.claim(["work"]) or pytest.fail("nothing to claim")
+    zoe.nack(task, TOLD, retry_in_s=0)
+    zoe.ack(zoe.claim(["work"]) or pytest.fail("nothing to claim"), TOLD)
+    return posted
+
+
+def test_others_see_that_it_is_there_and_why_no_more(other: Bus, secret: str) -> None:
+    task = other.get(secret)
+    assert (task.state, task.body.sender.agent, task.result) == (State.DONE, "ann", None)
+    assert TOLD not in repr(task)
+    assert "'lead-*'" in task.hidden
+    assert other.store.count("work")[State.DONE] == 1
+    assert find.ending(other, secret).is_over
+
+
+@pytest.mark.parametrize("agent", ["ann", "zoe", "lead-1"])
+def test_poster_holder_and_who_is_named_see_all_of_it(open_bus_as: Callable[..., Bus], secret: str, agent: str) -> None:
+    task = open_bus_as(agent, "0000000a").get(secret)
+    assert (task.body.content, task.body.title, task.hidden) == (TOLD, TOLD, "")
+    assert task.result is not None
+    assert task.result.content == TOLD
+
+
+def test_a_person_at_a_terminal_sees_all_of_it(other: Bus, secret: str) -> None:
+    other.is_person = True
+    assert other.get(secret).body.content == TOLD
+
+
+def test_its_words_find_nothing(bus: Bus, other: Bus, secret: str) -> None:
+    assert [task.id for task in find.tasks(bus, text="combination")] == [secret]
+    assert list(find.tasks(other, text="combination")) == []
+    assert TOLD not in repr(list(find.tasks(other)))
+
+
+def test_resources_and_waits_show_none_of_it(other: Bus, secret: str) -> None:
+    shown = json.dumps(resources.read(other, f"bus://tasks/{secret}"), default=str)
+    assert TOLD not in shown
+    assert "hidden" in shown
+    assert TOLD not in repr(find.safe_ending(other, secret))
+
+
+def test_a_topic_is_not_shown_to_who_may_not_read_it(bus: Bus, other: Bus, source: VirtualSource) -> None:
+    bus.create_channel("news", kind="topic")
+    other.mail.topics.subscribe("news")
+    bus.create_channel("news", read_by=["ann"])
+    source.refresh()
+    bus.mail.send("news", TOLD)
+    assert other.mail.read(limit=5) == []
+    assert TOLD not in json.dumps(resources.read(other, "bus://topics/news"), default=str)
+    with pytest.raises(NotAllowed, match="'ann'"):
+        other.mail.topics.subscribe("news")
+    with pytest.raises(NotFound):
+        other.mail.topics.unsubscribe("news")
+
+
+def test_who_may_not_read_can_still_look_after_it_but_not_take_its_text_along(bus: Bus, other: Bus) -> None:
+    bus.create_channel("work", read_by=["ann"])
+    task = bus.post("work", TOLD)
+    assert TOLD not in repr(other.cancel(task.id))
+    assert TOLD not in repr(other.undo(task.id))
+    bus.nack(bus.claim(["work"]) or pytest.fail("nothing to claim"), "no", final=True)
+    with pytest.raises(NotAllowed, match="may not read"):
+        other.retry(task.id, body="mine")
+    other.retry(task.id)
+    assert (bus.claim(["work"]) or pytest.fail("nothing to claim")).body.content == TOLD
+
+
+def test_rules_that_cannot_be_read_show_nothing_and_hand_out_nothing(
+    root: Path, file_bus: Bus, source: VirtualSource
+) -> None:
+    task = file_bus.post("work", TOLD)
+    (root / "channels/work/channel.json").write_text('{"read_by": 7}')
+    source.refresh()
+    other = bus_on(file_bus.store, source, "bob", "00000002")
+    assert TOLD not in repr(other.get(task.id))
+    assert other.claim(lease_s=9) is None
+    assert file_bus.get(task.id).body.content == TOLD
