@@ -194,7 +194,7 @@ class Tree:
                 hint = "run `mcp-bus init` to make one, or name another with --bus or MCP_BUS_DIR"
                 return StoreUnavailable(f"there is no bus at {str(self.root)!r}", hint=hint)
             return Conflict(
-                f"something moved in the bus meanwhile: {_told(error.filename)!r} is gone", hint="repeat the call"
+                f"something moved in the bus meanwhile: {_told(error.filename)} is gone", hint="repeat the call"
             )
         if error.errno in (errno.EISDIR, errno.ENOTEMPTY):  # Nobody's fault but whose folder it is.
             where = error.filename2 or error.filename
