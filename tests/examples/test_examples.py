@@ -74,7 +74,7 @@ def in_state(bus: Bus, task_id: str, state: State) -> Callable[[], Task | None]:
 def test_every_example_is_in_the_readme() -> None:
     listed = set(re.findall(r"^\| \[(\S+)\]", (EXAMPLES / "README.md").read_text("utf-8"), re.MULTILINE))
     there = {path.name for path in [*EXAMPLES.iterdir(), *(EXAMPLES / "plans").iterdir()] if path.is_file()}
-    folders = {path.name for path in EXAMPLES.iterdir() if path.is_dir()} - {"plans"}
+    folders = {path.name for path in EXAMPLES.iterdir() if path.is_dir()} - {"plans", "__pycache__"}
     assert {name for name in listed if "/" not in name} == there - {"README.md"}
     assert {name.partition("/")[0] for name in listed if "/" in name} == folders
 

@@ -62,10 +62,16 @@ def test_it_is_found_and_mended(box: Box, kind: str, plant: Any) -> None:
     assert (again.done, again.anomalies) == ((), mended.anomalies), "a second repair has nothing to do"
 
 
-@pytest.mark.parametrize(("kind", "plant"), PLANTS, ids=lambda item: getattr(item, "__name__", item))
-def test_what_is_mended_is_right_by_the_word_of_the_independent_auditor(box: Box, kind: str, plant: Any) -> None:
-    if KINDS[kind].level in (Level.NOTE, Level.PERSON) or plant.__name__ in LEFT:
-        pytest.skip("it stays as it is, or needs a person")
+# The others stay as they are, or need a person.
+MENDED = [
+    plant
+    for kind, plant in PLANTS
+    if KINDS[kind].level not in (Level.NOTE, Level.PERSON) and plant.__name__ not in LEFT
+]
+
+
+@pytest.mark.parametrize("plant", MENDED, ids=lambda item: item.__name__)
+def test_what_is_mended_is_right_by_the_word_of_the_independent_auditor(box: Box, plant: Any) -> None:
     plant(box)
     box.repair()
     audit = auditor.sound(box.root)

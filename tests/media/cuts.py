@@ -24,6 +24,7 @@ from mcp_bus.stores import layout
 from mcp_bus.stores.fsops import Fs
 from tests.crash.victim import HOUR, ended, fork, open_at
 from tests.media.facts import CHANNEL, Facts, text
+from tests.tally import CUTS, tried
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -179,6 +180,7 @@ class Cuts:
             if self.cuts % PER_BUS == 0:
                 self._new_bus()
             self.cuts += 1
+            tried(CUTS)
             self._one()
             if self.cuts % PER_BUS == 0 and not self.problems:
                 self._drained()
