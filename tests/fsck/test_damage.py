@@ -209,7 +209,7 @@ def by_fsck(box: Box) -> set[str]:
 
 
 @pytest.mark.timeout(600)  # Forks and buses on a disk: a minute, and several where others use it as well.
-@settings(max_examples=30)
+@settings(max_examples=15)
 @given(works=st.lists(work, min_size=2, max_size=10), damages=st.lists(damage, max_size=4))
 def test_fsck_and_auditor_agree_and_a_repair_loses_nothing(
     works: list[tuple[Any, int]], damages: list[tuple[Any, int, int]]
