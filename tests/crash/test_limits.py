@@ -25,7 +25,7 @@ from mcp_bus.stores.fsops import Found, Fs
 from tests.crash import auditor
 from tests.crash.crowd import quick
 from tests.crash.test_kill_verbs import CHANNEL, VERBS, check, repeat, worked_off
-from tests.crash.victim import Faulty, Steps, copy, ended, fork, open_at
+from tests.crash.victim import Faulty, Steps, copy, ended, fork, open_at, refusal
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -86,15 +86,6 @@ MODES = {
     "from then on": ("EMFILE", True, "too many open files"),
     "unreadable": ("EIO", False, "input/output error"),
 }
-
-
-def refusal(request: Callable[[], object]) -> BusError | None:
-    """Make a request; return how it was refused."""
-    try:
-        request()
-    except BusError as error:
-        return error
-    return None
 
 
 # One of each way of going about it: making, moving, ending, writing history, making a second task.

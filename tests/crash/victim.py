@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 from mcp_bus.bus import Bus
 from mcp_bus.clock import System
+from mcp_bus.errors import BusError
 from mcp_bus.model import Identity
 from mcp_bus.stores.file import FileStore
 from mcp_bus.stores.fsops import Fs
@@ -292,6 +293,15 @@ class Points:
             shutil.rmtree(root)
         msg = "a thousand steps and no end"
         raise AssertionError(msg)
+
+
+def refusal(request: Callable[[], object]) -> BusError | None:
+    """Make a request; return how it was refused."""
+    try:
+        request()
+    except BusError as error:
+        return error
+    return None
 
 
 def errnos() -> Mapping[str, int]:

@@ -14,14 +14,14 @@ import pytest
 
 from mcp_bus.cli.codes import ERROR
 from mcp_bus.config import open_bus
-from mcp_bus.errors import BusError, StoreUnavailable
+from mcp_bus.errors import StoreUnavailable
 from mcp_bus.recovery import sweep
 from mcp_bus.stores import layout
 from mcp_bus.stores.file import FileStore
 from mcp_bus.stores.fsops import Fs
 from tests.crash import auditor
 from tests.crash.test_kill_verbs import CHANNEL, VERBS, check, repeat, worked_off
-from tests.crash.victim import Steps, copy, open_at
+from tests.crash.victim import Steps, copy, open_at, refusal
 from tests.media.mounts import MIB
 
 if TYPE_CHECKING:
@@ -105,15 +105,6 @@ def medium(mount: Callable[..., Medium], kind: str) -> Medium:
 @pytest.fixture
 def ballast(medium: Medium, kind: str) -> Ballast:
     return Ballast(medium, kind)
-
-
-def refusal(request: Callable[[], object]) -> BusError | None:
-    """Make a request; return how it was refused."""
-    try:
-        request()
-    except BusError as error:
-        return error
-    return None
 
 
 @pytest.mark.parametrize("name", VERBS)

@@ -8,6 +8,7 @@ import pytest
 
 from mcp_bus.notify import Hint
 from mcp_bus.server import waker
+from tests.server.http_process import serving_http
 from tests.server.support import ERAS, open_bus
 
 if TYPE_CHECKING:
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from mcp_bus.bus import Bus
+    from tests.server.http_process import Http
 
 
 @pytest.fixture
@@ -39,6 +41,13 @@ def bob(place: Path) -> Iterator[Bus]:
     """Another agent on the same bus, beside every server."""
     with open_bus(place) as bus:
         yield bus
+
+
+@pytest.fixture
+def http(place: Path) -> Iterator[Http]:
+    """A server process over HTTP, on the bus of the folder."""
+    with serving_http(place) as server:
+        yield server
 
 
 @pytest.fixture

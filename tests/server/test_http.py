@@ -20,19 +20,13 @@ from tests.server.http_process import JSON, TOKEN, hello, reaching, serving_http
 from tests.server.support import WAIT_S, environment, open_bus, settings, snapshot, tasks, until
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
     from pathlib import Path
 
     from mcp_bus.bus import Bus
     from tests.server.http_process import Http
 
 pytestmark = pytest.mark.anyio
-
-
-@pytest.fixture
-def http(place: Path) -> Iterator[Http]:
-    with serving_http(place) as server:
-        yield server
 
 
 # What agents do

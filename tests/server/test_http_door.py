@@ -17,18 +17,11 @@ from tests.server.support import WAIT_S, tasks
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
     from mcp_bus.bus import Bus
     from tests.server.http_process import Http
 
 pytestmark = pytest.mark.anyio
-
-
-@pytest.fixture
-def http(place: Path) -> Iterator[Http]:
-    with serving_http(place) as server:
-        yield server
 
 
 @pytest.fixture(scope="module")
