@@ -40,7 +40,10 @@ def heading(task: Task) -> str:
 
 
 def summary(task: Task) -> dict[str, Any]:
-    """Return a task without body, result and history."""
+    """Return a task without body, result and history.
+
+    Nor the token of its lease: with it a reader could answer in the holder's place, by mistake at least.
+    """
     body, slot = task.body, task.slot
     lease = slot.lease if task.state is State.LEASED else None
     return {
@@ -62,7 +65,7 @@ def summary(task: Task) -> dict[str, Any]:
         "deadline": stamp(slot.deadline),
         "attempt": slot.attempt,
         "releases": slot.releases,
-        "lease": {"holder": lease.holder, "token": lease.token, "expires": stamp(lease.expires)} if lease else None,
+        "lease": {"holder": lease.holder, "expires": stamp(lease.expires)} if lease else None,
     } | proof(task)
 
 
@@ -110,8 +113,8 @@ def result(found: Result) -> dict[str, Any]:
 
 
 def attempt(line: Attempt) -> dict[str, Any]:
-    """Return a line of history."""
-    made: dict[str, Any] = wire.attempt_fields(line)
+    """Return a line of history, without the token that may still be valid."""
+    made: dict[str, Any] = wire.attempt_fields(line._replace(token=""))
     return made
 
 

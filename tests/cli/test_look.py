@@ -298,3 +298,24 @@ def test_a_bus_in_a_folder_with_odd_characters_is_named_harmlessly(cli: Cli, tmp
         code, out, err = cli.main(*words, "--bus", str(odd))
         assert (code, "\x1b" in out, "\x1b" in err) == (0, False, False)
         assert "\\x1b[31mb" in err
+
+
+def test_whoever_looks_is_not_told_the_token_that_only_the_holder_needs(cli: Cli) -> None:
+    cli.json("send", "@tester", "a word")
+    cli.post("work", "do it")
+    inbox = cli.json("inbox")["messages"]
+    mine, token = cli.claim("work")
+    # For whoever may write there, they are in the names: <marks>.<holder>.<token>.<lease end>.json.
+    tokens = {path.name.split(".")[-3] for path in cli.bus.glob("channels/*/processing/*")}
+    assert token in tokens
+    assert len(tokens) == 2
+    looks = [
+        ("show", mine), ("show", inbox[0]["id"]), ("find",), ("find", "--state", "leased"), ("ls",), ("ls", "work"),
+        ("status",), ("log",), ("trace", inbox[0]["id"]), ("agents",), ("bids", mine),
+        *(("export", "--format", name) for name in ("jsonl", "csv", "md")),
+    ]  # fmt: skip
+    for look in looks:
+        for way in ((), ("--json",)):
+            _, out, err = cli.main(*way, *look)
+            assert out or look[0] in {"export", "bids"}, look
+            assert not [token for token in tokens if token in out + err], look
