@@ -5,6 +5,7 @@
     python -m benchmarks.soak topic --messages 2000  # subscribers of a topic that are killed all the time
     python -m benchmarks.soak cuts --times 10000     # power cuts of mounted file systems; needs root and mkfs
     python -m benchmarks.soak stale --times 1000     # workers that are stopped at each step between claim and ack
+    python -m benchmarks.soak churn --times 60       # days of work, by a clock that is set forward: nothing may grow
 
 A topic's messages become visible out of order, and its subscribers are killed all the time.
 Exit code 1 if one message was missed, or anything else that was acknowledged is lost or there twice.
@@ -31,6 +32,8 @@ from mcp_bus.model import Body, Identity, Sender
 from mcp_bus.names import holder
 from mcp_bus.stores import layout
 from mcp_bus.stores.file import FileStore
+from tests import tally
+from tests.tally import CUTS, DAYS, MESSAGES, ROWS, STOPS, Line
 
 TOPIC = "news"
 # Messages a subscriber takes at once, and how often it dies: between offer and ack, or after the ack.
@@ -155,23 +158,24 @@ def missing(root: Path, agent: str) -> bool:
         return bool(ids(root) - shown) or any(i not in cursor.acked and i > cursor.watermark for i in shown)
 
 
-def run_topic(place: Path, args: argparse.Namespace) -> int:
-    """Run the topic, and say what came of it; return how much is wrong."""
+def run_topic(place: Path, args: argparse.Namespace) -> list[Line]:
+    """Run the topic, and say what came of it."""
     print(f"a topic, {args.messages} messages, 2 senders, 5 subscribers that are killed all the time ...")
     made = topic(place / "bus", args.messages)
     print(
         f"{made.messages} messages to {made.subscribers} subscribers in {made.seconds:.0f} s: {made.missed} missed, "
         f"{made.repeated} shown more than once, {made.killed} subscribers killed"
     )
-    return made.missed
+    how = f"topics, {made.killed} subscribers killed"
+    return [Line("P12", how, made.messages * made.subscribers, MESSAGES, made.missed)]
 
 
-def run_cuts(place: Path, args: argparse.Namespace) -> int:
-    """Cut the power of file systems under working processes; return how much is wrong."""
-    return sum(cut(kind, place, args) for kind in args.file_system)
+def run_cuts(place: Path, args: argparse.Namespace) -> list[Line]:
+    """Cut the power of file systems under working processes."""
+    return [cut(kind, place, args) for kind in args.file_system]
 
 
-def cut(kind: str, place: Path, args: argparse.Namespace) -> int:
+def cut(kind: str, place: Path, args: argparse.Namespace) -> Line:
     """Cut one kind of file system."""
     from tests.media.cuts import Cuts  # noqa: PLC0415  pytest is not needed for the others
     from tests.media.mounts import missing, mounted  # noqa: PLC0415  nor is root
@@ -179,7 +183,7 @@ def cut(kind: str, place: Path, args: argparse.Namespace) -> int:
     lacks = missing(kind)
     if lacks:
         print(f"{kind}: {lacks}")
-        return 1
+        return Line("P1 P2 P7", f"power cuts of a mounted {kind}: not possible here", 0, CUTS, 1)
     start = time.monotonic()
     with mounted(kind, place) as medium:
         cuts = Cuts(medium, seed=args.seed)
@@ -192,10 +196,11 @@ def cut(kind: str, place: Path, args: argparse.Namespace) -> int:
             )
     for problem in cuts.problems:
         print(problem)
-    return len(cuts.problems)
+    how = f"power cuts of a mounted {kind}, {cuts.acknowledged} acknowledged"
+    return Line("P1 P2 P7", how, cuts.cuts, CUTS, len(cuts.problems))
 
 
-def run_stale(place: Path, args: argparse.Namespace) -> int:
+def run_stale(place: Path, args: argparse.Namespace) -> list[Line]:
     """Stop a worker at each step between claim and ack, again and again; a wrong word is an error."""
     from tests.crash.test_stale import LOST, one_task, overtaken  # noqa: PLC0415  as above
 
@@ -209,23 +214,39 @@ def run_stale(place: Path, args: argparse.Namespace) -> int:
                 f"{seen.count(LOST)} of them lost their lease; none published after another did",
                 flush=True,
             )
-    return 0
+    return [Line("P5", f"stops between claim and ack, {seen.count(LOST)} lost their lease", len(seen), STOPS, 0)]
 
 
-def run_tests(place: Path, args: argparse.Namespace) -> int:
-    """Run the tests of promises, and print what was tried of each; return how much is wrong."""
-    from tests.tally import ROWS  # noqa: PLC0415  as above
+def run_churn(place: Path, args: argparse.Namespace) -> list[Line]:
+    """Let days pass, and say what grew."""
+    from benchmarks.churn import churn  # noqa: PLC0415  as above
 
+    days = min(args.times, MANY_DAYS)
+    print(f"{days} days of work, mail, plans and kills, by a clock that is set forward ...", flush=True)
+    made = churn(place / "bus", days=days, turns=24, tasks=40)
+    for line in made.growth():
+        print(line)
+    last = made.days[-1]
+    print(
+        f"{made.tasks} tasks, {made.killed} processes killed; at the end {last.files.total()} files, "
+        f"{last.resident >> 20} MiB and {last.descriptors} descriptors; {made.left.total()} files are left"
+    )
+    return [Line("P25", f"days of churn, {made.killed} kills", days, DAYS, len(made.growth()))]
+
+
+def run_tests(place: Path, args: argparse.Namespace) -> list[Line]:
+    """Run the tests of promises, which print what was tried of each."""
     del args
     here = Path(__file__).resolve().parents[1]
     patterns = {pattern for row in ROWS for pattern in row.files}
     files = {str(path) for pattern in patterns for path in (here / "tests").glob(pattern) if path.match("test_*.py")}
     words = [sys.executable, "-m", "pytest", "-q", "--promises", "--numprocesses=auto", f"--basetemp={place / 'tests'}"]
-    return subprocess.run([*words, *sorted(files)], cwd=here, check=False).returncode
+    code = subprocess.run([*words, *sorted(files)], cwd=here, check=False).returncode
+    return [Line("all", "what the tests try, in the table above", len(files), "files of tests", code)]
 
 
-RUNS = {"tests": run_tests, "topic": run_topic, "cuts": run_cuts, "stale": run_stale}
-PROGRESS = 100
+RUNS = {"tests": run_tests, "topic": run_topic, "cuts": run_cuts, "stale": run_stale, "churn": run_churn}
+PROGRESS, MANY_DAYS = 100, 60
 
 
 def main() -> int:
@@ -234,19 +255,22 @@ def main() -> int:
     parser.add_argument("what", nargs="?", choices=RUNS, help="what to run (all of it)")
     parser.add_argument("--quick", action="store_true", help="what the tests try, and no more")
     parser.add_argument("--messages", type=int, default=100_000, metavar="N", help="messages on the topic (100,000)")
-    parser.add_argument("--times", type=int, default=1000, metavar="N", help="cuts, or stops at each step (1,000)")
+    parser.add_argument("--times", type=int, default=1000, metavar="N", help="cuts, stops at each step, days (1,000)")
     parser.add_argument("--file-system", nargs="+", default=["ext4", "xfs"], metavar="KIND", help="what to cut off")
     parser.add_argument("--seed", type=int, default=0, metavar="N", help="another run of cuts (0)")
     parser.add_argument("--dir", type=Path, metavar="DIR", help="where to work; a disk, not memory")
     args = parser.parse_args()
     place = Path(tempfile.mkdtemp(prefix="mcp-bus-soak-", dir=args.dir))
     try:
-        chosen = [args.what] if args.what else ["tests"] if args.quick else list(RUNS)
-        wrong = dict.fromkeys(chosen, 0)
-        for name in chosen:
+        wrong, table = 0, [tally.HEADER]
+        for name in [args.what] if args.what else ["tests"] if args.quick else list(RUNS):
             (place / name).mkdir()
-            wrong[name] = RUNS[name](place / name, args)
-        return 1 if any(wrong.values()) else 0
+            start = time.monotonic()
+            made = RUNS[name](place / name, args)
+            table += [line.text((time.monotonic() - start) / len(made)) for line in made]
+            wrong += sum(line.violations for line in made)
+        print(*table, sep="\n")
+        return 1 if wrong else 0
     finally:
         shutil.rmtree(place, ignore_errors=True)
 

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 KILLS, DISKS, CUTS, STOPS = "processes killed", "disks after a cut", "file systems cut off", "workers stopped"
 FAULTS, TASKS, MESSAGES = "calls that failed", "tasks raced for", "messages to subscribers"
-FILES = "hostile files"
+FILES, DAYS = "hostile files", "days of churn"
 # What is counted where nothing else is: each is a case of its own.
 CASES = "cases"
 _TRIED = Counter[str]()
@@ -61,6 +61,7 @@ ROWS = (
         "P18", "texts that act on readers", CASES,
         ("core/test_plain.py", "server/test_hostile.py", "cli/test_output.py"),
     ),
+    Row("P25", "what days of work and kills leave behind", DAYS, ("crash/test_churn.py",)),
     Row("P20", "forged, altered, replayed, transplanted, expired", CASES, ("security/test_signed*",)),
     Row("P18 P21", "who may, how much, and what is shown", CASES, ("security/*",)),
     Row("P23", "anomalies explained and repaired", CASES, ("fsck/*", "bus/test_fsck*")),
@@ -69,6 +70,23 @@ ROWS = (
         ("security/*audit*", "media/*audit*", "server/test_http*.py"),
     ),
 )  # fmt: skip
+
+
+HEADER = f"{'promise':<10}{'what was done':<52}{'tried':>8}  {'':<24}{'violations':>10}{'seconds':>9}"
+
+
+class Line(NamedTuple):
+    """A line of the table: what was done for promises, how often, and what came of it."""
+
+    promises: str
+    how: str
+    points: int
+    unit: str
+    violations: int
+
+    def text(self, seconds: float) -> str:
+        """Return it as it is printed."""
+        return f"{self.promises:<10}{self.how:<52}{self.points:>8}  {self.unit:<24}{self.violations:>10}{seconds:>9.0f}"
 
 
 class Sum(NamedTuple):
@@ -107,15 +125,13 @@ class Table:
     def lines(self) -> Iterator[str]:
         """Return the table; empty if nothing of it was run."""
         if self._sums:
-            yield f"{'promise':<10}{'what was done':<52}{'tried':>8}  {'':<24}{'violations':>10}{'seconds':>9}"
+            yield HEADER
         for row in ROWS:
             made = self._sums.get(row)
             if made is not None:
                 left = f"  {made.skipped} skipped" if made.skipped else ""
-                yield (
-                    f"{row.promises:<10}{row.how:<52}{made.points:>8}  {row.unit:<24}{made.violations:>10}"
-                    f"{made.seconds:>9.0f}{left}"
-                )
+                line = Line(row.promises, row.how, made.points, row.unit, made.violations)
+                yield line.text(made.seconds) + left
 
 
 # --- hooks of pytest -----------------------------------------------------------------------------------------
