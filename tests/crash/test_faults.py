@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import os
 from typing import TYPE_CHECKING, NamedTuple
 
 import pytest
@@ -14,6 +15,8 @@ from mcp_bus.stores import layout
 from tests.crash import auditor
 from tests.crash.test_kill_verbs import ANSWER, CHANNEL, dead, drained, leased, nothing, ready
 from tests.crash.victim import HOUR, Faulty, Steps, Stingy, copy, errnos, open_at
+from tests.tally import FAULTS
+from tests.tally import tried as attempted
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -187,3 +190,37 @@ def test_a_tombstone_that_does_not_fit_keeps_the_task(disk: Path) -> None:
     assert auditor.traces_of(root, posted.id) == []
     with open_at(root) as bus, pytest.raises(BusError, match="cancelled on"):
         bus.get(posted.id)
+
+
+@pytest.mark.parametrize("name", VERBS)
+def test_a_close_that_fails_is_told_or_costs_nothing(disk: Path, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    verb, root, close = VERBS[name], disk / "bus", os.close
+    layout.create(root, fs=Steps())
+    with open_at(root) as bus:
+        ticket = verb.prepare(bus)
+    for step in range(100):
+        at, left = copy(root, disk / f"step-{step}"), [step]
+
+        def failing(fd: int, left: list[int] = left) -> None:
+            close(fd)  # As Linux does, whatever it then says.
+            left[0] -= 1
+            if left[0] == -1:
+                attempted(FAULTS)
+                raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+        said = f"closing fails at {step}"
+        with open_at(at) as bus:
+            with monkeypatch.context() as patched:
+                patched.setattr(os, "close", failing)
+                is_accepted = tried(verb, bus, ticket, said)
+            if is_accepted:
+                assert set(auditor.look(at).states.values()) == verb.accepted, f"{said}: a false acknowledgement"
+            else:
+                again(verb, bus, ticket)
+        if left[0] >= 0:
+            break
+        drained(at, offset=6 * HOUR)
+        assert len(auditor.settled(at).states) == 1, said
+    else:
+        pytest.fail("a hundred closings and no end")
+    assert step >= 1

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from tests.server.support import WAIT_S, command, environment
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Sequence
     from pathlib import Path
 
 MODERN = {
@@ -29,12 +29,15 @@ HELLO = {"protocolVersion": "2025-06-18", "capabilities": {}, "clientInfo": {"na
 class Raw:
     """A server process, spoken to line by line in one era."""
 
-    def __init__(self, place: Path, era: str = "legacy", *, agent: str = "ann", **variables: str) -> None:
+    def __init__(
+        self, place: Path, era: str = "legacy", *, agent: str = "ann", under: Sequence[str] = (), **variables: str
+    ) -> None:
+        """Start it, under a program such as `strace` if told."""
         self.era = era
         self.errors = place / f"stderr-{agent}"
         with self.errors.open("ab") as stderr:
             self.popen = subprocess.Popen(
-                command(place, agent=agent),
+                [*under, *command(place, agent=agent)],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=stderr,
@@ -131,9 +134,9 @@ def text_of(answer: dict[str, Any]) -> str:
 
 
 @contextlib.contextmanager
-def running(place: Path, era: str = "legacy", **variables: str) -> Iterator[Raw]:
+def running(place: Path, era: str = "legacy", *, under: Sequence[str] = (), **variables: str) -> Iterator[Raw]:
     """Run a server that is connected; kill it in the end if it still runs."""
-    server = Raw(place, era, **variables)
+    server = Raw(place, era, under=under, **variables)
     try:
         yield server.open()
     finally:
