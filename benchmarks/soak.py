@@ -5,6 +5,7 @@
     python -m benchmarks.soak topic --messages 2000  # subscribers of a topic that are killed all the time
     python -m benchmarks.soak cuts --times 10000     # power cuts of mounted file systems; needs root and mkfs
     python -m benchmarks.soak stale --times 1000     # workers that are stopped at each step between claim and ack
+    python -m benchmarks.soak races --times 1000     # eight processes race for 250 tasks, so often
     python -m benchmarks.soak churn --times 60       # days of work, by a clock that is set forward: nothing may grow
 
 A topic's messages become visible out of order, and its subscribers are killed all the time.
@@ -33,7 +34,7 @@ from mcp_bus.names import holder
 from mcp_bus.stores import layout
 from mcp_bus.stores.file import FileStore
 from tests import tally
-from tests.tally import CUTS, DAYS, MESSAGES, ROWS, STOPS, Line
+from tests.tally import CUTS, DAYS, MESSAGES, ROWS, STOPS, TASKS, Line
 
 TOPIC = "news"
 # Messages a subscriber takes at once, and how often it dies: between offer and ack, or after the ack.
@@ -217,6 +218,29 @@ def run_stale(place: Path, args: argparse.Namespace) -> list[Line]:
     return [Line("P5", f"stops between claim and ack, {seen.count(LOST)} lost their lease", len(seen), STOPS, 0)]
 
 
+def run_races(place: Path, args: argparse.Namespace) -> list[Line]:
+    """Let eight processes race for a quarter of a million tasks in all; a wrong word is an error."""
+    from tests.crash.crowd import Log  # noqa: PLC0415  as above
+    from tests.crash.test_races import lapsing, poisoned, racing, worked_on  # noqa: PLC0415  as above
+
+    done, deadly, start, rounds = 0, 0, time.monotonic(), max(1, args.times // 10)
+    for number in range(rounds):
+        worked_on(racing(place / "work"), Log(place / "work/log"), EACH)
+        lapsing(racing(place / "lapse"), Log(place / "lapse/log"), EACH)
+        done += EACH * 9
+        if number % 10 == 0:
+            deadly += poisoned(racing(place / "die"), Log(place / "die/log"), seed=args.seed + number, poison=PROGRESS)
+        for used in place.iterdir():
+            shutil.rmtree(used)
+        if number % 10 == 9 or number == rounds - 1:
+            took = time.monotonic() - start
+            print(f"{done} tasks raced for, {deadly} that kill their worker, in {took:.0f} s", flush=True)
+    return [
+        Line("P3 P4 P11", "races of eight processes on a disk", done, TASKS, 0),
+        Line("P9", "tasks that kill each worker", deadly, TASKS, 0),
+    ]
+
+
 def run_churn(place: Path, args: argparse.Namespace) -> list[Line]:
     """Let days pass, and say what grew."""
     from benchmarks.churn import churn  # noqa: PLC0415  as above
@@ -245,8 +269,17 @@ def run_tests(place: Path, args: argparse.Namespace) -> list[Line]:
     return [Line("all", "what the tests try, in the table above", len(files), "files of tests", code)]
 
 
-RUNS = {"tests": run_tests, "topic": run_topic, "cuts": run_cuts, "stale": run_stale, "churn": run_churn}
+RUNS = {
+    "tests": run_tests,
+    "topic": run_topic,
+    "cuts": run_cuts,
+    "stale": run_stale,
+    "races": run_races,
+    "churn": run_churn,
+}
 PROGRESS, MANY_DAYS = 100, 60
+# Tasks that each of eight processes posts, in a race.
+EACH = 280
 
 
 def main() -> int:

@@ -43,12 +43,17 @@ CHANNEL = "work"
 PROCESSES = 8
 
 
+def racing(place: Path) -> Path:
+    """Make a bus to race on."""
+    layout.create(place / "bus")
+    with quick(place / "bus", "ann") as bus:
+        bus.create_channel(CHANNEL, backoff_s=0, max_attempts=1000)
+    return place / "bus"
+
+
 @pytest.fixture
 def root(disk: Path) -> Path:
-    layout.create(disk / "bus")
-    with quick(disk / "bus", "ann") as bus:
-        bus.create_channel(CHANNEL, backoff_s=0, max_attempts=1000)
-    return disk / "bus"
+    return racing(disk)
 
 
 @pytest.fixture
@@ -62,7 +67,12 @@ def post(root: Path, count: int, **options: object) -> list[str]:
 
 
 def test_eight_processes_post_and_work_and_each_task_is_done_once(root: Path, log: Log) -> None:
-    each, total = 250, 250 * PROCESSES
+    worked_on(root, log, 250)
+
+
+def worked_on(root: Path, log: Log, each: int) -> None:
+    """Let eight processes post so many tasks each and work on all of them; check what each was told."""
+    total = each * PROCESSES
 
     def job() -> None:
         with quick(root, "poster") as bus:
@@ -80,7 +90,12 @@ def test_eight_processes_post_and_work_and_each_task_is_done_once(root: Path, lo
 
 
 def test_leases_that_lapse_all_the_time_still_give_each_task_one_result(root: Path, log: Log) -> None:
-    ids = post(root, 300)
+    lapsing(root, log, 300)
+
+
+def lapsing(root: Path, log: Log, count: int) -> None:
+    """Let workers finish so many tasks while others take each lease away at once; check what each was told."""
+    ids = post(root, count)
     workers = [lambda: work_until(root, log, len(ids))] * 5
     # By this clock every lease has just lapsed, and every staged result was left for too long.
     sweepers = [lambda: sweep_until(root, len(ids), offset=61_000)] * 3
@@ -208,11 +223,16 @@ def doomed(root: Path, log: Log, step: int) -> None:
 
 
 def test_workers_killed_at_random_leave_every_task_done_or_dead_within_its_budget(root: Path, log: Log) -> None:
-    chance = random.Random(11)  # noqa: S311  repeatable, not secret
+    poisoned(root, log, seed=11)
+
+
+def poisoned(root: Path, log: Log, *, seed: int, good: int = 120, poison: int = 20) -> int:
+    """Let workers die at random and by what they are given; return how many tasks killed whoever took them."""
+    chance = random.Random(seed)  # noqa: S311  repeatable, not secret
     steps = iter(lambda: chance.randrange(4, 90), 0)
-    good = post(root, 120, max_attempts=50)
-    poison = post(root, 20, title="poison", max_attempts=3, priority=1)
-    for _ in range(400):
+    useful = post(root, good, max_attempts=50)
+    deadly = post(root, poison, title="poison", max_attempts=3, priority=1)
+    for _ in range(3 * (good + poison)):
         pids = [fork(lambda n=step: doomed(root, log, n)) for step in islice(steps, 4)]  # type: ignore[misc]  # a default argument in a lambda
         assert {ended(pid) for pid in pids} <= {0, -signal.SIGKILL}
         with quick(root, "sweeper", offset=61_000) as bus:
@@ -220,14 +240,15 @@ def test_workers_killed_at_random_leave_every_task_done_or_dead_within_its_budge
             if not any(bus.store.count(CHANNEL)[state] for state in ("ready", "leased", "scheduled")):  # type: ignore[index]  # states are words
                 break
     audit = auditor.sound(root)
-    assert {task_id: audit.states[task_id] for task_id in good} == dict.fromkeys(good, "done")
-    assert {task_id: audit.states[task_id] for task_id in poison} == dict.fromkeys(poison, "dead")
+    assert {task_id: audit.states[task_id] for task_id in useful} == dict.fromkeys(useful, "done")
+    assert {task_id: audit.states[task_id] for task_id in deadly} == dict.fromkeys(deadly, "dead")
     counts = hand_overs(log)
-    assert {len(counts[task_id]) for task_id in poison} <= {2, 3}, "a hand-over may die before it is written down"
-    assert max(audit.attempts(task_id) for task_id in poison) == 3
+    assert {len(counts[task_id]) for task_id in deadly} <= {2, 3}, "a hand-over may die before it is written down"
+    assert max(audit.attempts(task_id) for task_id in deadly) == 3
     for task_id, told in log.of("ack").items():
         assert audit.results[task_id] == told[0].more, "an acknowledged result is the result"
     assert all(len(set(attempts)) == len(attempts) for attempts in counts.values())
+    return len(deadly)
 
 
 def test_menders_of_one_cut_off_post_finish_it_once(disk: Path, root: Path) -> None:
