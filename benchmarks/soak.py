@@ -5,6 +5,7 @@
     python -m benchmarks.soak topic --messages 2000  # subscribers of a topic that are killed all the time
     python -m benchmarks.soak cuts --times 10000     # power cuts of mounted file systems; needs root and mkfs
     python -m benchmarks.soak stale --times 1000     # workers that are stopped at each step between claim and ack
+    python -m benchmarks.soak fuzz --seconds 3600    # every parser of what others wrote, guided by coverage; or --times
 
 A topic's messages become visible out of order, and its subscribers are killed all the time.
 Exit code 1 if one message was missed, or anything else that was acknowledged is lost or there twice.
@@ -20,6 +21,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
@@ -183,8 +185,8 @@ def cut(kind: str, place: Path, args: argparse.Namespace) -> int:
     start = time.monotonic()
     with mounted(kind, place) as medium:
         cuts = Cuts(medium, seed=args.seed)
-        while cuts.cuts < args.times and not cuts.problems:
-            cuts.run(min(cuts.cuts + PROGRESS, args.times))
+        while cuts.cuts < (args.times or TIMES) and not cuts.problems:
+            cuts.run(min(cuts.cuts + PROGRESS, args.times or TIMES))
             print(
                 f"{kind}: {cuts.cuts} cuts in {time.monotonic() - start:.0f} s, {cuts.acknowledged} acknowledgements "
                 f"before them, {len(cuts.problems)} things wrong afterwards",
@@ -201,15 +203,36 @@ def run_stale(place: Path, args: argparse.Namespace) -> int:
 
     start, seen = time.monotonic(), list[int]()
     root = one_task(place / "bus")
-    for count in range(1, args.times + 1):
+    times = args.times or TIMES
+    for count in range(1, times + 1):
         seen += [code for _, code in overtaken(root, place)]
-        if count % PROGRESS == 0 or count == args.times:
+        if count % PROGRESS == 0 or count == times:
             print(
                 f"{count} times at each step: {len(seen)} workers stopped in {time.monotonic() - start:.0f} s, "
                 f"{seen.count(LOST)} of them lost their lease; none published after another did",
                 flush=True,
             )
     return 0
+
+
+def run_fuzz(place: Path, args: argparse.Namespace) -> int:
+    """Fuzz every parser, as many at once as there are processors; return how many broke a rule.
+
+    Inputs that show it are kept where this was started, for the folder of this run is removed.
+    """
+    from tests.fuzz import campaign  # noqa: PLC0415  as above
+
+    del place
+    if campaign.LACKING:
+        print(campaign.LACKING)
+        return 1
+    limit = f"-runs={args.times}" if args.times else f"-max_total_time={args.seconds}"
+    with ThreadPoolExecutor(os.cpu_count() or 1) as pool:
+        wrong = 0
+        for found in pool.map(lambda name: campaign.run(name, limit, keep=Path.cwd()), campaign.SEEDS):
+            print(found.line(), flush=True)
+            wrong += bool(found.violation)
+    return wrong
 
 
 def run_tests(place: Path, args: argparse.Namespace) -> int:
@@ -224,8 +247,8 @@ def run_tests(place: Path, args: argparse.Namespace) -> int:
     return subprocess.run([*words, *sorted(files)], cwd=here, check=False).returncode
 
 
-RUNS = {"tests": run_tests, "topic": run_topic, "cuts": run_cuts, "stale": run_stale}
-PROGRESS = 100
+RUNS = {"tests": run_tests, "topic": run_topic, "cuts": run_cuts, "stale": run_stale, "fuzz": run_fuzz}
+PROGRESS, TIMES = 100, 1000
 
 
 def main() -> int:
@@ -234,7 +257,10 @@ def main() -> int:
     parser.add_argument("what", nargs="?", choices=RUNS, help="what to run (all of it)")
     parser.add_argument("--quick", action="store_true", help="what the tests try, and no more")
     parser.add_argument("--messages", type=int, default=100_000, metavar="N", help="messages on the topic (100,000)")
-    parser.add_argument("--times", type=int, default=1000, metavar="N", help="cuts, or stops at each step (1,000)")
+    parser.add_argument(
+        "--times", type=int, default=0, metavar="N", help="cuts, stops at each step (1,000), or inputs of each parser"
+    )
+    parser.add_argument("--seconds", type=int, default=600, metavar="S", help="for each parser, without --times (600)")
     parser.add_argument("--file-system", nargs="+", default=["ext4", "xfs"], metavar="KIND", help="what to cut off")
     parser.add_argument("--seed", type=int, default=0, metavar="N", help="another run of cuts (0)")
     parser.add_argument("--dir", type=Path, metavar="DIR", help="where to work; a disk, not memory")

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 KILLS, DISKS, CUTS, STOPS = "processes killed", "disks after a cut", "file systems cut off", "workers stopped"
 FAULTS, TASKS, MESSAGES = "calls that failed", "tasks raced for", "messages to subscribers"
-FILES = "hostile files"
+FILES, INPUTS = "hostile files", "inputs of parsers"
 # What is counted where nothing else is: each is a case of its own.
 CASES = "cases"
 _TRIED = Counter[str]()
@@ -52,6 +52,7 @@ ROWS = (
          "cli/test_install_hostile.py"),
     ),
     Row("P6", "files of a corpus, against every verb and listing", FILES, ("security/test_corpus.py",)),
+    Row("P6 P18", "inputs of parsers, guided by coverage or near a corpus", INPUTS, ("fuzz/*",)),
     Row("P12", "topics with killed subscribers", MESSAGES, ("crash/test_topics.py",)),
     Row(
         "P16 P21", "file systems refused, media full or gone", CASES,
