@@ -180,8 +180,8 @@ def _check_graph(steps: Sequence[Step]) -> None:
         msg = f"two steps are called {next(name for name in names if listed.count(name) > 1)!r}"
         raise InvalidRequest(msg, hint="give each step a name of its own")
     for step in steps:
-        missing = next((need for need in step.after if need not in names), "")
-        if missing:
+        missing = next((need for need in step.after if need not in names), None)
+        if missing is not None:
             close = near(missing, names)
             msg = f"step {step.name!r} comes after {missing!r}, which is no step"
             raise InvalidRequest(msg, hint=f"did you mean {close[0]!r}?" if close else "name a step of this plan")
