@@ -260,7 +260,7 @@ def check(plan: Plan) -> None:
     try:
         _check_graph(plan.steps)
     except (TypeError, InvalidRequest) as error:
-        msg = f"this is no plan: {error}"
+        msg = f"this is no plan: {cut(clean(str(error)), 200)}"
         raise CorruptRecord(msg) from error
 
 

@@ -45,7 +45,10 @@ ROWS = (
     Row("P13", "kills of conductors at each call", KILLS, ("crash/test_kill_plans.py",)),
     Row("P4 P9 P11", "races of eight processes on a disk", TASKS, ("crash/test_races.py",)),
     Row("P5", "stops between claim and ack", STOPS, ("crash/test_stale.py",)),
-    Row("P14 P15", "failing calls, once, sticky, or after it was done", FAULTS, ("crash/test_faults.py", "server/test_http_faults.py")),
+    Row(
+        "P14 P15", "failing calls, once, sticky, or after it was done", FAULTS,
+        ("crash/test_faults.py", "server/test_http_faults.py"),
+    ),
     Row(
         "P6", "foreign, half-written and hostile files", CASES,
         ("crash/test_foreign.py", "stores/test_file_hostile.py", "stores/test_in_the_way.py", "stores/test_strays.py",

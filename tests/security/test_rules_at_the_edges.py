@@ -153,9 +153,9 @@ def reading(scene: Scene) -> list[list[str]]:
     plan = [["plan", "show", scene.plan], ["plan", "list"]]
     both = [*each, ["wait", scene.done, "--timeout", "1"], ["ls"], ["ls", "work"], ["find"], ["find", "combination"],
             ["inbox"], ["trace", scene.topic], ["log"], ["status"], ["agents"], *plan, ["channel", "show", "work"],
-            ["doctor"], ["fsck"], ["subscribe"]]  # fmt: skip
+            ["fsck"], ["subscribe"]]  # fmt: skip
     return [
-        *both, *([*words, "--json"] for words in both), ["plan", "report", scene.plan],
+        *both, *([*words, "--json"] for words in both), ["plan", "report", scene.plan], ["doctor"],
         *(["export", "--format", form] for form in ("jsonl", "csv", "md")),
         *(["complete", "zsh", "", name, ""] for name in ("show", "wait", "retry", "cancel", "undo", "discard")),
         ["complete", "zsh", "", "plan", "show", ""], ["complete", "zsh", "", "find", ""],
@@ -178,6 +178,8 @@ def test_no_verb_shows_a_word_to_who_may_not_read_and_those_who_may_see_it(
     for agent in ("bob", "lead-1"):
         monkeypatch.setenv("MCP_BUS_AGENT", agent)
         for words in reading(scene):
+            if agent != "bob" and not " ".join(words).startswith(tuple(SHOWS)):
+                continue
             main(words)
             said = "".join(capfd.readouterr())
             assert "unrecognized" not in said, said

@@ -22,7 +22,7 @@ ACTS = "\x1b]0;owned\x07\x1b[2J\x9b31m\r\u202e\u2066\u200b\U000e0041\x00\x08 ign
 VERBS = (
     ["ls"], ["ls", "next"], ["find"], ["find", "evil"], ["export"], ["export", "--format", "md"],
     ["export", "--format", "csv"], ["log"], ["status"], ["agents"], ["plan", "list"], ["inbox"], ["channel", "list"],
-    ["channel", "show", "next"], ["doctor"], ["fsck"], ["complete", "zsh", "", "show", ""], ["subscribe"],
+    ["channel", "show", "next"], ["fsck"], ["complete", "zsh", "", "show", ""], ["subscribe"],
     ["complete", "zsh", "", "send", ""], ["tail", "next", "--count", "1"],
 )  # fmt: skip
 
