@@ -76,19 +76,24 @@ class Churn(NamedTuple):
     descriptors: int
 
     def growth(self) -> list[str]:
-        """Return what grew, a line each: the last third of the days against the third before it, and what is left."""
+        """Return what grew, a line each, and what is left.
+
+        Days are compared, the last third with the third before it, once what is old is forgotten in all of them.
+        """
+        wrong = [f"{count} files left in {folder}" for folder, count in self.left.items() if folder not in KEPT]
+        # A session that stays keeps folders open, a bounded number of them.
+        if max(day.descriptors for day in self.days) > self.descriptors + MAX_OPEN + SPARE:
+            wrong.append(f"descriptors: {self.descriptors}, later {[day.descriptors for day in self.days]}")
         third = len(self.days) // 3
+        if third < RETENTION:
+            return wrong
         before, after = self.days[-2 * third : -third], self.days[-third:]
-        wrong = [
+        wrong += [
             f"{folder}: {was} files, later {now}"
             for folder in sorted({folder for day in self.days for folder in day.files} - KEPT - LONG)
             if (now := min(day.files[folder] for day in after))
             > (was := max(day.files[folder] for day in before)) * CHANCE + SPARE
         ]
-        wrong += [f"{count} files left in {folder}" for folder, count in self.left.items() if folder not in KEPT]
-        # A session that stays keeps folders open, a bounded number of them.
-        if max(day.descriptors for day in after) > self.descriptors + MAX_OPEN + SPARE:
-            wrong.append(f"descriptors: {self.descriptors}, later {[day.descriptors for day in self.days]}")
         if min(day.resident for day in after) > max(day.resident for day in before) + MIB:
             wrong.append(f"memory: {[day.resident // MIB for day in self.days]} MiB")
         return wrong

@@ -3,164 +3,45 @@
     python -m benchmarks.soak                        # all of it, hours
     python -m benchmarks.soak --quick                # what the tests try of each promise, as a table; minutes
     python -m benchmarks.soak topic --messages 2000  # subscribers of a topic that are killed all the time
-    python -m benchmarks.soak cuts --times 10000     # power cuts of mounted file systems; needs root and mkfs
+    python -m benchmarks.soak cuts --times 5000      # power cuts of mounted file systems; needs root and mkfs
     python -m benchmarks.soak stale --times 1000     # workers that are stopped at each step between claim and ack
-    python -m benchmarks.soak races --times 1000     # eight processes race for 250 tasks, so often
+    python -m benchmarks.soak races --times 100      # eight processes race for 2,520 tasks, so often
     python -m benchmarks.soak churn --times 60       # days of work, by a clock that is set forward: nothing may grow
+    python -m benchmarks.soak fuzz --seconds 3600    # every parser of what others wrote, guided by coverage; or --times
 
-A topic's messages become visible out of order, and its subscribers are killed all the time.
-Exit code 1 if one message was missed, or anything else that was acknowledged is lost or there twice.
+It ends with a table: the promise, what was done, how often, what was violated, how long it took.  Exit code 1 if
+anything was, or could not be tried here.
 """
 
 from __future__ import annotations
 
 import argparse
 import os
-import random
 import shutil
 import subprocess
 import sys
 import tempfile
 import time
-from contextlib import suppress
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING
 
-from mcp_bus.bus import Bus
-from mcp_bus.clock import Ids, System
-from mcp_bus.errors import Conflict
-from mcp_bus.model import Body, Identity, Sender
-from mcp_bus.names import holder
-from mcp_bus.stores import layout
-from mcp_bus.stores.file import FileStore
 from tests import tally
-from tests.tally import CUTS, DAYS, MESSAGES, ROWS, STOPS, TASKS, Line
+from tests.tally import CUTS, DAYS, INPUTS, MESSAGES, ROWS, STOPS, TASKS, Line
 
-TOPIC = "news"
-# Messages a subscriber takes at once, and how often it dies: between offer and ack, or after the ack.
-BATCH, DIES = 400, 0.2
-# A message that becomes visible late comes after as many as this of its sender's later ones.
-LATE, HELD_BACK = 0.05, 60
-PATIENCE_S = 3600.0
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
-
-class Outcome(NamedTuple):
-    """What subscribers were shown: missed must be 0; shown more than once may be some, for many were killed."""
-
-    messages: int
-    subscribers: int
-    missed: int
-    repeated: int
-    killed: int
-    seconds: float
-
-
-def open_as(root: Path, agent: str) -> Bus:
-    """Open the bus as a new session of an agent, without fsync: kills are not about that."""
-    source = System()
-    session = source.token(4)
-    store = FileStore(root, source=source, durable=False)
-    return Bus(store, Identity(agent, session, holder(agent, session), pid=os.getpid()), source)
-
-
-def publish(root: Path, number: int, count: int) -> None:
-    """Make messages visible, some of them long after younger ones."""
-    chance, late = random.Random(number), list[Body]()
-    with open_as(root, f"sender{number}") as bus:
-        ids = Ids(bus.source)
-        for serial in range(count):
-            made = Body(ids.next(), TOPIC, f"{number}/{serial}", Sender(bus.identity.agent), bus.source.now())
-            if chance.random() < LATE:
-                late.append(made)
-                continue
-            bus.store.add(made)
-            while late and chance.random() < 1 / HELD_BACK:
-                bus.store.add(late.pop(chance.randrange(len(late))))
-        for made in late:
-            bus.store.add(made)
-
-
-def subscribe(root: Path, log: Path, agent: str, seed: int) -> int:
-    """Read until killed by chance (1) or until nothing came for a moment (0)."""
-    chance, empty = random.Random(seed), 0
-    with open_as(root, agent) as bus:
-        while empty < 3:
-            shown = bus.mail.read(limit=BATCH, room=10**9)
-            empty = 0 if shown else empty + 1
-            with log.open("a") as file:
-                file.writelines(f"{item.body.id}\n" for item in shown)
-            if shown and chance.random() < DIES:
-                os._exit(1)
-            with suppress(Conflict):
-                bus.mail.ack()
-            if shown and chance.random() < DIES:
-                os._exit(1)
-    return 0
-
-
-def fork(work: object, *args: object) -> int:
-    """Do work in a child process; return its pid."""
-    sys.stdout.flush()
-    pid = os.fork()
-    if pid:
-        return pid
-    code = 70
-    try:
-        code = int(work(*args) or 0)  # type: ignore[operator]  # whatever is to be done
-    finally:
-        os._exit(code)
-
-
-def topic(root: Path, messages: int, *, senders: int = 2, subscribers: int = 5) -> Outcome:
-    """Let senders and dying subscribers loose on one topic, and count.
-
-    Raises:
-        AssertionError: a process failed, which is another thing than being killed.
-    """
-    layout.create(root)
-    with open_as(root, "boss") as bus:
-        bus.create_channel(TOPIC, kind="topic", lease_s=1)
-        wanted = [f"reader{n}" for n in range(subscribers)]
-    for agent in wanted:
-        with open_as(root, agent) as bus:
-            bus.mail.topics.subscribe(TOPIC)
-    start, killed = time.monotonic(), 0
-    sending = {fork(publish, root, n, messages // senders) for n in range(senders)}
-    reading = {fork(subscribe, root, root.parent / agent, agent, n): agent for n, agent in enumerate(wanted)}
-    while sending or reading:
-        assert time.monotonic() - start < PATIENCE_S, "it takes too long"
-        pid, status = os.wait()
-        code = os.waitstatus_to_exitcode(status)
-        assert code in (0, 1), f"a process failed with {code}"
-        if pid in sending:
-            sending.discard(pid)
-            continue
-        agent = reading.pop(pid)
-        killed += code
-        if code or sending or missing(root, agent):
-            reading[fork(subscribe, root, root.parent / agent, agent, killed + len(reading) * 1000)] = agent
-    seen = [(root.parent / agent).read_text().split() for agent in wanted]
-    everything = ids(root)
-    missed = sum(len(everything - set(shown)) for shown in seen)
-    repeated = sum(len(shown) - len(set(shown)) for shown in seen)
-    return Outcome(len(everything), subscribers, missed, repeated, killed, time.monotonic() - start)
-
-
-def ids(root: Path) -> set[str]:
-    """Return the ids of all messages that were published, from their identities."""
-    return {path.stem for path in (root / "tasks").iterdir()}
-
-
-def missing(root: Path, agent: str) -> bool:
-    """Tell whether a subscriber has something unread; what was shown and not acked comes back after its lease."""
-    with open_as(root, agent) as bus:
-        cursor = bus.mail.topics.subscribed()[TOPIC]
-        shown = set((root.parent / agent).read_text().split())
-        return bool(ids(root) - shown) or any(i not in cursor.acked and i > cursor.watermark for i in shown)
+# Cuts of each file system or stops at each step, rounds of races, days of churn, where nothing else is asked for.
+TIMES, ROUNDS, DAYS_OF_WORK = 1000, 100, 60
+# What is done between two lines about how far it is; tasks that each of eight processes posts in a race.
+PROGRESS, EACH = 100, 280
 
 
 def run_topic(place: Path, args: argparse.Namespace) -> list[Line]:
     """Run the topic, and say what came of it."""
+    from benchmarks.subscribers import topic  # noqa: PLC0415  each run loads what it needs, of which some is an extra
+
     print(f"a topic, {args.messages} messages, 2 senders, 5 subscribers that are killed all the time ...")
     made = topic(place / "bus", args.messages)
     print(
@@ -178,8 +59,8 @@ def run_cuts(place: Path, args: argparse.Namespace) -> list[Line]:
 
 def cut(kind: str, place: Path, args: argparse.Namespace) -> Line:
     """Cut one kind of file system."""
-    from tests.media.cuts import Cuts  # noqa: PLC0415  pytest is not needed for the others
-    from tests.media.mounts import missing, mounted  # noqa: PLC0415  nor is root
+    from tests.media.cuts import Cuts  # noqa: PLC0415  as above
+    from tests.media.mounts import missing, mounted  # noqa: PLC0415  as above
 
     lacks = missing(kind)
     if lacks:
@@ -188,8 +69,8 @@ def cut(kind: str, place: Path, args: argparse.Namespace) -> Line:
     start = time.monotonic()
     with mounted(kind, place) as medium:
         cuts = Cuts(medium, seed=args.seed)
-        while cuts.cuts < args.times and not cuts.problems:
-            cuts.run(min(cuts.cuts + PROGRESS, args.times))
+        while cuts.cuts < (args.times or TIMES) and not cuts.problems:
+            cuts.run(min(cuts.cuts + PROGRESS, args.times or TIMES))
             print(
                 f"{kind}: {cuts.cuts} cuts in {time.monotonic() - start:.0f} s, {cuts.acknowledged} acknowledgements "
                 f"before them, {len(cuts.problems)} things wrong afterwards",
@@ -207,9 +88,10 @@ def run_stale(place: Path, args: argparse.Namespace) -> list[Line]:
 
     start, seen = time.monotonic(), list[int]()
     root = one_task(place / "bus")
-    for count in range(1, args.times + 1):
+    times = args.times or TIMES
+    for count in range(1, times + 1):
         seen += [code for _, code in overtaken(root, place)]
-        if count % PROGRESS == 0 or count == args.times:
+        if count % PROGRESS == 0 or count == times:
             print(
                 f"{count} times at each step: {len(seen)} workers stopped in {time.monotonic() - start:.0f} s, "
                 f"{seen.count(LOST)} of them lost their lease; none published after another did",
@@ -218,12 +100,32 @@ def run_stale(place: Path, args: argparse.Namespace) -> list[Line]:
     return [Line("P5", f"stops between claim and ack, {seen.count(LOST)} lost their lease", len(seen), STOPS, 0)]
 
 
+def run_fuzz(place: Path, args: argparse.Namespace) -> list[Line]:
+    """Fuzz every parser, as many at once as there are processors.
+
+    Inputs that show it are kept where this was started, for the folder of this run is removed.
+    """
+    from tests.fuzz import campaign  # noqa: PLC0415  as above
+
+    del place
+    if campaign.LACKING:
+        print(campaign.LACKING)
+        return [Line("P6 P18", "parsers, guided by coverage: not possible here", 0, INPUTS, 1)]
+    limit, tried, wrong = f"-runs={args.times}" if args.times else f"-max_total_time={args.seconds}", 0, 0
+    with ThreadPoolExecutor(os.cpu_count() or 1) as pool:
+        for found in pool.map(lambda name: campaign.run(name, limit, keep=Path.cwd()), campaign.SEEDS):
+            print(found.line(), flush=True)
+            tried += found.executions
+            wrong += bool(found.violation)
+    return [Line("P6 P18", f"{len(campaign.SEEDS)} parsers, guided by coverage", tried, INPUTS, wrong)]
+
+
 def run_races(place: Path, args: argparse.Namespace) -> list[Line]:
     """Let eight processes race for a quarter of a million tasks in all; a wrong word is an error."""
     from tests.crash.crowd import Log  # noqa: PLC0415  as above
     from tests.crash.test_races import lapsing, poisoned, racing, worked_on  # noqa: PLC0415  as above
 
-    done, deadly, start, rounds = 0, 0, time.monotonic(), max(1, args.times // 10)
+    done, deadly, start, rounds = 0, 0, time.monotonic(), args.times or ROUNDS
     for number in range(rounds):
         worked_on(racing(place / "work"), Log(place / "work/log"), EACH)
         lapsing(racing(place / "lapse"), Log(place / "lapse/log"), EACH)
@@ -245,7 +147,7 @@ def run_churn(place: Path, args: argparse.Namespace) -> list[Line]:
     """Let days pass, and say what grew."""
     from benchmarks.churn import churn  # noqa: PLC0415  as above
 
-    days = min(args.times, MANY_DAYS)
+    days = args.times or DAYS_OF_WORK
     print(f"{days} days of work, mail, plans and kills, by a clock that is set forward ...", flush=True)
     made = churn(place / "bus", days=days, turns=24, tasks=40)
     for line in made.growth():
@@ -259,27 +161,25 @@ def run_churn(place: Path, args: argparse.Namespace) -> list[Line]:
 
 
 def run_tests(place: Path, args: argparse.Namespace) -> list[Line]:
-    """Run the tests of promises, which print what was tried of each."""
-    del args
+    """Run the tests of promises, which print what was tried of each; the long way they try more."""
     here = Path(__file__).resolve().parents[1]
     patterns = {pattern for row in ROWS for pattern in row.files}
     files = {str(path) for pattern in patterns for path in (here / "tests").glob(pattern) if path.match("test_*.py")}
     words = [sys.executable, "-m", "pytest", "-q", "--promises", "--numprocesses=auto", f"--basetemp={place / 'tests'}"]
+    words += [] if args.quick else ["--hypothesis-profile=soak"]
     code = subprocess.run([*words, *sorted(files)], cwd=here, check=False).returncode
     return [Line("all", "what the tests try, in the table above", len(files), "files of tests", code)]
 
 
-RUNS = {
+RUNS: dict[str, Callable[[Path, argparse.Namespace], list[Line]]] = {
     "tests": run_tests,
     "topic": run_topic,
     "cuts": run_cuts,
     "stale": run_stale,
     "races": run_races,
     "churn": run_churn,
+    "fuzz": run_fuzz,
 }
-PROGRESS, MANY_DAYS = 100, 60
-# Tasks that each of eight processes posts, in a race.
-EACH = 280
 
 
 def main() -> int:
@@ -288,7 +188,8 @@ def main() -> int:
     parser.add_argument("what", nargs="?", choices=RUNS, help="what to run (all of it)")
     parser.add_argument("--quick", action="store_true", help="what the tests try, and no more")
     parser.add_argument("--messages", type=int, default=100_000, metavar="N", help="messages on the topic (100,000)")
-    parser.add_argument("--times", type=int, default=1000, metavar="N", help="cuts, stops at each step, days (1,000)")
+    parser.add_argument("--times", type=int, default=0, metavar="N", help="cuts, stops, rounds, days, inputs")
+    parser.add_argument("--seconds", type=int, default=600, metavar="S", help="for each parser, without --times (600)")
     parser.add_argument("--file-system", nargs="+", default=["ext4", "xfs"], metavar="KIND", help="what to cut off")
     parser.add_argument("--seed", type=int, default=0, metavar="N", help="another run of cuts (0)")
     parser.add_argument("--dir", type=Path, metavar="DIR", help="where to work; a disk, not memory")

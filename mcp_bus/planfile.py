@@ -180,8 +180,8 @@ def _check_graph(steps: Sequence[Step]) -> None:
         msg = f"two steps are called {next(name for name in names if listed.count(name) > 1)!r}"
         raise InvalidRequest(msg, hint="give each step a name of its own")
     for step in steps:
-        missing = next((need for need in step.after if need not in names), "")
-        if missing:
+        missing = next((need for need in step.after if need not in names), None)
+        if missing is not None:
             close = near(missing, names)
             msg = f"step {step.name!r} comes after {missing!r}, which is no step"
             raise InvalidRequest(msg, hint=f"did you mean {close[0]!r}?" if close else "name a step of this plan")
@@ -242,8 +242,11 @@ def load(data: Mapping[str, Any]) -> Plan:
             raise ValueError(msg)  # noqa: TRY301  one place says what is no plan
         made = Plan(**{**data, "steps": steps})
         _check_types(made, ("id", "goal", "owner", "parent"), ("created", "depth"), ("grace_s",))
+        if made.depth < 0 or (made.depth and not made.parent):
+            msg = f"it is {made.depth} deep in nothing"
+            raise ValueError(msg)  # noqa: TRY301  as above
     except (KeyError, TypeError, ValueError, AttributeError) as error:
-        msg = f"this is no plan: {error}"
+        msg = f"this is no plan: {cut(clean(str(error)), 200)}"
         raise CorruptRecord(msg) from error
     return made
 
@@ -257,7 +260,7 @@ def check(plan: Plan) -> None:
     try:
         _check_graph(plan.steps)
     except (TypeError, InvalidRequest) as error:
-        msg = f"this is no plan: {error}"
+        msg = f"this is no plan: {cut(clean(str(error)), 200)}"
         raise CorruptRecord(msg) from error
 
 
@@ -267,9 +270,11 @@ def _loaded(item: dict[str, Any]) -> Step:
     _check_types(
         step, ("name", "body", "channel", "title", "when"), ("priority", "max_attempts"), ("backoff_s", "timeout_s")
     )
-    words = (*step.after, *step.requires, *step.verify)
+    listed = [made.get(name, ()) for name in ("after", "requires", "verify")]
     is_schema = step.result_schema is None or isinstance(step.result_schema, dict)
-    is_plain = all(isinstance(word, str) for word in words)
+    # A text in the place of a list would be read as a list of its letters.
+    is_plain = isinstance(made.get("claims", False), bool) and all(isinstance(words, tuple) for words in listed)
+    is_plain = is_plain and all(isinstance(word, str) for words in listed for word in words)
     is_plain = is_plain and all(re.match(draft.CAPABILITY, word) for word in step.requires)
     if not STEP.match(step.name) or not is_schema or not is_plain:
         msg = f"{step.name[:60]!r} is no step"

@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING, Any
 from mcp_bus import wire
 from mcp_bus.errors import CorruptRecord, InvalidRequest
 from mcp_bus.model import POLICY_FIELDS, Policy
+from mcp_bus.names import check_place
+from mcp_bus.plain import cut
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-from mcp_bus.names import check_place
 
 # Characters of a text in a policy, so that no `channel.json` outgrows what its readers accept.
 MAX_TEXT = 4000
@@ -47,7 +48,7 @@ def make(values: dict[str, Any], base: Policy | None = None) -> Policy:
     made = (base or Policy())._asdict()
     for name, value in values.items():
         if name not in POLICY_FIELDS:
-            msg = f"{name!r} is not a channel setting"
+            msg = f"{cut(repr(name), 80)} is not a channel setting"
             raise InvalidRequest(msg, hint="known settings: " + ", ".join(made))
         kind = type(made[name])
         if kind is tuple:
@@ -60,11 +61,11 @@ def make(values: dict[str, Any], base: Policy | None = None) -> Policy:
         else:
             fits = type(value) in (int, kind) and 0 <= value < (MOST.get(name) or 10**9)
         if not fits or (name in ("max_attempts", "lease_s", "max_lease_s") and not value):
-            msg = f"{value!r} is not a value for the channel setting {name!r}"
+            msg = f"{cut(repr(value), 80)} is not a value for the channel setting {name!r}"
             raise InvalidRequest(msg, hint=f"it is a {kind.__name__}, for example {made[name]!r}")
         made[name] = kind(value)
     if made["kind"] not in KINDS:
-        msg = f"{made['kind']!r} is not a kind of channel"
+        msg = f"{cut(repr(made['kind']), 80)} is not a kind of channel"
         raise InvalidRequest(msg, hint="the kinds are 'queue' and 'topic'")
     return Policy(**made)
 

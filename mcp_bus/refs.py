@@ -22,9 +22,12 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
 _PATH = r"(?P<step>[a-z0-9][a-z0-9_-]*)(?P<path>(?:\.[A-Za-z0-9_-]+)*)"
-_REFERENCE = re.compile(r"(?P<literal>\\)?\{\{\s*" + _PATH + r"\s*\}\}")
-_ODD = re.compile(r"(?<!\\)\{\{(?P<text>[^{}\n]{0,60})\}\}")
-_CONDITION = re.compile(rf"\s*(?P<negated>not\s+)?{_PATH}\s*(?:(?P<sign>==|!=|<=|>=|<|>)\s*(?P<value>.+?))?\s*\Z")
+# One scan for what is looked for and what is filled in, so that both see the same; what comes out is not scanned again.
+_BRACES = re.compile(rf"\\\{{\{{|\{{\{{\s*{_PATH}\s*\}}\}}|\{{\{{(?P<odd>[^{{}}\n]{{0,60}})\}}\}}")
+# Blanks stand where only one part can take them: where two can, a long run of them takes its square of time.
+_CONDITION = re.compile(
+    rf"\s*(?P<negated>not\s+)?{_PATH}(?:\s*(?P<sign>==|!=|<=|>=|<|>)\s*(?P<value>\S(?:.*\S)?))?\s*\Z"
+)
 _SIGNS: dict[str, Callable[[Any, Any], bool]] = {
     "==": operator.eq,
     "!=": operator.ne,
@@ -64,11 +67,12 @@ def references(text: str) -> list[Reference]:
     Raises:
         InvalidRequest: something in double braces is no reference.
     """
-    for odd in _ODD.finditer(text):
-        if not _REFERENCE.match(text, odd.start()):
-            msg = f"{odd['text'].strip()!r} in double braces is no reference to a step"
-            raise InvalidRequest(msg, hint=r"write {{step}} or {{step.field}}, or \{{ for braces as they are")
-    return [_reference(match) for match in _REFERENCE.finditer(text) if not match["literal"]]
+    found = list(_BRACES.finditer(text))
+    odd = next((match["odd"] for match in found if match["odd"] is not None), None)
+    if odd is not None:
+        msg = f"{odd.strip()!r} in double braces is no reference to a step"
+        raise InvalidRequest(msg, hint=r"write {{step}} or {{step.field}}, or \{{ for braces as they are")
+    return [_reference(match) for match in found if match["step"] is not None]
 
 
 def fill(text: str, results: Mapping[str, str], instead: Mapping[str, str] = NOTHING) -> str:
@@ -86,8 +90,8 @@ def fill(text: str, results: Mapping[str, str], instead: Mapping[str, str] = NOT
 
     def put(match: re.Match[str]) -> str:
         nonlocal size
-        if match["literal"]:
-            return match[0][1:]
+        if match["step"] is None:
+            return match[0].removeprefix("\\")
         if match[0] not in known:
             known[match[0]] = _filled(match, results, instead)
         size += len(known[match[0]])
@@ -96,7 +100,7 @@ def fill(text: str, results: Mapping[str, str], instead: Mapping[str, str] = NOT
             raise InvalidRequest(msg, hint="refer to less, or to parts")
         return known[match[0]]
 
-    return _REFERENCE.sub(put, text).replace(r"\{{", "{{")
+    return _BRACES.sub(put, text)
 
 
 def _filled(match: re.Match[str], results: Mapping[str, str], instead: Mapping[str, str]) -> str:

@@ -156,10 +156,10 @@ def stamp(ms: int) -> str:
 
 
 def unstamp(text: object) -> int:
-    """Read an RFC 3339 time; 0 when it is not one (a sender's clock is shown, never obeyed)."""
+    """Read an RFC 3339 time; 0 when it is not one, or before 1970 (a sender's clock is shown, never obeyed)."""
     try:
         # Whole numbers all the way: through a float, every thirtieth millisecond would come back as the one before.
-        return (datetime.fromisoformat(str(text)).astimezone(UTC) - _EPOCH) // timedelta(milliseconds=1)
+        return max(0, (datetime.fromisoformat(str(text)).astimezone(UTC) - _EPOCH) // timedelta(milliseconds=1))
     except (ValueError, OverflowError, OSError):
         return 0
 

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 KILLS, DISKS, CUTS, STOPS = "processes killed", "disks after a cut", "file systems cut off", "workers stopped"
 FAULTS, TASKS, MESSAGES = "calls that failed", "tasks raced for", "messages to subscribers"
-FILES, DAYS = "hostile files", "days of churn"
+FILES, DAYS, INPUTS = "hostile files", "days of churn", "inputs of parsers"
 # What is counted where nothing else is: each is a case of its own.
 CASES = "cases"
 _TRIED = Counter[str]()
@@ -41,17 +41,21 @@ ROWS = (
     Row("P1 P7 P8", "power cuts, built from recorded calls", DISKS, ("crash/test_power*",)),
     Row("P1 P2 P7", "power cuts of mounted ext4 and XFS", CUTS, ("media/*cut*",)),
     Row("P3 P7 P8", "kills at each call of each verb", KILLS, ("crash/test_kill_verbs.py", "crash/test_kill_mail.py")),
+    Row("P1 P3 P7", "kills of real processes by the kernel", KILLS, ("crash/test_kill_real.py",)),
     Row("P10", "kills of the sweep, three deep", KILLS, ("crash/test_kill_sweep.py", "crash/test_kill_outputs.py")),
     Row("P13", "kills of conductors at each call", KILLS, ("crash/test_kill_plans.py",)),
     Row("P4 P9 P11", "races of eight processes on a disk", TASKS, ("crash/test_races.py",)),
+    Row("P11", "clocks that step and differ", CASES, ("crash/test_clocks.py",)),
     Row("P5", "stops between claim and ack", STOPS, ("crash/test_stale.py",)),
     Row("P14 P15", "failing calls, once, sticky, or after it was done", FAULTS, ("crash/test_faults.py",)),
+    Row("P14 P21", "no descriptors, little memory", CASES, ("crash/test_limits.py",)),
     Row(
         "P6", "foreign, half-written and hostile files", CASES,
         ("crash/test_foreign.py", "stores/test_file_hostile.py", "stores/test_in_the_way.py", "stores/test_strays.py",
          "cli/test_install_hostile.py"),
     ),
     Row("P6", "files of a corpus, against every verb and listing", FILES, ("security/test_corpus.py",)),
+    Row("P6 P18", "inputs of parsers, guided by coverage or near a corpus", INPUTS, ("fuzz/*",)),
     Row("P12", "topics with killed subscribers", MESSAGES, ("crash/test_topics.py",)),
     Row(
         "P16 P21", "file systems refused, media full or gone", CASES,
@@ -59,7 +63,7 @@ ROWS = (
     ),
     Row(
         "P18", "texts that act on readers", CASES,
-        ("core/test_plain.py", "server/test_hostile.py", "cli/test_output.py"),
+        ("core/test_plain.py", "server/test_hostile.py", "cli/test_output.py", "security/test_texts*"),
     ),
     Row("P25", "what days of work and kills leave behind", DAYS, ("crash/test_churn.py",)),
     Row("P20", "forged, altered, replayed, transplanted, expired", CASES, ("security/test_signed*",)),
@@ -67,7 +71,7 @@ ROWS = (
     Row("P23", "anomalies explained and repaired", CASES, ("fsck/*", "bus/test_fsck*")),
     Row(
         "P17 P19", "reads, writes and executions outside", CASES,
-        ("security/*audit*", "media/*audit*", "server/test_http*.py"),
+        ("crash/test_outside.py", "server/test_http*.py"),
     ),
 )  # fmt: skip
 

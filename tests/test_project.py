@@ -27,9 +27,11 @@ def locked(name: str) -> dict[str, str]:
 
 @pytest.mark.parametrize("lock", ASKED)
 def test_a_lock_holds_what_is_asked_for(lock: str) -> None:
-    held = locked(lock)
+    text = (ROOT / lock).read_text("utf-8")
     for asked in map(Requirement, ASKED[lock]):
-        assert asked.specifier.contains(held.get(asked.name, "0")), f"{asked} is not in {lock}: run `make lock`"
+        # One for each Python, where no release has wheels for all of them.
+        held = re.findall(rf"^{re.escape(asked.name)}==([^\s;]+)", text, re.MULTILINE)
+        assert any(map(asked.specifier.contains, held)), f"{asked} is not in {lock}: run `make lock`"
 
 
 @pytest.mark.parametrize("lock", ASKED)

@@ -43,6 +43,8 @@ def _begin(config: Config) -> None:
         signal.signal(number, lambda *_: os._exit(0))
     # Before the SDK does it: stderr, one line each.
     logging.basicConfig(level=config["log_level"].upper(), format="mcp-bus: %(levelname)s %(name)s: %(message)s")
+    # At `debug` it would log whole answers, in which are texts of others, and tokens of leases.
+    logging.getLogger("sse_starlette").setLevel(logging.INFO)
 
 
 def main(config: Config) -> NoReturn:

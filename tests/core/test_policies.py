@@ -43,3 +43,10 @@ def test_the_longest_description_can_be_read_back() -> None:
     data = wire.dumps(policies.fields(policies.make({"description": "\x01" * 4000})))
     assert len(data) < 65536
     assert policies.load(data, "work").description == "\x01" * 4000
+
+
+@pytest.mark.parametrize("setting", [{"description": ["x" * 60_000]}, {"kind": "x" * 4000}, {"lease_s": "x" * 60_000}])
+def test_what_is_said_of_a_long_value_is_short(setting: dict[str, object]) -> None:
+    with pytest.raises(CorruptRecord) as error:
+        policies.load(wire.dumps(setting), "work")
+    assert len(str(error.value)) < 400

@@ -243,6 +243,11 @@ def test_a_time_that_is_none_is_zero_or_a_number_and_no_error(time: object) -> N
     assert isinstance(wire.unstamp(time), int)
 
 
+@pytest.mark.parametrize("time", ["1969-12-31T23:59:59.999Z", "0002-01-01T00:00:00Z", "1970-01-01T00:00:00+01:00"])
+def test_a_time_before_all_others_is_what_it_is_written_as(time: str) -> None:
+    assert wire.unstamp(time) == wire.unstamp(wire.stamp(wire.unstamp(time))) == 0
+
+
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), {"a": object()}, "\ud800", {1, 2}])
 def test_what_is_not_json_is_not_written(value: object) -> None:
     with pytest.raises(InvalidRequest, match="cannot be written"):

@@ -22,8 +22,13 @@ SHUTDOWN, NO_LOG_FLUSH = 0x8004587D, 2
 NEW_MOUNTS, PRIVATE = 0x20000, 0x44000
 SYS_ADMIN = 21
 # XFS is never smaller than 300 MiB; the image is sparse, so that only what was written takes room.
-SIZES = {"ext4": 64 * MIB, "xfs": 320 * MIB}
-MAKE = {"ext4": ("mkfs.ext4", "-q", "-F"), "xfs": ("mkfs.xfs", "-q", "-f")}
+SIZES = {"ext4": 64 * MIB, "xfs": 320 * MIB, "vfat": 8 * MIB, "exfat": 16 * MIB}
+MAKE = {
+    "ext4": ("mkfs.ext4", "-q", "-F"),
+    "xfs": ("mkfs.xfs", "-q", "-f"),
+    "vfat": ("mkfs.vfat",),
+    "exfat": ("mkfs.exfat",),
+}
 
 
 @contextmanager

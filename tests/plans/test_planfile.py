@@ -136,10 +136,47 @@ def test_500_steps_in_a_chain_are_a_plan() -> None:
     assert len(parse({"goal": "g", "steps": steps}).steps) == 500
 
 
-@pytest.mark.parametrize("change", [{"steps": [{"name": "a"}]}, {"steps": "x"}, {"odd": 1}, {"steps": [7]}])
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"steps": [{"name": "a"}]},
+        {"steps": "x"},
+        {"odd": 1},
+        {"steps": [7]},
+        {"depth": 1},
+        {"depth": -1, "parent": "req_01234567"},
+    ],
+)
 def test_a_record_that_is_no_plan_says_so(change: dict[str, Any]) -> None:
     with pytest.raises(CorruptRecord, match="this is no plan"):
         planfile.load(planfile.dump(parse(GOOD)) | change)
+
+
+@pytest.mark.parametrize(
+    "fields", [{"after": "a"}, {"requires": "ab"}, {"verify": "rm"}, {"claims": 1}, {"claims": "no"}]
+)
+def test_a_record_with_a_text_for_a_list_or_a_number_for_a_flag_is_no_plan(fields: dict[str, object]) -> None:
+    record = planfile.dump(parse(two()))
+    record["steps"][1] |= fields
+    with pytest.raises(CorruptRecord, match="'b' is no step"):
+        planfile.load(record)
+
+
+@pytest.mark.parametrize("name", ["", "nobody", "A", "x" * 120])
+def test_a_record_whose_step_comes_after_none_of_its_steps_cannot_be_run(name: str) -> None:
+    record = planfile.dump(parse(two()))
+    record["steps"][1]["after"] = [name]
+    plan = planfile.load(record)
+    with pytest.raises(CorruptRecord, match="which is no step") as error:
+        planfile.check(plan)
+    assert len(str(error.value)) < 300
+
+
+def test_what_is_said_of_a_record_is_short_and_acts_on_no_reader() -> None:
+    with pytest.raises(CorruptRecord) as error:
+        planfile.load(planfile.dump(parse(GOOD)) | {"\x1b[2J" + "x" * 10_000: 1})
+    assert len(str(error.value)) < 300
+    assert "\x1b" not in str(error.value)
 
 
 # --- files ----------------------------------------------------------------------------------------

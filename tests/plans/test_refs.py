@@ -104,3 +104,27 @@ def test_braces_that_are_meant_as_they_are_refer_to_nothing() -> None:
 )  # fmt: skip
 def test_a_whole_result_is_compared_as_what_it_is(condition: str, result: str, *, holds: bool) -> None:
     assert refs.holds(condition, {"a": result}) == holds
+
+
+@pytest.mark.parametrize(
+    ("text", "filled"),
+    [
+        ("{{a}}", r"\{{b}} {{a}} \{{"), (r"\{{a}} {{a}}", r"{{a}} \{{b}} {{a}} \{{"), (r"\\{{a}}", r"\{{a}}"),
+        (r"\{{{a}}", r"{{{a}}"), (r"\{{ and \{{", "{{ and {{"), (r"\{ {a}}", r"\{ {a}}"),
+    ],
+)  # fmt: skip
+def test_a_result_is_put_in_as_it_is_and_a_backslash_stands_for_one_pair_of_braces(text: str, filled: str) -> None:
+    assert refs.fill(text, {"a": r"\{{b}} {{a}} \{{"}) == filled
+
+
+@pytest.mark.parametrize("text", [r"\{{{a}}", r"\{{a}}", r"\\{{a}}", "{{{a}}", "{{a}}{{a}}"])
+def test_what_is_looked_for_and_what_is_filled_in_are_the_same(text: str) -> None:
+    assert refs.fill(text, {"a": "RESULT"}).count("RESULT") == len(refs.references(text))
+
+
+@pytest.mark.parametrize(
+    "text", ["a" + " " * 10**6 + "!", "a ==" + " " * 10**6 + "x\ny", "a == 1" + " " * 10**6 + "\nx"]
+)
+def test_a_condition_with_a_long_run_of_blanks_is_refused_at_once(text: str) -> None:
+    with pytest.raises(InvalidRequest, match="is not a condition"):
+        refs.condition(text)  # In its square of time it would take hours, and the run has a limit.
