@@ -64,10 +64,10 @@ def check(
 
     Raises:
         StoreUnavailable: there is no bus, or it cannot be read.
-        Untrusted: it belongs to another user.
+        Untrusted: it is another user's, or of a group this user is not in.
     """
     source = source or System()
-    tree = Tree(root, fs or Fs(), source)
+    tree = Tree(root, fs or Fs(), source, is_repair=True)
     try:
         with tree.words():
             return look(Surveyor(tree, source.now, tell))

@@ -11,9 +11,9 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple
 
 from mcp_bus import names, wire
-from mcp_bus.errors import CorruptRecord
+from mcp_bus.errors import CorruptRecord, Unreadable
 from mcp_bus.fsck.kinds import Anomaly
-from mcp_bus.stores import graves
+from mcp_bus.stores import graves, modes
 from mcp_bus.stores.foreign import SETTLE, SETTLE_OTHER
 
 if TYPE_CHECKING:
@@ -122,7 +122,7 @@ class Surveyor:
         self._made = Survey()
         root = tree.fs.stat(".", tree.fd())
         assert root is not None
-        self._owner, self._is_shared = root.st_uid, bool(root.st_mode & stat.S_ISGID)
+        self._owner, self._modes = root.st_uid, modes.of(root)
         self._now = 0
 
     # --- looking at one name ------------------------------------------------------------------
@@ -139,10 +139,11 @@ class Surveyor:
         if self.looked % STEP == 0:
             self._tell(self.looked)
         mode, path = found.st_mode, f"{folder}/{name}".lstrip("/")
-        wanted = stat.S_IRWXU if stat.S_ISDIR(mode) else stat.S_IRUSR
-        if mode & wanted != wanted and not stat.S_ISLNK(mode):
-            self._odd("mode", path, f"mode {stat.S_IMODE(mode):o}")
-        if found.st_uid != self._owner and not self._is_shared:
+        if not self._modes.fits(found):
+            self._odd("mode", path, modes.told(found, self._modes))
+        elif mode & stat.S_IWOTH and not stat.S_ISLNK(mode) and path != ".":
+            self._odd("writable-by-others", path, modes.told(found, self._modes))
+        if found.st_uid != self._owner and not self._modes.is_shared:
             self._odd("owner", path, f"it belongs to user {found.st_uid}, the bus to user {self._owner}")
         stamp = (found.st_mtime_ns, found.st_size)
         age = self._now - max(found.st_mtime_ns, found.st_ctime_ns) // 1_000_000
@@ -192,6 +193,8 @@ class Surveyor:
             data = self.tree.fs.read(name, self.tree.fd(folder), wire.MAX_FILE).data
             body = wire.load_body(data)
             made = Read(body.id, body.channel, body.key, mark=hash(data))
+        except Unreadable:
+            return None
         except CorruptRecord as error:
             made = Read(why=str(error))
         except OSError as error:
@@ -208,6 +211,8 @@ class Surveyor:
             return None
         try:
             made = wire.load_result(self.tree.fs.read(name, self.tree.fd(folder), wire.MAX_FILE).data).id
+        except Unreadable:
+            return None
         except CorruptRecord:
             made = ""
         except OSError:
@@ -260,7 +265,7 @@ class Surveyor:
         for name in sorted({*there} - {*FOLDERS, *FILES, *RECORDS, *OTHERS}):
             self._odd("stranger", name)
         root = self.about("", ".")
-        bits = stat.S_IMODE(root.mode) & (0o007 if self._is_shared else 0o077) if root else 0
+        bits = stat.S_IMODE(root.mode) & (0o007 if self._modes.is_shared else 0o077) if root else 0
         if bits:
             self._odd(
                 "writable-by-others" if bits & 0o022 else "readable-by-others", ".", f"it lets in others: {bits:o}"
@@ -343,11 +348,10 @@ class Surveyor:
 
     def _tombstones(self) -> None:
         for name, about in self.listed("tombstones"):
-            data = self.data("tombstones", name) if about.is_file else None
-            if data is None:
+            if not about.is_file:
                 self._odd("in-the-way", f"tombstones/{name}", "it is no file of tombstones")
                 continue
-            for line in data.decode("utf-8", "replace").split("\n")[:-1]:
+            for line in (self.data("tombstones", name) or b"").decode("utf-8", "replace").split("\n")[:-1]:
                 task_id, _, rest = line.partition(" ")
                 if names.TASK_ID.match(task_id) and rest.count(" ") == 1:
                     self._made.buried.add(task_id)

@@ -15,7 +15,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from mcp_bus import lifecycle, names, wire
-from mcp_bus.errors import Conflict, CorruptRecord, UnknownKey
+from mcp_bus.errors import Conflict, CorruptRecord, UnknownKey, Unreadable
 from mcp_bus.model import DAY, day_of
 from mcp_bus.stores import foreign, graves, publish
 
@@ -55,7 +55,7 @@ def everything(tree: Tree, now: int, seals: Seals, *, sync: bool) -> list[str]:
     for step in steps:
         try:
             done += step()
-        except (NotADirectoryError, IsADirectoryError, FileExistsError) as error:
+        except (NotADirectoryError, IsADirectoryError, FileExistsError, PermissionError) as error:
             done.append(_in_the_way(error))
         except OSError as error:
             if error.errno not in (errno.ELOOP, errno.ENOTEMPTY):
@@ -245,7 +245,11 @@ def staged_results(tree: Tree, now: int, seals: Seals, *, sync: bool) -> list[st
         if about is None or now - int(about.st_ctime * 1000) < PATIENCE:
             continue
         slot = names.parse_staged(name, "")
-        body = _identity(tree, slot.id) if slot else None
+        try:
+            body = _identity(tree, slot.id) if slot else None
+        except Unreadable as error:
+            done.append(f"left a staged result: {error}")
+            continue
         if slot is None or body is None:
             publish.reject(tree, name)
             done.append(f"put aside the result {name}: there is no such task")
@@ -272,6 +276,8 @@ def _checked(tree: Tree, slot: Slot, name: str, seals: Seals) -> str:
         seals.result(slot, wire.load_result(found.data), found.data)
     except UnknownKey as error:
         return f"left the result of {slot.id} to those who know its worker: {error}"
+    except Unreadable as error:
+        return f"left the result of {slot.id}: {error}"
     except CorruptRecord as error:
         publish.reject(tree, name)
         return f"put aside the result {name}: {error}"
@@ -287,6 +293,8 @@ def _carry(tree: Tree, channel: str, name: str, now: int, *, sync: bool) -> str:
         wire.load_result(tree.fs.read(name, tree.fd(publish.STAGED), wire.MAX_FILE).data)
     except FileNotFoundError:
         return f"left the result of {staged.id}: someone else carried it on"
+    except Unreadable as error:
+        return f"left the result of {staged.id}: {error}"
     except CorruptRecord as error:
         publish.reject(tree, name)
         return f"put aside the result {name}: {error}"
@@ -312,5 +320,7 @@ def _standing(tree: Tree, channel: str, staged: str) -> Slot | None:
 def _identity(tree: Tree, task_id: str) -> Body | None:
     try:
         return wire.load_body(tree.fs.read(task_id + ".json", tree.fd("tasks"), wire.MAX_FILE).data)
+    except Unreadable:
+        raise  # That it cannot be read does not mean that there is none.
     except (CorruptRecord, FileNotFoundError):
         return None

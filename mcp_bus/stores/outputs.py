@@ -86,6 +86,7 @@ def _folder(tree: Tree, *, make: bool = False) -> Iterator[int | None]:
         what = f"{FOLDER!r} in the bus is no folder"
         raise CorruptRecord(what, hint="move it away; the results themselves are in responses/") from None
     try:
+        tree.fs.fit(at)
         yield at
     finally:
         tree.fs.close(at)
