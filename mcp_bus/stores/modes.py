@@ -117,6 +117,14 @@ def check(about: os.stat_result, root: Path, *, is_repair: bool = False) -> None
         raise Untrusted(msg, hint=hint)
 
 
+def is_there(path: Path) -> bool:
+    """Tell whether there is something; what another user keeps closed counts, for who opens it is told why."""
+    try:
+        return path.exists()
+    except PermissionError:
+        return True
+
+
 # --- in words -------------------------------------------------------------------------------------
 
 
@@ -169,6 +177,15 @@ def group_of(name: str) -> int:
         msg = f"{user_name(os.geteuid())} is not in group {group_name(gid)}, or was not when this session began"
         raise InvalidRequest(msg, hint=_choices())
     return gid
+
+
+def closed_above(root: Path, group: int) -> Path | None:
+    """Return the nearest folder above a bus that a group may not enter; None if it can get there."""
+    for path in root.resolve().parents:
+        about = path.stat()
+        if not about.st_mode & (stat.S_IXGRP if about.st_gid == group else stat.S_IXOTH):
+            return path
+    return None
 
 
 def _named(name: str) -> int:

@@ -60,13 +60,20 @@ class Tree:
         self._words = Words(self)
         try:
             with self.words():
-                self._root = fs.open_dir(str(root.resolve()), None)
+                self._root = self._opened(root)
                 about = os.fstat(self._root)
             modes.check(about, root, is_repair=is_repair)
         except BaseException:
             self.close()
             raise
         fs.modes = modes.of(about)
+
+    def _opened(self, root: Path) -> int:
+        try:
+            return self.fs.open_dir(str(root.resolve()), None)
+        except PermissionError:
+            modes.check(root.stat(), root)  # Says whose it is, if that is why.
+            raise
 
     def fd(self, path: str = "", *, make: bool = False) -> int:
         """Return the descriptor of a folder below the root, such as `channels/x/requests`.
