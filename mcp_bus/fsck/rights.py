@@ -13,8 +13,8 @@ if TYPE_CHECKING:
 
     from mcp_bus.stores.tree import Tree
 
-# What commands wrote, and what was there before the bus, have the modes that they have.
-_OTHERS = ("runs", "lost+found")
+# What commands wrote, strangers' bytes, and what was there before the bus, have the modes that they have.
+_OTHERS = ("runs", "quarantine", "lost+found")
 
 
 class Wrong(NamedTuple):

@@ -14,7 +14,7 @@ from mcp_bus import names, wire
 from mcp_bus.errors import CorruptRecord, Unreadable
 from mcp_bus.fsck.kinds import Anomaly
 from mcp_bus.stores import graves, modes
-from mcp_bus.stores.foreign import SETTLE, SETTLE_OTHER
+from mcp_bus.stores.foreign import QUARANTINE, SETTLE, SETTLE_OTHER
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -27,6 +27,7 @@ NEEDED = ("tasks", "channels")
 FOLDERS = (*NEEDED, "keys", "tmp", "staged", "rejected", "quarantine", "tombstones", "agents", "journal")
 RECORDS = ("agents", "told", "plans", "progress", "children", "fleets", "stops")
 FILES = ("bus.json", "manifest.json", "PROTOCOL.md", "registry.json")
+SEEN = ("journal", "boots", "pipes", "outputs", "signatures")
 OTHERS = ("boots", "cursors", "pipes", "runs", "outputs", "logs", "lost+found", "workers")
 _RESPONSE = re.compile(rf"(?P<id>{names.IN_NAME})_response\.json\Z")
 # Between two words about how far it is.
@@ -139,7 +140,9 @@ class Surveyor:
         if self.looked % STEP == 0:
             self._tell(self.looked)
         mode, path = found.st_mode, f"{folder}/{name}".lstrip("/")
-        if not self._modes.fits(found):
+        if folder == QUARANTINE:
+            pass  # A stranger's bytes, with the mode they came with, and nobody needs them.
+        elif not self._modes.fits(found):
             self._odd("mode", path, modes.told(found, self._modes))
         elif mode & stat.S_IWOTH and not stat.S_ISLNK(mode) and path != ".":
             self._odd("writable-by-others", path, modes.told(found, self._modes))
@@ -260,6 +263,10 @@ class Surveyor:
             if about is not None and not about.is_file and name != "bus.json":
                 self._odd("in-the-way", name, "it is where a file belongs")
         self.names("journal")
+        for folder in SEEN:  # Of what is in these, only modes and owners are judged.
+            about = self.about("", folder)
+            for name in self.names(folder) if about is not None and stat.S_ISDIR(about.mode) else ():
+                self.about(folder, name)
         for name in sorted({*FOLDERS} - {*there}):
             self._odd("lost-folder" if name in NEEDED else "missing-folder", name)
         for name in sorted({*there} - {*FOLDERS, *FILES, *RECORDS, *OTHERS}):
@@ -293,6 +300,7 @@ class Surveyor:
             self._odd("lost-folder" if name == "requests" else "missing-folder", f"{base}/{name}")
         for name in sorted(there - {*names.CHANNEL_FOLDERS, "pruning", "channel.json"}):
             self._odd("stranger", f"{base}/{name}")
+        self.about(base, "channel.json")
         for part in names.STATES:
             self._places(channel, part)
         for name, about in self.listed(f"{base}/archive"):

@@ -284,8 +284,7 @@ class FileStore:
         """See `Store.mend`."""
         with self.tree.words():
             publish.settle(self.tree, self._published, sync=self.durable)
-            done = mend.after_boot(self.tree, boot_id())
-            done += mend.everything(self.tree, now, self.seals, sync=self.durable)
+            done = mend.everything(self.tree, now, self.seals, boot=boot_id(), sync=self.durable)
             return done + self._suspects.mend(now)
 
     def write_manifest(self, data: bytes) -> None:

@@ -36,12 +36,16 @@ JOURNAL = 30 * DAY
 STEPS_BACK = 1000
 
 
-def everything(tree: Tree, now: int, seals: Seals, *, sync: bool) -> list[str]:
-    """Mend drafts, staged results and foreign files; return a line for each thing done.
+def everything(tree: Tree, now: int, seals: Seals, *, boot: str, sync: bool) -> list[str]:
+    """Mend what a power cut, drafts, staged results and foreign files left; return a line for each thing done.
 
     Each kind of thing by itself: a folder in the place of a file, say, must not keep the rest from being mended.
+
+    Args:
+        boot: which start of the machine this is; empty if it cannot be told.
     """
     steps: list[Callable[[], list[str]]] = [
+        partial(after_boot, tree, boot),
         partial(drafts, tree, now),
         partial(staged_results, tree, now, seals, sync=sync),
         partial(seals.mend, now),
@@ -55,7 +59,9 @@ def everything(tree: Tree, now: int, seals: Seals, *, sync: bool) -> list[str]:
     for step in steps:
         try:
             done += step()
-        except (NotADirectoryError, IsADirectoryError, FileExistsError, PermissionError) as error:
+        except PermissionError as error:
+            done.append(f"left what depends on it: {tree.explain(error)}")
+        except (NotADirectoryError, IsADirectoryError, FileExistsError) as error:
             done.append(_in_the_way(error))
         except OSError as error:
             if error.errno not in (errno.ELOOP, errno.ENOTEMPTY):
