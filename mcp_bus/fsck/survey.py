@@ -17,6 +17,7 @@ from mcp_bus.stores import graves, modes
 from mcp_bus.stores.foreign import QUARANTINE, SETTLE, SETTLE_OTHER
 
 if TYPE_CHECKING:
+    import os
     from collections.abc import Callable, Iterator
 
     from mcp_bus.model import Slot
@@ -139,18 +140,33 @@ class Surveyor:
         self.looked += 1
         if self.looked % STEP == 0:
             self._tell(self.looked)
-        mode, path = found.st_mode, f"{folder}/{name}".lstrip("/")
-        if folder == QUARANTINE:
-            pass  # A stranger's bytes, with the mode they came with, and nobody needs them.
-        elif not self._modes.fits(found):
-            self._odd("mode", path, modes.told(found, self._modes))
-        elif mode & stat.S_IWOTH and not stat.S_ISLNK(mode) and path != ".":
-            self._odd("writable-by-others", path, modes.told(found, self._modes))
-        if found.st_uid != self._owner and not self._modes.is_shared:
-            self._odd("owner", path, f"it belongs to user {found.st_uid}, the bus to user {self._owner}")
+        self._made.odd += self._rights(f"{folder}/{name}".lstrip("/"), found)
         stamp = (found.st_mtime_ns, found.st_size)
         age = self._now - max(found.st_mtime_ns, found.st_ctime_ns) // 1_000_000
-        return About(found.st_ino, found.st_nlink, mode, stamp, age)
+        return About(found.st_ino, found.st_nlink, found.st_mode, stamp, age)
+
+    def is_still(self, item: Anomaly) -> bool:
+        """Tell whether a mode or owner is as wrong as it was found."""
+        folder, _, name = item.path.rpartition("/")
+        try:
+            found = self.tree.fs.stat(name, self.tree.fd(folder))
+        except OSError:
+            return False
+        return found is not None and item in self._rights(item.path, found)
+
+    def _rights(self, path: str, found: os.stat_result) -> list[Anomaly]:
+        """Return what is wrong with the mode, the group or the owner of something."""
+        made = list[Anomaly]()
+        if path.startswith(f"{QUARANTINE}/"):
+            return made  # A stranger's bytes, with the mode they came with, and nobody needs them.
+        if not self._modes.fits(found):
+            made.append(Anomaly("mode", path, detail=modes.told(found, self._modes)))
+        elif found.st_mode & stat.S_IWOTH and not stat.S_ISLNK(found.st_mode) and path != ".":
+            made.append(Anomaly("writable-by-others", path, detail=modes.told(found, self._modes)))
+        if found.st_uid != self._owner and not self._modes.is_shared:
+            said = f"it belongs to user {found.st_uid}, the bus to user {self._owner}"
+            made.append(Anomaly("owner", path, detail=said))
+        return made
 
     def listed(self, folder: str) -> Iterator[tuple[str, About]]:
         """List a folder that is one; say what has its name if it is none."""

@@ -205,6 +205,8 @@ class Fs:
         Raises:
             CorruptRecord: it is something else (FIFO, symlink, folder), or has a second name, which may be outside.
         """
+        if self.modes.is_shared:
+            self._begin(name, at)
         try:
             fd = os.open(name, _APPEND, self.modes.file, dir_fd=at)
         except OSError as error:
@@ -225,6 +227,16 @@ class Fs:
             what = f"{name!r} is not a file with this name alone, and nothing is appended to it"
             raise CorruptRecord(what)
         return fd
+
+    def _begin(self, name: str, at: int) -> None:
+        """Make a shared file, if it is missing, that has its mode before it has its name: others append to it."""
+        if self.stat(name, at) is not None:
+            return
+        draft = f".{name}.{os.urandom(4).hex()}"
+        self.create(draft, at, b"", sync=False)
+        with contextlib.suppress(FileExistsError):
+            self.link(draft, at, name, at)
+        self.unlink(draft, at)
 
     def append(self, name: str, at: int, data: bytes, *, sync: bool = False) -> None:
         """Add one line to a shared file; a line that does not fit whole is an error."""

@@ -73,10 +73,7 @@ def _folder(tree: Tree, *, make: bool = False) -> Iterator[int | None]:
         CorruptRecord: what has the name is no folder.
     """
     try:
-        if make:
-            with suppress(FileExistsError):
-                tree.fs.mkdir(FOLDER, tree.fd())
-        at = tree.fs.open_dir(FOLDER, tree.fd())
+        at = tree.folder(FOLDER, tree.fd(), make=make)
     except FileNotFoundError:
         yield None
         return
@@ -86,7 +83,6 @@ def _folder(tree: Tree, *, make: bool = False) -> Iterator[int | None]:
         what = f"{FOLDER!r} in the bus is no folder"
         raise CorruptRecord(what, hint="move it away; the results themselves are in responses/") from None
     try:
-        tree.fs.fit(at)
         yield at
     finally:
         tree.fs.close(at)

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 # Open folders kept at once; a bus may have more channels than a process may have descriptors.
 MAX_OPEN = 96
+# Looks for a folder that others make, or remove, at the same moment.
+TRIES = 5
 # What the kernel says of a name that is not there, or whose folder was removed while it was open.
 _REMOVED = (errno.ENOENT, errno.ENOTDIR, errno.ESTALE)
 _WHY = {
@@ -94,21 +96,35 @@ class Tree:
         parent, _, name = path.rpartition("/")
         at = self.fd(parent, make=make)
         try:
-            opened = self.fs.open_dir(name, at)
-        except FileNotFoundError:
-            if not make:
-                raise
-            self._make(name, at)
-            opened = self.fs.open_dir(name, at)
+            opened = self.folder(name, at, make=make)
         except PermissionError as error:
             error.filename = path  # The whole of it, so that what is said of it can say whose it is.
             raise
         self._open[path] = opened
-        self.fs.fit(opened)
         while len(self._open) > MAX_OPEN:
             _, old = self._open.popitem(last=False)
             os.close(old)
         return opened
+
+    def folder(self, name: str, at: int, *, make: bool) -> int:
+        """Open one folder of another, for who closes it; on a shared bus it is fitted if it is this user's.
+
+        Its maker may have been killed before the others were let in: then it is empty, and is made anew.
+        """
+        for _ in range(TRIES):
+            try:
+                opened = self.fs.open_dir(name, at)
+            except FileNotFoundError:
+                if not make:
+                    raise
+                self._make(name, at)
+            except PermissionError:
+                if not (make and self._unmake(name, at)):
+                    raise
+            else:
+                self.fs.fit(opened)
+                return opened
+        return self.fs.open_dir(name, at)
 
     def _make(self, name: str, at: int) -> None:
         try:
@@ -117,6 +133,18 @@ class Tree:
             return
         if self.sync:
             self.fs.fsync(at)
+
+    def _unmake(self, name: str, at: int) -> bool:
+        """Remove a folder of a shared bus that this user may not enter, if it is empty; tell whether it was."""
+        if not self.fs.modes.is_shared:
+            return False
+        try:
+            self.fs.rmdir(name, at)
+        except FileNotFoundError:
+            return True
+        except OSError:
+            return False
+        return True
 
     def live(self, path: str) -> int | None:
         """Return the descriptor of a folder that still has its name, or None if it is missing."""
