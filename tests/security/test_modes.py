@@ -24,7 +24,7 @@ from mcp_bus.fsck import Means
 from mcp_bus.model import State, Ticket
 from mcp_bus.pipes import Pipes
 from mcp_bus.recovery import sweep
-from mcp_bus.stores import layout
+from mcp_bus.stores import layout, modes
 from tests.crash.victim import Faulty, Recorder, Signal, Steps, ended, open_at
 from tests.security.people import ALICE, BOB, EVE, GROUP, needs_root, wrong
 
@@ -163,6 +163,13 @@ def test_what_everyone_may_write_is_refused_and_what_a_group_or_readers_may_use_
     assert main(("doctor", "--fix")) == 0
     assert main(("post", "work", "x")) == 0
     assert root.stat().st_mode & 0o002 == 0
+
+
+def test_a_folder_is_shared_only_with_the_setgid_bit_and_all_rights_of_its_group(place: Path) -> None:
+    # A folder below one with the setgid bit inherits it, and is no less private for that.
+    for mode in (0o700, 0o2700, 0o770, 0o775, 0o2750, 0o2770, 0o2775):
+        place.chmod(mode)
+        assert modes.of(place.stat()).is_shared is (mode in (0o2770, 0o2775)), oct(mode)
 
 
 def test_root_is_kept_from_anothers_private_bus_and_locks_nobody_out_of_a_shared_one(place: Path, shared: Path) -> None:
