@@ -3,7 +3,7 @@
 A task waits for whoever comes; a pipe wants both ends now.  Each end is opened without blocking, and waits for the
 other for so long and no longer; a full pipe holds its writer back; a writer that ends is the end of what is read.
 
-P-1  A pipe is a FIFO `pipes/<name>` in the bus, made by who opens it first, for this machine and the users of the bus only.
+P-1  A pipe is a FIFO `pipes/<name>` in the bus, made by who opens it first, for users of the bus on this machine only.
 P-2  Bytes that were written and not read when an end goes away are lost.  A writer is told how many it had handed over.
 """
 

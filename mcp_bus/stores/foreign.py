@@ -159,7 +159,7 @@ def quarantine(tree: Tree, folder: str, name: str, why: str, now: int) -> bool:
     tree.fs.create(kept + names.REASON, at, reason, sync=False)
     try:
         tree.fs.rename(name, tree.fd(folder), kept, at)
-    except FileNotFoundError:
+    except (FileNotFoundError, PermissionError):  # Gone, or a folder that is closed to this user, who may not move it.
         tree.drop(QUARANTINE, kept + names.REASON)
         return False
     return True

@@ -120,8 +120,8 @@ def _finish_draft(tree: Tree, name: str) -> bool:
         if own is None or own.st_ino != found.inode:
             tree.drop("tmp", name)  # The same id from elsewhere was first.
             return False
-    except (CorruptRecord, FileNotFoundError, ValueError):
-        return False
+    except (CorruptRecord, FileNotFoundError, PermissionError, ValueError):
+        return False  # Not to be linked by this user: its owner, or who else may, finishes it.
     return _place(tree, name, body)
 
 
@@ -171,7 +171,7 @@ def place_again(tree: Tree, task_id: str) -> bool:
                 return False
             draft = f"{task_id}.{tree.token(6)}"
             tree.fs.link(identity, tree.fd("tasks"), draft, tree.fd("tmp", make=True))
-        except (CorruptRecord, FileNotFoundError):
+        except (CorruptRecord, FileNotFoundError, PermissionError):
             return False
         if _place(tree, draft, body):
             return True
@@ -250,26 +250,37 @@ def staged_results(tree: Tree, now: int, seals: Seals, *, sync: bool) -> list[st
         about = tree.fs.stat(name, tree.fd(publish.STAGED))
         if about is None or now - int(about.st_ctime * 1000) < PATIENCE:
             continue
-        slot = names.parse_staged(name, "")
         try:
-            body = _identity(tree, slot.id) if slot else None
+            done += _staged(tree, name, seals, (now, published), sync=sync)
         except Unreadable as error:
             done.append(f"left a staged result: {error}")
-            continue
-        if slot is None or body is None:
-            publish.reject(tree, name)
-            done.append(f"put aside the result {name}: there is no such task")
-            continue
-        wrong = _checked(tree, slot._replace(channel=body.channel), name, seals)
-        if wrong:
-            done.append(wrong)
-            continue
-        if not publish.is_published(tree, body.channel, name, slot.id):
-            done.append(_carry(tree, body.channel, name, now, sync=sync))
-        if publish.is_published(tree, body.channel, name, slot.id):
-            published.setdefault(body.channel, []).append(name)
-            seals.over(slot._replace(channel=body.channel))
+        except PermissionError:  # To publish is to link, which not everyone may.
+            done.append(f"left a staged result: {tree.fs.closed(name, tree.fd(publish.STAGED))}")
     publish.settle(tree, published, sync=sync)
+    return done
+
+
+def _staged(tree: Tree, name: str, seals: Seals, seen: tuple[int, dict[str, list[str]]], *, sync: bool) -> list[str]:
+    """Carry one staged result on; note it under its channel in `seen` if it is published.
+
+    Raises:
+        Unreadable: this user may not read its task, which does not mean that there is none.
+    """
+    now, published = seen
+    slot = names.parse_staged(name, "")
+    body = _identity(tree, slot.id) if slot else None
+    if slot is None or body is None:
+        publish.reject(tree, name)
+        return [f"put aside the result {name}: there is no such task"]
+    wrong = _checked(tree, slot._replace(channel=body.channel), name, seals)
+    if wrong:
+        return [wrong]
+    done = list[str]()
+    if not publish.is_published(tree, body.channel, name, slot.id):
+        done.append(_carry(tree, body.channel, name, now, sync=sync))
+    if publish.is_published(tree, body.channel, name, slot.id):
+        published.setdefault(body.channel, []).append(name)
+        seals.over(slot._replace(channel=body.channel))
     return done
 
 

@@ -211,6 +211,52 @@ def test_a_result_and_a_record_that_may_not_be_read_are_left_to_their_writer(sha
     BOB.does(passed)
 
 
+def test_a_closed_folder_and_a_result_that_may_not_be_linked_stop_no_other_thing(shared: Path) -> None:
+    staged, inbox = shared / "staged", shared / "channels" / "work" / "requests"
+
+    def leave() -> None:
+        with open_at(shared, Steps(), agent="alice", durable=False) as bus:
+            for task in [bus.claim(["work"]), bus.claim(["work"])]:
+                assert task is not None
+                with pytest.raises(ValueError, match="cut off"):
+                    cut_off(bus, task)
+        (inbox / "a folder").mkdir(mode=0o700)
+        (inbox / "b.json").write_text("{")
+        (inbox / "b.json").chmod(0o660)
+        min(staged.iterdir()).chmod(0o640)
+
+    def passed() -> None:
+        with acting(shared, "bob", LATER) as bus:
+            lines = sweep(bus)
+            assert len([line for line in lines if line.startswith("published")]) == 1, lines
+            assert len([line for line in lines if line.startswith("left a staged result")]) == 1, lines
+            assert "quarantined 'b.json'" in lines
+        assert (inbox / "a folder").is_dir()
+
+    ALICE.does(leave, 0o077)
+    BOB.does(passed)
+
+    def finish() -> None:
+        with acting(shared, "alice", LATER) as bus:
+            sweep(bus)
+            assert bus.store.count("work")[State.DONE] == 2
+
+    ALICE.does(finish)
+    assert list(staged.iterdir()) == []
+
+
+def cut_off(bus: Bus, task: Any) -> None:
+    """Finish a task, and be cut off once its result is staged."""
+
+    def cut(*_: object, **__: object) -> bool:
+        msg = "cut off"
+        raise ValueError(msg)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("mcp_bus.stores.publish.fence", cut)
+        bus.ack(task, "done")
+
+
 def test_a_channel_that_is_closed_keeps_nobody_from_the_others_and_who_names_it_is_told_whose_it_is(
     shared: Path,
 ) -> None:
