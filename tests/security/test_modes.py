@@ -81,6 +81,7 @@ def claimed(bus: Bus, channel: str = "work") -> Any:
 def private_verbs(root: Path, agent: str) -> None:
     """Do what makes every kind of file and folder."""
     with acting(root, agent) as bus:
+        bus.roster.arrive()
         bus.create_channel("work", backoff_s=0, outputs=True, retention_days=1)
         for number in range(4):
             bus.post("work", f"task {number} of {agent}", key=f"{number} of {agent}")
@@ -207,6 +208,7 @@ def test_two_users_of_a_group_do_everything_to_each_others_tasks_whatever_their_
 def others_verbs(root: Path) -> None:
     """Do as bob, to what alice left: claim, renew, finish, cancel, undo, retry, read, steps of plans, sweep, forget."""
     with acting(root, "bob") as bus:
+        assert bus.store.records.touch("agents", "alice~0a0b0c0d"), "that a session is there, another user may note"
         assert bus.post("work", "task 0 of alice", key="0 of bob").created
         task = claimed(bus)
         assert "alice" in task.body.content
@@ -232,6 +234,8 @@ def others_verbs(root: Path) -> None:
         assert writing.put(b"x")
         os.close(writing.fd)
         os.close(end.fd)
+    with acting(root, "alice") as bus:  # An agent may run as either user.
+        assert not bus.post("work", "task 1 of alice", key="1 of alice").created
     with acting(root, "bob", NEXT_MONTH) as bus:
         assert any("pruned" in line for line in sweep(bus))
     report = fsck.check(root)
