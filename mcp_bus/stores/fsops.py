@@ -229,14 +229,22 @@ class Fs:
         return fd
 
     def _begin(self, name: str, at: int) -> None:
-        """Make a shared file, if it is missing, that has its mode before it has its name: others append to it."""
-        if self.stat(name, at) is not None:
+        """Make a shared file, if it is missing, that has its mode before it has its name: others append to it.
+
+        Who is killed in between leaves a draft, which may be a second name of the file; who comes next removes it.
+        """
+        about = self.stat(name, at)
+        if about is not None and about.st_nlink == 1:
             return
-        draft = f".{name}.{os.urandom(4).hex()}"
-        self.create(draft, at, b"", sync=False)
-        with contextlib.suppress(FileExistsError):
-            self.link(draft, at, name, at)
-        self.unlink(draft, at)
+        if about is None:
+            draft = f".{name}.{os.urandom(4).hex()}"
+            self.create(draft, at, b"", sync=False)
+            with contextlib.suppress(FileExistsError, FileNotFoundError):  # Somebody else's is there by now.
+                self.link(draft, at, name, at)
+        for left in self.names(at):
+            if left.startswith(f".{name}."):
+                with contextlib.suppress(FileNotFoundError):
+                    self.unlink(left, at)
 
     def append(self, name: str, at: int, data: bytes, *, sync: bool = False) -> None:
         """Add one line to a shared file; a line that does not fit whole is an error."""

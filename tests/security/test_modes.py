@@ -25,6 +25,7 @@ from mcp_bus.model import State, Ticket
 from mcp_bus.pipes import Pipes
 from mcp_bus.recovery import sweep
 from mcp_bus.stores import layout, modes
+from mcp_bus.stores.tree import Tree
 from tests.crash.victim import Faulty, Recorder, Signal, Steps, ended, open_at
 from tests.security.people import ALICE, BOB, EVE, GROUP, needs_root, wrong
 
@@ -285,6 +286,22 @@ def test_what_one_user_left_when_killed_the_other_carries_on(shared: Path) -> No
     assert [line for line in wrong(shared, group=GROUP) if "/attempts/" not in line] == []
     ALICE.does(partial(fsck.repair, shared, Means(Steps(), System(), lambda _looked: None)))
     assert wrong(shared, group=GROUP) == [], "what a kill left between a file and its mode, its owner mends"
+
+
+def test_who_is_killed_while_making_a_file_that_all_append_to_stops_nobody_else(shared: Path) -> None:
+    def append(fs: Fs) -> None:
+        tree = Tree(shared, fs, System())
+        fs.append("day.txt", tree.fd("tombstones"), b"a line\n")
+        tree.close()
+
+    def other() -> None:
+        append(Steps())
+        path = shared / "tombstones" / "day.txt"
+        assert path.read_text().endswith("a line\n")
+        assert [found.name for found in path.parent.iterdir()] == ["day.txt"]
+        path.unlink()
+
+    assert len(list(at_each_step(append, partial(BOB.does, other, 0o077)))) >= 4
 
 
 def test_a_mode_that_cannot_be_set_is_told_and_leaves_nothing_behind(shared: Path) -> None:
