@@ -118,10 +118,15 @@ def check(about: os.stat_result, root: Path, *, is_repair: bool = False) -> None
 
 
 def is_there(path: Path) -> bool:
-    """Tell whether there is something; what another user keeps closed counts, for who opens it is told why."""
+    """Tell whether there is something; what is in a folder that is closed counts, for who opens that is told why.
+
+    Raises:
+        PermissionError: it cannot even be told whose that folder is.
+    """
     try:
         return path.exists()
     except PermissionError:
+        path.parent.stat()
         return True
 
 
