@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING, ClassVar, NamedTuple
 from benchmarks.peers import RESULT, Queue, text
 from mcp_bus import Bus, open_bus
 from mcp_bus.stores.file import BATCH, FileStore
-from mcp_bus.stores.fsops import FILE_MODE, Fs
+from mcp_bus.stores.fsops import Fs
+from mcp_bus.stores.modes import PRIVATE
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -261,7 +262,7 @@ class DurableFloor(Floor):
 
 
 def _create(name: str, at: int, data: bytes, sync: bool) -> None:  # noqa: FBT001  bound by position
-    fd = os.open(name, _NEW, FILE_MODE, dir_fd=at)
+    fd = os.open(name, _NEW, PRIVATE.file, dir_fd=at)
     os.write(fd, data)
     if sync:
         os.fsync(fd)

@@ -22,6 +22,7 @@ from mcp_bus.identity import git, session
 from mcp_bus.names import check_channel
 from mcp_bus.stores import layout, probe
 from mcp_bus.stores.file import FileStore
+from mcp_bus.stores.modes import is_there
 
 if TYPE_CHECKING:
     from mcp_bus.signing.guard import Guard
@@ -283,11 +284,11 @@ def open_from(config: Config, *, client: str = "", create: bool = False, tell: C
 
     Raises:
         StoreUnavailable: there is no bus, or its file system cannot carry one.
-        Untrusted: it belongs to another user.
+        Untrusted: it is another user's, or of a group this user is not in, or everyone may write it.
     """
     path = config.path
     try:
-        is_missing = not (path / "bus.json").exists()
+        is_missing = not is_there(path / "bus.json")
         verdict = probe.judge(probe.kind_of(path))
     except OSError as error:
         msg = f"{str(path)[:200]!r} cannot be a bus: {error.strerror}"

@@ -103,6 +103,12 @@ class CorruptRecord(BusError):
     code = "corrupt_record"
 
 
+class Unreadable(CorruptRecord):
+    """The mode of a file keeps this user from it; it is left where it is, for its owner to let others in."""
+
+    code = "unreadable"
+
+
 class Unverified(CorruptRecord):
     """On a signed channel: bytes that carry no signature which holds; they are not delivered."""
 

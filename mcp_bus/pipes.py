@@ -3,7 +3,7 @@
 A task waits for whoever comes; a pipe wants both ends now.  Each end is opened without blocking, and waits for the
 other for so long and no longer; a full pipe holds its writer back; a writer that ends is the end of what is read.
 
-P-1  A pipe is a FIFO `pipes/<name>` in the bus, made by who opens it first, for this machine and user only.
+P-1  A pipe is a FIFO `pipes/<name>` in the bus, made by who opens it first, for users of the bus on this machine only.
 P-2  Bytes that were written and not read when an end goes away are lost.  A writer is told how many it had handed over.
 """
 
@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING
 
 from mcp_bus.errors import BusError, InvalidRequest, NotFound, StoreUnavailable
 from mcp_bus.stores.fsops import Fs
+from mcp_bus.stores.modes import is_mine
 from mcp_bus.stores.tree import Tree
 
 if TYPE_CHECKING:
@@ -122,15 +123,19 @@ class Pipes:
             raise StoreUnavailable(msg, hint="hand the result over as a task, or as a file")
         with self._tree() as tree:
             at = tree.fd(FOLDER, make=True)
+            is_new = True
             try:
                 tree.fs.mkfifo(name, at)
             except FileExistsError:
-                found = tree.fs.stat(name, at)
-                if found is not None and not stat.S_ISFIFO(found.st_mode):
-                    msg = f"{name!r} in pipes/ is no pipe"
-                    raise InvalidRequest(msg, hint="remove it, or choose another name") from None
-                return False
-        return True
+                is_new = False
+            found = tree.fs.stat(name, at)
+            if found is not None and not stat.S_ISFIFO(found.st_mode):
+                msg = f"{name!r} in pipes/ is no pipe"
+                raise InvalidRequest(msg, hint="remove it, or choose another name") from None
+            # Opened it could be fitted, as a folder is, but then a writer would see a reader that reads nothing.
+            if found is not None and not tree.fs.modes.fits(found) and is_mine(found):
+                tree.fs.chmod(name, at, tree.fs.modes.mended(found))
+        return is_new
 
     def names(self) -> list[str]:
         """Return the names of all pipes, sorted."""

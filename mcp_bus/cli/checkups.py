@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from mcp_bus.cli.arguments import Call
     from mcp_bus.clients.known import Server
     from mcp_bus.clock import Source
+    from mcp_bus.fsck.rights import Wrong
     from mcp_bus.model import Slot
     from mcp_bus.presence import Seen
 
@@ -38,6 +39,7 @@ OVERDUE = 120_000
 SKEW = 2_000
 # How many tasks of a channel are looked at, for one from the future.
 SAMPLE = 1000
+RIGHTS = "rights"
 FEW = 3
 TO_SET = {"darwin": "sudo sntp -sS pool.ntp.org"}
 
@@ -93,10 +95,10 @@ def machine() -> Iterator[Finding]:
 
 def place(call: Call) -> Iterator[Finding]:
     """Look at where the bus is: that it is there, and on what."""
-    from mcp_bus.stores import probe
+    from mcp_bus.stores import modes, probe
 
     root, origin = call.config.path, call.config.origins["bus"]
-    if not (root / "bus.json").is_file():
+    if not modes.is_there(root / "bus.json"):
         yield Finding("bus", WARNING, f"there is none at {root} ({origin}) yet", f"{call.again()} init", is_safe=True)
         return
     yield Finding("bus", GOOD, f"{root} ({origin})")
@@ -105,6 +107,61 @@ def place(call: Call) -> Iterator[Finding]:
         yield Finding("file system", BAD, f"{verdict.kind}: {verdict.refusal}", probe.INSTEAD)
     else:
         yield Finding("file system", WARNING if verdict.warning else GOOD, verdict.warning or verdict.kind)
+
+
+def rights(call: Call) -> Iterator[Finding]:
+    """Look at whose the bus is, and at the modes of what is on it: of all folders, and of a sample of files."""
+    from mcp_bus.clock import System
+    from mcp_bus.fsck import rights as core
+    from mcp_bus.stores.fsops import Fs
+    from mcp_bus.stores.modes import HAS_USERS, group_name
+    from mcp_bus.stores.tree import Tree
+
+    root = call.config.path
+    if not HAS_USERS:
+        return
+    try:
+        tree = Tree(root, Fs(), System(), is_repair=True)
+    except BusError as error:
+        yield Finding(RIGHTS, BAD, str(error), error.hint)
+        return
+    try:
+        mode, modes = stat.S_IMODE(root.stat().st_mode), tree.fs.modes
+        bad = [item for item in core.wrong(tree, SAMPLE * 5) if item.path != "."]
+    finally:
+        tree.close()
+    if mode & stat.S_IWOTH:
+        said = f"everyone on this machine may write the bus (mode {mode:o}), so it is not used"
+        yield Finding(RIGHTS, BAD, said, f"chmod o-w {root}", is_safe=True)
+    elif mode & (0o007 if modes.is_shared else 0o077):
+        others = "may write" if mode & 0o022 and not modes.is_shared else "may look at"
+        yield Finding(RIGHTS, WARNING, f"others {others} the bus (mode {mode:o})", f"chmod {modes.folder:o} {root}")
+    elif not bad:
+        said = f"shared with group {group_name(modes.group)}" if modes.is_shared else "its user's alone"
+        yield Finding(RIGHTS, GOOD, said)
+    mine, theirs = [item for item in bad if item.is_mine], [item for item in bad if not item.is_mine]
+    if mine:
+        yield Finding(RIGHTS, WARNING, _some_wrong(mine), f"{call.again()} doctor --fix", is_safe=True)
+    if theirs:
+        yield Finding(RIGHTS, WARNING, _some_wrong(theirs), f"ls -ld {root / theirs[0].path}")
+
+
+def _some_wrong(found: Sequence[Wrong]) -> str:
+    return f"{len(found)} with a wrong mode or group, such as {found[0].path}: {found[0].said}"
+
+
+def mend_rights(call: Call) -> int:
+    """Put right the modes of what this user owns; return of how much."""
+    from mcp_bus.clock import System
+    from mcp_bus.fsck import rights as core
+    from mcp_bus.stores.fsops import Fs
+    from mcp_bus.stores.tree import Tree
+
+    tree = Tree(call.config.path, Fs(), System(), is_repair=True)
+    try:
+        return sum(core.mend(tree, item.path) for item in list(core.wrong(tree, SAMPLE * 5)))
+    finally:
+        tree.close()
 
 
 def clock(call: Call, bus: Bus, seen: Sequence[Seen]) -> Finding:
@@ -131,22 +188,17 @@ def clock(call: Call, bus: Bus, seen: Sequence[Seen]) -> Finding:
 def _of_disk(root: Path, source: Source) -> int:
     """Return by how many milliseconds the file system's clock is ahead; what the calls take counts for neither."""
     from mcp_bus.stores.fsops import Fs
+    from mcp_bus.stores.tree import Tree
 
-    fs, name = Fs(), f"clock.{source.token(6)}"
-    with suppress(FileExistsError):
-        above = fs.open_dir(str(root), None)
-        try:
-            fs.mkdir("tmp", above)
-        finally:
-            fs.close(above)
-    at = fs.open_dir(str(root / "tmp"), None)
+    fs, name, tree = Fs(), f"clock.{source.token(6)}", Tree(root, Fs(), source)
     try:
+        at = tree.fd("tmp", make=True)
         before = source.now()
         fs.create(name, at, b"", sync=False)
         about, after = fs.stat(name, at), source.now()
         fs.unlink(name, at)
     finally:
-        fs.close(at)
+        tree.close()
     made = int(about.st_mtime * 1000) if about else before
     return min(0, made - before) or max(0, made - after)
 

@@ -52,6 +52,7 @@ def _all(call: Call) -> Iterator[Finding]:
     place = list(checkups.place(call))
     yield from place
     if place[0].level == GOOD:
+        yield from checkups.rights(call)
         try:
             with call.bus() as bus:
                 seen, leased = bus.roster.all(), checkups.held(bus)
@@ -84,6 +85,8 @@ def _fix(call: Call, found: list[Finding]) -> None:
     from mcp_bus.recovery import sweep
 
     safe = [item for item in found if item.is_safe]
+    if any(item.about == checkups.RIGHTS for item in safe):
+        call.out.note(f"fixed: the modes of {checkups.mend_rights(call)} files and folders")
     if any(item.about in ("bus", "leases", "drafts") for item in safe):
         with call.bus(create=True) as bus:
             done = sweep(bus)

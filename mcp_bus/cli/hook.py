@@ -24,6 +24,7 @@ from mcp_bus.hooks.forms import CALLED, CLIENTS, is_meant, reply
 from mcp_bus.hooks.telling import speak
 from mcp_bus.identity import process
 from mcp_bus.plain import clean
+from mcp_bus.stores.modes import is_there
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -132,7 +133,7 @@ def _speak(client: str, event: Event, said: Mapping[str, Any], flags: Mapping[st
     if not is_meant(event, said):
         return ""
     settings = config.load(flags, cwd=_cwd(said))
-    if not (settings.path / "bus.json").exists():
+    if not is_there(settings.path / "bus.json"):
         return ""
     with config.open_from(settings, client=CALLED.get(client, client), tell=lambda _: None) as opened:
         called = CALLED.get(client, client)

@@ -30,31 +30,56 @@ def declare_init(parser: Parser) -> None:
     parser.add_argument(
         "--here", action="store_true", help=".mcp-bus in this repository, shared by its worktrees, unseen by git"
     )
+    parser.add_argument(
+        "--group",
+        nargs="?",
+        const="",
+        metavar="NAME",
+        help="share it with a Unix group of yours; without NAME your primary group, unless that is yours alone",
+    )
 
 
 def init(call: Call) -> int:
     """Make a bus, or complete one that is there."""
-    from mcp_bus.stores import layout, probe
+    from mcp_bus.stores import layout, modes, probe
 
     root, checkout = _root(call)
-    is_new = not (root / "bus.json").exists()
-    place = next(path for path in (root, *root.parents) if path.exists())
+    group = None if call.args.group is None else modes.group_of(call.args.group)
+    is_new = not modes.is_there(root / "bus.json")
+    place = next(path for path in (root, *root.parents) if modes.is_there(path))
     probe.judge(probe.kind_of(place)).check(root)  # Before anything is made.
-    verdict = layout.create(root)
+    verdict = layout.create(root, group=group)
     excluded = _exclude(checkout) if checkout else None
     if call.out.as_json:
         disk = verdict.fields()
         hidden = str(excluded) if excluded else None
-        call.out.json({"bus": str(root), "created": is_new, "filesystem": disk, "excluded_in": hidden})
+        made = {"bus": str(root), "created": is_new, "filesystem": disk, "excluded_in": hidden}
+        call.out.json(made | ({} if group is None else {"group": group}))
     else:
         _made(call, root, verdict, is_new=is_new)
     if verdict.warning:
         call.out.warn(f"mcp-bus: WARNING: {verdict.warning}")
+    if group is not None:
+        _shared(call, root, group)
     if checkout:
         call.out.note("`git clean -fdx` would delete it with all that git ignores; `git clean -fd` leaves it alone")
     if checkout and excluded is None:
         call.out.warn("mcp-bus: git was not told to overlook .mcp-bus; add it to .gitignore")
     return OK
+
+
+def _shared(call: Call, root: Path, group: int) -> None:
+    """Say whom the bus is shared with, and what keeps them from it."""
+    from mcp_bus.stores import modes
+
+    name = modes.group_name(group)
+    call.out.note(f"shared with group {clean(name)}: whoever is in it may post, claim and answer, and read everything")
+    closed = modes.closed_above(root, group)
+    if closed is not None:
+        call.out.warn(
+            f"mcp-bus: WARNING: group {clean(name)} cannot get there: {clean(str(closed))} does not let it in"
+        )
+        call.out.warn(f"  next: chmod o+x {clean(str(closed))}, or make the bus elsewhere")
 
 
 def _root(call: Call) -> tuple[Path, Checkout | None]:
@@ -326,7 +351,7 @@ def version(call: Call) -> int:
 
 
 VERBS = {
-    "init": Verb(declare_init, init, "mcp-bus init\nmcp-bus init --here"),
+    "init": Verb(declare_init, init, "mcp-bus init\nmcp-bus init --here\nmcp-bus init --group devs /srv/bus"),
     "config": Verb(declare_config, config, "mcp-bus config list --show-origin\nmcp-bus config get bus"),
     "channel": Verb(
         declare_channel,

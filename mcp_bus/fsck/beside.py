@@ -6,7 +6,7 @@ import hashlib
 from typing import TYPE_CHECKING
 
 from mcp_bus import cursors, planfile, policies, wire
-from mcp_bus.errors import BusError, CorruptRecord
+from mcp_bus.errors import BusError, CorruptRecord, Unreadable
 from mcp_bus.fsck.kinds import Anomaly
 from mcp_bus.fsck.survey import RECORDS
 from mcp_bus.model import PLANS, PROGRESS
@@ -27,6 +27,8 @@ def about_bus(surveyor: Surveyor) -> Iterator[Anomaly]:
         made = wire.loads(data).get("format")
     except FileNotFoundError:
         yield Anomaly("no-bus-json", "bus.json", detail="it is missing")
+    except Unreadable:
+        return  # Its mode is told of.
     except (CorruptRecord, OSError) as error:
         yield Anomaly("no-bus-json", "bus.json", detail=str(error))
     else:
@@ -48,7 +50,7 @@ def _policy(surveyor: Surveyor, channel: str) -> Iterator[Anomaly]:
     folder = f"channels/{channel}"
     try:
         policies.load(surveyor.tree.fs.read("channel.json", surveyor.tree.fd(folder), 65536).data, channel)
-    except FileNotFoundError:
+    except (FileNotFoundError, Unreadable):
         return
     except (BusError, OSError) as error:
         yield Anomaly("policy", f"{folder}/channel.json", detail=str(error))
@@ -71,8 +73,8 @@ def _records(surveyor: Surveyor, kind: str, made: Survey) -> Iterator[tuple[str,
                 made.odd.append(Anomaly("old-revision", f"{kind}/{old}"))
         try:
             data = wire.loads(surveyor.tree.fs.read(name, surveyor.tree.fd(kind), MAX_RECORD).data)
-        except FileNotFoundError:
-            continue  # A later one took its place.
+        except (FileNotFoundError, Unreadable):
+            continue  # A later one took its place, or its mode is told of.
         except (CorruptRecord, OSError) as error:
             made.odd.append(Anomaly("record", f"{kind}/{name}", detail=str(error)))
             continue
@@ -116,7 +118,7 @@ def is_line(surveyor: Surveyor, folder: str, name: str) -> bool:
     """Tell whether a file is a line of history, or gone."""
     try:
         wire.load_attempt(surveyor.tree.fs.read(name, surveyor.tree.fd(folder), 65536).data)
-    except FileNotFoundError:
+    except (FileNotFoundError, Unreadable):
         return True
     except (CorruptRecord, OSError):
         return False

@@ -64,10 +64,10 @@ def check(
 
     Raises:
         StoreUnavailable: there is no bus, or it cannot be read.
-        Untrusted: it belongs to another user.
+        Untrusted: it is another user's, or of a group this user is not in.
     """
     source = source or System()
-    tree = Tree(root, fs or Fs(), source)
+    tree = Tree(root, fs or Fs(), source, is_repair=True)
     try:
         with tree.words():
             return look(Surveyor(tree, source.now, tell))
@@ -91,12 +91,14 @@ def look(surveyor: Surveyor) -> Report:
     made = surveyor.take()
     seen = {*bad, *_judged(surveyor, made)}
     lines = [*beside.lines(surveyor, made)]
+    once = {*made.odd} - seen  # Of lines of history, which are listed this once.
     for _ in range(LOOKS - 1):
         if not seen:
             break
         again = _judged(surveyor, surveyor.take())
         seen &= {*beside.about_bus(surveyor), *again}
     seen |= {item for item in lines if not beside.is_line(surveyor, *item.path.rsplit("/", 1))}
+    seen |= {item for item in once if surveyor.is_still(item)}
     return Report(_sorted(seen), len(made.identities))
 
 

@@ -7,10 +7,12 @@ from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from mcp_bus import names, wire
+from mcp_bus.fsck import rights
 from mcp_bus.fsck.survey import FILES
 from mcp_bus.model import Slot, State, day_of
 from mcp_bus.stores import layout, mend, story
 from mcp_bus.stores.foreign import QUARANTINE, quarantine
+from mcp_bus.stores.modes import of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -138,22 +140,18 @@ class Mender:
         return "renamed"
 
     def mode(self, item: Anomaly) -> str:
-        """Let its user read it, or enter it."""
-        name, at = self._at(item.path)
-        about = self._surveyor.about(item.path.rpartition("/")[0], name)
-        if about is None or stat.S_ISLNK(about.mode):
+        """Let in whom it should let in, and nobody else write; what another user owns, that user has to."""
+        if not rights.mend(self._tree, item.path):
             return ""
-        wanted = stat.S_IRWXU if stat.S_ISDIR(about.mode) else stat.S_IRUSR | stat.S_IWUSR
-        self._fs.chmod(name, at, stat.S_IMODE(about.mode) | wanted)
-        return "its user may read it"
+        return "nobody else may write it" if item.kind == "writable-by-others" else "those whose bus it is may use it"
 
-    def closed(self, _item: Anomaly) -> str:
+    def closed(self, item: Anomaly) -> str:
         """Let nobody else write into the bus."""
-        about = self._surveyor.about("", ".")
-        if about is None:
-            return ""
-        others = 0o002 if about.mode & stat.S_ISGID else 0o022
-        self._fs.chmod(".", self._tree.fd(), stat.S_IMODE(about.mode) & ~others)
+        about = self._fs.stat(item.path, self._tree.fd())
+        if item.path != "." or about is None:
+            return self.mode(item)
+        others = 0o002 if of(about).is_shared else 0o022
+        self._fs.chmod(".", self._tree.fd(), stat.S_IMODE(about.st_mode) & ~others)
         return "no other user may write"
 
     # --- tasks --------------------------------------------------------------------------------

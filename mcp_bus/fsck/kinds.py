@@ -94,7 +94,9 @@ KINDS: dict[str, Kind] = {
         "which a sweep takes in, or something else, which it moves to quarantine/", SWEEP
     ),
     "mode": Kind(
-        _R, "its own user may not read it, or not enter it: an umask or a chmod", "gives its user the right to"
+        _R, "somebody whose bus it is may not read, write or enter it: an umask, a chmod, or a program that knows "
+        "nothing of the bus; what is not yours, its owner has to mend",
+        "gives what you own the mode, and on a shared bus the group, that it has to have"
     ),
     "writable-by-others": Kind(
         _R, "other users may change what is on the bus, and with it what agents are told to do",
@@ -103,7 +105,10 @@ KINDS: dict[str, Kind] = {
     "readable-by-others": Kind(
         _N, "other users may read what is on the bus; `chmod 700` on the bus ends that"
     ),
-    "owner": Kind(_P, "it belongs to another user than the bus, who may change it: chown it, or move it away"),
+    "owner": Kind(
+        _P, "it belongs to another user than the bus, which is private, and that user may change it: chown it, or move "
+        "it away"
+    ),
     # --- tasks
     "bad-body": Kind(
         _R, "under a task's name are bytes that are no message: cut off, damaged, or no regular file", _ASIDE

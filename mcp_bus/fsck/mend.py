@@ -33,9 +33,10 @@ if TYPE_CHECKING:
 
 # What is uncovered by putting something right is put right in the next round.
 ROUNDS = 8
-# Something else is where it should not be, or moved meanwhile: that step is left, and told of in the end.
+# Something else is where it should not be, moved meanwhile, or is another user's: that step is left, and told of.
 _IN_THE_WAY = {
-    errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.ELOOP, errno.ENOTEMPTY, errno.ENXIO
+    errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.ELOOP, errno.ENOTEMPTY, errno.ENXIO,
+    errno.EPERM, errno.EACCES,
 }  # fmt: skip
 
 
@@ -61,10 +62,10 @@ def repair(root: Path, means: Means | None = None) -> Report:
 
     Raises:
         StoreUnavailable: there is no bus, it is read-only, or the medium failed; what was done is right.
-        Untrusted: it belongs to another user.
+        Untrusted: it is another user's, or of a group this user is not in.
     """
     means = means or Means(Fs(), System(), lambda _looked: None)
-    tree = Tree(root, means.fs, means.source)
+    tree = Tree(root, means.fs, means.source, is_repair=True)
     tree.sync = means.durable
     try:
         with tree.words():

@@ -11,12 +11,13 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple
 
 from mcp_bus import names, wire
-from mcp_bus.errors import CorruptRecord
+from mcp_bus.errors import CorruptRecord, Unreadable
 from mcp_bus.fsck.kinds import Anomaly
-from mcp_bus.stores import graves
-from mcp_bus.stores.foreign import SETTLE, SETTLE_OTHER
+from mcp_bus.stores import graves, modes
+from mcp_bus.stores.foreign import QUARANTINE, SETTLE, SETTLE_OTHER
 
 if TYPE_CHECKING:
+    import os
     from collections.abc import Callable, Iterator
 
     from mcp_bus.model import Slot
@@ -27,6 +28,7 @@ NEEDED = ("tasks", "channels")
 FOLDERS = (*NEEDED, "keys", "tmp", "staged", "rejected", "quarantine", "tombstones", "agents", "journal")
 RECORDS = ("agents", "told", "plans", "progress", "children", "fleets", "stops")
 FILES = ("bus.json", "manifest.json", "PROTOCOL.md", "registry.json")
+SEEN = ("journal", "boots", "pipes", "outputs", "signatures")
 OTHERS = ("boots", "cursors", "pipes", "runs", "outputs", "logs", "lost+found", "workers")
 _RESPONSE = re.compile(rf"(?P<id>{names.IN_NAME})_response\.json\Z")
 # Between two words about how far it is.
@@ -122,7 +124,7 @@ class Surveyor:
         self._made = Survey()
         root = tree.fs.stat(".", tree.fd())
         assert root is not None
-        self._owner, self._is_shared = root.st_uid, bool(root.st_mode & stat.S_ISGID)
+        self._owner, self._modes = root.st_uid, modes.of(root)
         self._now = 0
 
     # --- looking at one name ------------------------------------------------------------------
@@ -138,15 +140,33 @@ class Surveyor:
         self.looked += 1
         if self.looked % STEP == 0:
             self._tell(self.looked)
-        mode, path = found.st_mode, f"{folder}/{name}".lstrip("/")
-        wanted = stat.S_IRWXU if stat.S_ISDIR(mode) else stat.S_IRUSR
-        if mode & wanted != wanted and not stat.S_ISLNK(mode):
-            self._odd("mode", path, f"mode {stat.S_IMODE(mode):o}")
-        if found.st_uid != self._owner and not self._is_shared:
-            self._odd("owner", path, f"it belongs to user {found.st_uid}, the bus to user {self._owner}")
+        self._made.odd += self._rights(f"{folder}/{name}".lstrip("/"), found)
         stamp = (found.st_mtime_ns, found.st_size)
         age = self._now - max(found.st_mtime_ns, found.st_ctime_ns) // 1_000_000
-        return About(found.st_ino, found.st_nlink, mode, stamp, age)
+        return About(found.st_ino, found.st_nlink, found.st_mode, stamp, age)
+
+    def is_still(self, item: Anomaly) -> bool:
+        """Tell whether a mode or owner is as wrong as it was found."""
+        folder, _, name = item.path.rpartition("/")
+        try:
+            found = self.tree.fs.stat(name, self.tree.fd(folder))
+        except OSError:
+            return False
+        return found is not None and item in self._rights(item.path, found)
+
+    def _rights(self, path: str, found: os.stat_result) -> list[Anomaly]:
+        """Return what is wrong with the mode, the group or the owner of something."""
+        made = list[Anomaly]()
+        if path.startswith(f"{QUARANTINE}/"):
+            return made  # A stranger's bytes, with the mode they came with, and nobody needs them.
+        if not self._modes.fits(found):
+            made.append(Anomaly("mode", path, detail=modes.told(found, self._modes)))
+        elif found.st_mode & stat.S_IWOTH and not stat.S_ISLNK(found.st_mode) and path != ".":
+            made.append(Anomaly("writable-by-others", path, detail=modes.told(found, self._modes)))
+        if found.st_uid != self._owner and not self._modes.is_shared:
+            said = f"it belongs to user {found.st_uid}, the bus to user {self._owner}"
+            made.append(Anomaly("owner", path, detail=said))
+        return made
 
     def listed(self, folder: str) -> Iterator[tuple[str, About]]:
         """List a folder that is one; say what has its name if it is none."""
@@ -192,6 +212,8 @@ class Surveyor:
             data = self.tree.fs.read(name, self.tree.fd(folder), wire.MAX_FILE).data
             body = wire.load_body(data)
             made = Read(body.id, body.channel, body.key, mark=hash(data))
+        except Unreadable:
+            return None
         except CorruptRecord as error:
             made = Read(why=str(error))
         except OSError as error:
@@ -208,6 +230,8 @@ class Surveyor:
             return None
         try:
             made = wire.load_result(self.tree.fs.read(name, self.tree.fd(folder), wire.MAX_FILE).data).id
+        except Unreadable:
+            return None
         except CorruptRecord:
             made = ""
         except OSError:
@@ -255,12 +279,16 @@ class Surveyor:
             if about is not None and not about.is_file and name != "bus.json":
                 self._odd("in-the-way", name, "it is where a file belongs")
         self.names("journal")
+        for folder in SEEN:  # Of what is in these, only modes and owners are judged.
+            about = self.about("", folder)
+            for name in self.names(folder) if about is not None and stat.S_ISDIR(about.mode) else ():
+                self.about(folder, name)
         for name in sorted({*FOLDERS} - {*there}):
             self._odd("lost-folder" if name in NEEDED else "missing-folder", name)
         for name in sorted({*there} - {*FOLDERS, *FILES, *RECORDS, *OTHERS}):
             self._odd("stranger", name)
         root = self.about("", ".")
-        bits = stat.S_IMODE(root.mode) & (0o007 if self._is_shared else 0o077) if root else 0
+        bits = stat.S_IMODE(root.mode) & (0o007 if self._modes.is_shared else 0o077) if root else 0
         if bits:
             self._odd(
                 "writable-by-others" if bits & 0o022 else "readable-by-others", ".", f"it lets in others: {bits:o}"
@@ -288,6 +316,7 @@ class Surveyor:
             self._odd("lost-folder" if name == "requests" else "missing-folder", f"{base}/{name}")
         for name in sorted(there - {*names.CHANNEL_FOLDERS, "pruning", "channel.json"}):
             self._odd("stranger", f"{base}/{name}")
+        self.about(base, "channel.json")
         for part in names.STATES:
             self._places(channel, part)
         for name, about in self.listed(f"{base}/archive"):
@@ -343,11 +372,10 @@ class Surveyor:
 
     def _tombstones(self) -> None:
         for name, about in self.listed("tombstones"):
-            data = self.data("tombstones", name) if about.is_file else None
-            if data is None:
+            if not about.is_file:
                 self._odd("in-the-way", f"tombstones/{name}", "it is no file of tombstones")
                 continue
-            for line in data.decode("utf-8", "replace").split("\n")[:-1]:
+            for line in (self.data("tombstones", name) or b"").decode("utf-8", "replace").split("\n")[:-1]:
                 task_id, _, rest = line.partition(" ")
                 if names.TASK_ID.match(task_id) and rest.count(" ") == 1:
                     self._made.buried.add(task_id)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from mcp_bus import lifecycle, names, wire
 from mcp_bus.clock import System
-from mcp_bus.errors import Conflict, CorruptRecord, NotFound, Unverified
+from mcp_bus.errors import Conflict, NotFound
 from mcp_bus.identity.process import boot_id
 from mcp_bus.model import ARCHIVED, Attempt, Outcome, Result, Slot, State
 from mcp_bus.stores import foreign, graves, mend, publish, story
@@ -23,6 +23,7 @@ from mcp_bus.stores.reader import Reader
 from mcp_bus.stores.records import FileRecords
 from mcp_bus.stores.rules import Rules
 from mcp_bus.stores.seals import Seals
+from mcp_bus.stores.suspects import Suspects
 from mcp_bus.stores.tree import Tree
 
 if TYPE_CHECKING:
@@ -52,7 +53,7 @@ class FileStore:
 
     Raises:
         StoreUnavailable: there is no bus, or it cannot be used.
-        Untrusted: it belongs to another user.
+        Untrusted: it is another user's, or of a group this user is not in, or everyone may write it.
         CorruptRecord: it is of a format this version does not know.
     """
 
@@ -79,7 +80,8 @@ class FileStore:
         self.outputs = FileOutputs(self.tree, self._source, sync=durable)
         self._published: dict[str, list[str]] = {}
         self._journal = Journal(self.tree, self._source, who)
-        self._suspects: dict[Slot, str] = {}
+        self._suspects = Suspects(self.tree, self._reader, self._source)
+        self._closed = set[str]()
         try:
             with self.tree.words():
                 about = check_format(self.tree)
@@ -169,22 +171,7 @@ class FileStore:
     def get(self, task_id: str, at: Slot | None = None, *, near: Slot | None = None) -> Task | None:
         """See `Store.get`."""
         with self.tree.words():
-            return self._reader.task(task_id, near) if at is None else self._read_at(at)
-
-    def _read_at(self, at: Slot) -> Task:
-        try:
-            return self._reader.read_at(at)
-        except Unverified as error:
-            # At once: its signature comes before it, so that nobody is about to bring that.
-            place = names.place(at)
-            folder = f"channels/{at.channel}/{place.folder}"
-            foreign.quarantine(self.tree, folder, place.name, str(error), self._source.now())
-            raise
-        except CorruptRecord as error:
-            # Put aside at once if it has settled: whoever comes once, to claim, may be all who ever come.
-            if not foreign.suspect(self.tree, at, str(error), self._source.now()):
-                self._suspects[at] = str(error)
-            raise
+            return self._reader.task(task_id, near) if at is None else self._suspects.read(at)
 
     def scan(self, channel: str, state: State, *, after: str = "", limit: int = 0) -> Iterator[Slot]:
         """See `Store.scan`."""
@@ -248,7 +235,19 @@ class FileStore:
             found = self.tree.names("channels")
             if not found:
                 self.tree.fd("tasks")  # Tells an empty bus from one that was deleted.
-            return sorted(c for c in found if names.is_place(c) and self.tree.live(f"channels/{c}/requests"))
+            return sorted(c for c in found if names.is_place(c) and self._is_open(c))
+
+    def _is_open(self, channel: str) -> bool:
+        """Tell whether a channel is there and lets this user in; one that does not must not keep them from the rest."""
+        try:
+            return self.tree.live(f"channels/{channel}/requests") is not None
+        except PermissionError as error:
+            if channel not in self._closed:
+                self._closed.add(channel)
+                import logging  # noqa: PLC0415  milliseconds, and nearly no process gets here
+
+                logging.getLogger(__name__).warning("passed over a channel: %s", self.tree.explain(error))
+            return False
 
     def policy(self, channel: str) -> Policy:
         """See `Store.policy`."""
@@ -285,25 +284,8 @@ class FileStore:
         """See `Store.mend`."""
         with self.tree.words():
             publish.settle(self.tree, self._published, sync=self.durable)
-            done = mend.after_boot(self.tree, boot_id()) + mend.everything(
-                self.tree, now, self.seals, sync=self.durable
-            )
-            for slot in list(self._suspects):
-                why = self._still_wrong(slot)
-                if why and foreign.suspect(self.tree, slot, why, now):
-                    done.append(f"quarantined {slot.id}: {why}")
-            return done
-
-    def _still_wrong(self, slot: Slot) -> str:
-        """Look again at a suspect: whoever was writing it may have come to the end meanwhile."""
-        del self._suspects[slot]
-        try:
-            self._reader.read_at(slot)
-        except CorruptRecord as error:
-            return str(error)
-        except Conflict:
-            return ""
-        return ""
+            done = mend.everything(self.tree, now, self.seals, boot=boot_id(), sync=self.durable)
+            return done + self._suspects.mend(now)
 
     def write_manifest(self, data: bytes) -> None:
         """Replace `manifest.json`, a derived index for people; never read back."""

@@ -9,7 +9,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from mcp_bus import names, wire
-from mcp_bus.errors import CorruptRecord
+from mcp_bus.errors import CorruptRecord, Unreadable
 
 if TYPE_CHECKING:
     from mcp_bus.model import Body, Slot
@@ -56,8 +56,11 @@ def _stranger(tree: Tree, folder: str, name: str, now: int) -> list[str]:
     if at is None or about is None:
         return []
     is_message = name.endswith(".json") and not name.startswith(".")
-    if is_message and folder.endswith("requests") and _adopt(tree, folder, name, about.st_nlink):
-        return [f"adopted {name!r}"]
+    try:
+        if is_message and folder.endswith("requests") and _adopt(tree, folder, name, about.st_nlink):
+            return [f"adopted {name!r}"]
+    except Unreadable as error:
+        return [f"left {name!r} where it is: {error}"]
     quiet = now - int(max(about.st_mtime, about.st_ctime) * 1000)
     if quiet < (SETTLE if is_message else SETTLE_OTHER):
         return []
@@ -65,7 +68,11 @@ def _stranger(tree: Tree, folder: str, name: str, now: int) -> list[str]:
 
 
 def _adopt(tree: Tree, folder: str, name: str, links: int) -> bool:
-    """Give a valid message under a strange name its own; a second link may be of an adopter who died."""
+    """Give a valid message under a strange name its own; a second link may be of an adopter who died.
+
+    Raises:
+        Unreadable: this user may not read it, or not link it, which takes the right to write it.
+    """
     if links > 2:
         return False
     at = tree.fd(folder)
@@ -80,6 +87,10 @@ def _adopt(tree: Tree, folder: str, name: str, links: int) -> bool:
         if own is None or own.st_ino != found.inode:
             return False
         tree.fs.rename(name, at, body.id + ".json", at)
+    except Unreadable:
+        raise
+    except PermissionError:
+        raise tree.fs.closed(name, at) from None
     except (CorruptRecord, OSError):
         return False
     return True
@@ -100,6 +111,9 @@ def _unknown(tree: Tree, slot: Slot, name: str, now: int) -> list[str]:
             return [f"adopted {name!r}"]
         if _adopt(tree, f"channels/{slot.channel}/requests", name, found.links):
             return [f"adopted {name!r}"]
+    except (Unreadable, PermissionError) as error:
+        closed = error if isinstance(error, Unreadable) else tree.fs.closed(name, at)
+        return [f"left {name!r} where it is: {closed}"]
     except CorruptRecord as error:
         why = str(error)
     except (FileNotFoundError, FileExistsError):
@@ -145,7 +159,7 @@ def quarantine(tree: Tree, folder: str, name: str, why: str, now: int) -> bool:
     tree.fs.create(kept + names.REASON, at, reason, sync=False)
     try:
         tree.fs.rename(name, tree.fd(folder), kept, at)
-    except FileNotFoundError:
+    except (FileNotFoundError, PermissionError):  # Gone, or a folder that is closed to this user, who may not move it.
         tree.drop(QUARANTINE, kept + names.REASON)
         return False
     return True

@@ -8,10 +8,12 @@ symlink in between.
 import contextlib
 import errno
 import os
+import re
 import stat
 from typing import TYPE_CHECKING, NamedTuple
 
-from mcp_bus.errors import CorruptRecord
+from mcp_bus.errors import CorruptRecord, Unreadable
+from mcp_bus.stores.modes import PRIVATE, Modes, is_mine, told
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -22,8 +24,6 @@ try:
 except ImportError:  # Windows
     fcntl = None  # type: ignore[assignment]  # there is no such module there, and no F_FULLFSYNC
 
-FILE_MODE = 0o600
-DIR_MODE = 0o700
 # O_NONBLOCK so that a FIFO someone left in a folder cannot hang who reads, or appends.
 _QUIET = getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
 _READ = os.O_RDONLY | os.O_CLOEXEC | _QUIET
@@ -32,6 +32,13 @@ _APPEND = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC | _QUIET
 _DIR = os.O_RDONLY | os.O_CLOEXEC | getattr(os, "O_DIRECTORY", 0) | getattr(os, "O_NOFOLLOW", 0)
 # On macOS fsync stops at the drive's cache.  Not run there.
 _FULL_SYNC: int | None = getattr(fcntl, "F_FULLFSYNC", None)
+
+LET_IN = "it is left where it is; `mcp-bus fsck` lists all such files, and --repair mends those that you own"
+
+
+def quoted(name: object) -> str:
+    """Return a file's name, quoted, as people may see it: that of a claim has the token in it, its holder's secret."""
+    return repr(re.sub(r"\.[0-9a-f]{4,32}(?=(\.[0-9]{1,15}\.json|\.json|_request\.json)\Z)", ".…", str(name)))
 
 
 class Found(NamedTuple):
@@ -43,11 +50,17 @@ class Found(NamedTuple):
 
 
 class Fs:
-    """The real file system.  A method is one system call, but for `folder`, `create`, `read`, `append`."""
+    """The real file system.  A method is one system call, but for `folder`, `create`, `read`, `append`, `fit`.
+
+    Attributes:
+        modes: how files and folders are made; a `Tree` sets it to what its bus is.
+    """
+
+    modes: Modes = PRIVATE
 
     def open_new(self, name: str, at: int) -> int:
         """Open a file that must not exist yet."""
-        return os.open(name, _NEW, FILE_MODE, dir_fd=at)
+        return os.open(name, _NEW, self.modes.file, dir_fd=at)
 
     def write(self, fd: int, data: bytes | memoryview) -> int:
         """Write what fits; the caller goes on with the rest."""
@@ -77,24 +90,51 @@ class Fs:
         os.rename(src, dst, src_dir_fd=src_at, dst_dir_fd=dst_at)
 
     def touch(self, name: str, at: int, now: int) -> None:
-        """Set a file's time of last change, in milliseconds."""
-        os.utime(name, ns=(now * 1_000_000, now * 1_000_000), dir_fd=at, follow_symlinks=False)
+        """Set a file's time of last change, in milliseconds; to the file system's time if another user owns it."""
+        try:
+            os.utime(name, ns=(now * 1_000_000, now * 1_000_000), dir_fd=at, follow_symlinks=False)
+        except PermissionError:  # Only an owner may choose a time; who may write may say that it is now.
+            os.utime(name, dir_fd=at, follow_symlinks=False)
 
     def chmod(self, name: str, at: int, mode: int) -> None:
         """Set who may do what with a file or folder; the caller has seen that it is no symlink."""
         os.chmod(name, mode, dir_fd=at)
+
+    def chown(self, name: str, at: int, group: int) -> None:
+        """Give a file or folder to a group."""
+        os.chown(name, -1, group, dir_fd=at, follow_symlinks=False)
+
+    def fchmod(self, fd: int, mode: int) -> None:
+        """Set who may do what with what is open."""
+        os.fchmod(fd, mode)
+
+    def fchown(self, fd: int, group: int) -> None:
+        """Give what is open to a group."""
+        os.fchown(fd, -1, group)
+
+    def fit(self, fd: int) -> None:
+        """Give what is open, on a shared bus, the group and mode it lacks there; what another user owns is left."""
+        if not self.modes.is_shared:
+            return
+        about = os.fstat(fd)
+        if self.modes.fits(about) or not is_mine(about):
+            return
+        with contextlib.suppress(PermissionError):  # An owner who has left the group; `fsck` tells of it.
+            if about.st_gid != self.modes.group:
+                self.fchown(fd, self.modes.group)
+            self.fchmod(fd, self.modes.mended(about))
 
     def unlink(self, name: str, at: int) -> None:
         """Remove a name."""
         os.unlink(name, dir_fd=at)
 
     def mkdir(self, name: str, at: int) -> None:
-        """Make a folder that only its owner can enter."""
-        os.mkdir(name, DIR_MODE, dir_fd=at)
+        """Make a folder, of which the umask takes what it likes: on a shared bus who opens it must `fit` it."""
+        os.mkdir(name, self.modes.folder & 0o777, dir_fd=at)  # The setgid bit comes from the folder above.
 
     def mkfifo(self, name: str, at: int) -> None:
-        """Make a named pipe that only its owner can open."""
-        os.mkfifo(name, FILE_MODE, dir_fd=at)
+        """Make a named pipe, of which the umask takes what it likes."""
+        os.mkfifo(name, self.modes.file, dir_fd=at)
 
     def rmdir(self, name: str, at: int) -> None:
         """Remove an empty folder."""
@@ -133,6 +173,8 @@ class Fs:
         """
         fd = self.open_new(name, at)
         try:
+            if self.modes.is_shared:  # Before it has a name that others look at; the umask may have taken their rights.
+                self.fchmod(fd, self.modes.file)
             rest = memoryview(data)
             while rest:
                 rest = rest[self.write(fd, rest) :]
@@ -163,8 +205,10 @@ class Fs:
         Raises:
             CorruptRecord: it is something else (FIFO, symlink, folder), or has a second name, which may be outside.
         """
+        if self.modes.is_shared:
+            self._begin(name, at)
         try:
-            fd = os.open(name, _APPEND, FILE_MODE, dir_fd=at)
+            fd = os.open(name, _APPEND, self.modes.file, dir_fd=at)
         except OSError as error:
             if error.errno in (errno.ELOOP, errno.EMLINK, errno.ENXIO, errno.EISDIR):
                 what = f"{name!r} is a symlink, a folder or a socket, and nothing is appended to it"
@@ -174,6 +218,8 @@ class Fs:
         try:
             about = os.fstat(fd)
             is_ours = stat.S_ISREG(about.st_mode) and about.st_nlink <= 1
+            if is_ours:
+                self.fit(fd)
         finally:
             if not is_ours:
                 os.close(fd)
@@ -181,6 +227,24 @@ class Fs:
             what = f"{name!r} is not a file with this name alone, and nothing is appended to it"
             raise CorruptRecord(what)
         return fd
+
+    def _begin(self, name: str, at: int) -> None:
+        """Make a shared file, if it is missing, that has its mode before it has its name: others append to it.
+
+        Who is killed in between leaves a draft, which may be a second name of the file; who comes next removes it.
+        """
+        about = self.stat(name, at)
+        if about is not None and about.st_nlink == 1:
+            return
+        if about is None:
+            draft = f".{name}.{os.urandom(4).hex()}"
+            self.create(draft, at, b"", sync=False)
+            with contextlib.suppress(FileExistsError, FileNotFoundError):  # Somebody else's is there by now.
+                self.link(draft, at, name, at)
+        for left in self.names(at):
+            if left.startswith(f".{name}."):
+                with contextlib.suppress(FileNotFoundError):
+                    self.unlink(left, at)
 
     def append(self, name: str, at: int, data: bytes, *, sync: bool = False) -> None:
         """Add one line to a shared file; a line that does not fit whole is an error."""
@@ -198,13 +262,16 @@ class Fs:
 
         Raises:
             CorruptRecord: it is something else (FIFO, symlink, folder), or larger.
+            Unreadable: this user may not read it.
             FileNotFoundError: there is no such name.
         """
         try:
             fd = os.open(name, _READ, dir_fd=at)
+        except PermissionError:
+            raise self.closed(name, at) from None
         except OSError as error:
-            if error.errno in (errno.ELOOP, errno.EMLINK, errno.ENXIO, errno.EACCES):
-                what = f"{name!r} is a symlink, a socket, or may not be read"
+            if error.errno in (errno.ELOOP, errno.EMLINK, errno.ENXIO):
+                what = f"{name!r} is a symlink or a socket"
                 raise CorruptRecord(what) from None
             raise
         try:
@@ -227,6 +294,12 @@ class Fs:
             what = f"{name!r} grew over the limit of {limit} bytes while it was read"
             raise CorruptRecord(what)
         return Found(data, about.st_ino, about.st_nlink)
+
+    def closed(self, name: str, at: int) -> Unreadable:
+        """Return what to say of a file that this user may not read, or not link: who owns it, and what lets them in."""
+        about = self.stat(name, at)
+        said = told(about, self.modes) if about is not None else "it is gone by now"
+        return Unreadable(f"{quoted(name)} may not be read or linked by this user; {said}", hint=LET_IN)
 
     def names(self, fd: int) -> list[str]:
         """List a folder.  A hint only: a rename at the same moment can hide or double a name."""

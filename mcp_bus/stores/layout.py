@@ -10,6 +10,7 @@ from mcp_bus import wire
 from mcp_bus.clock import System
 from mcp_bus.errors import CorruptRecord, InvalidRequest, StoreUnavailable
 from mcp_bus.stores.fsops import Fs
+from mcp_bus.stores.modes import Modes, group_name
 from mcp_bus.stores.probe import Verdict, probe
 from mcp_bus.stores.tree import Tree
 
@@ -75,23 +76,32 @@ it to channels/<channel>/requests/<id>.json, where <id> is `req_` and 8 to 48 lo
 """
 
 
-def create(root: Path, *, fs: Fs | None = None, source: Source | None = None) -> Verdict:
+def create(root: Path, *, fs: Fs | None = None, source: Source | None = None, group: int | None = None) -> Verdict:
     """Make a bus, or complete one that is there.
+
+    Args:
+        group: the id of the Unix group to share it with (`modes.group_of`); None makes it private to its user, or
+            completes it as what it is.
 
     Returns:
         What the probe found out about the file system.
 
     Raises:
-        InvalidRequest: the directory holds something else.
+        InvalidRequest: the directory holds something else, or a bus that is not shared with that group.
         StoreUnavailable: the file system cannot carry a bus, or is full or read-only.
         Untrusted: the directory belongs to another user.
     """
     fs, source = fs or Fs(), source or System()
+    if group is not None and not root.parent.is_dir():
+        msg = f"{str(root.parent)!r} is missing, and what is made on the way to a bus is for its user alone"
+        raise InvalidRequest(msg, hint="make that folder so that the group can enter it, then repeat the call")
     _make_root(root, fs)
     tree = Tree(root, fs, source)
     try:
         with tree.words():
             _check_empty(tree)
+            if group is not None:
+                _share(tree, group)
             verdict = probe(tree, source.token(4))
             verdict.check(root)
             for folder in FOLDERS:
@@ -123,6 +133,20 @@ def _check_empty(tree: Tree) -> None:
     if strangers and "bus.json" not in there:
         msg = f"{str(tree.root)!r} is not a bus, and not empty: it holds {strangers[0]!r}"
         raise InvalidRequest(msg, hint="name a new or empty directory")
+
+
+def _share(tree: Tree, group: int) -> None:
+    """Give the root the group and mode by which all that is made below is shared; mode last, for it is what counts."""
+    if tree.fs.modes.group == group:
+        return
+    if "bus.json" in tree.names(""):
+        path, name = str(tree.root), group_name(group)
+        msg = f"there is a bus at {path!r} already, which is not shared with group {name}"
+        hint = f"to share it: `chgrp -R {group} {path}`, `chmod 2770 {path}`, then `mcp-bus fsck --repair`"
+        raise InvalidRequest(msg, hint=hint)
+    tree.fs.fchown(tree.fd(), group)
+    tree.fs.fchmod(tree.fd(), Modes(group).folder)
+    tree.fs.modes = Modes(group)
 
 
 def _make_root(root: Path, fs: Fs) -> None:

@@ -15,7 +15,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from mcp_bus import lifecycle, names, wire
-from mcp_bus.errors import Conflict, CorruptRecord, UnknownKey
+from mcp_bus.errors import Conflict, CorruptRecord, UnknownKey, Unreadable
 from mcp_bus.model import DAY, day_of
 from mcp_bus.stores import foreign, graves, publish
 
@@ -36,12 +36,16 @@ JOURNAL = 30 * DAY
 STEPS_BACK = 1000
 
 
-def everything(tree: Tree, now: int, seals: Seals, *, sync: bool) -> list[str]:
-    """Mend drafts, staged results and foreign files; return a line for each thing done.
+def everything(tree: Tree, now: int, seals: Seals, *, boot: str, sync: bool) -> list[str]:
+    """Mend what a power cut, drafts, staged results and foreign files left; return a line for each thing done.
 
     Each kind of thing by itself: a folder in the place of a file, say, must not keep the rest from being mended.
+
+    Args:
+        boot: which start of the machine this is; empty if it cannot be told.
     """
     steps: list[Callable[[], list[str]]] = [
+        partial(after_boot, tree, boot),
         partial(drafts, tree, now),
         partial(staged_results, tree, now, seals, sync=sync),
         partial(seals.mend, now),
@@ -55,6 +59,8 @@ def everything(tree: Tree, now: int, seals: Seals, *, sync: bool) -> list[str]:
     for step in steps:
         try:
             done += step()
+        except PermissionError as error:
+            done.append(f"left what depends on it: {tree.explain(error)}")
         except (NotADirectoryError, IsADirectoryError, FileExistsError) as error:
             done.append(_in_the_way(error))
         except OSError as error:
@@ -114,8 +120,8 @@ def _finish_draft(tree: Tree, name: str) -> bool:
         if own is None or own.st_ino != found.inode:
             tree.drop("tmp", name)  # The same id from elsewhere was first.
             return False
-    except (CorruptRecord, FileNotFoundError, ValueError):
-        return False
+    except (CorruptRecord, FileNotFoundError, PermissionError, ValueError):
+        return False  # Not to be linked by this user: its owner, or who else may, finishes it.
     return _place(tree, name, body)
 
 
@@ -165,7 +171,7 @@ def place_again(tree: Tree, task_id: str) -> bool:
                 return False
             draft = f"{task_id}.{tree.token(6)}"
             tree.fs.link(identity, tree.fd("tasks"), draft, tree.fd("tmp", make=True))
-        except (CorruptRecord, FileNotFoundError):
+        except (CorruptRecord, FileNotFoundError, PermissionError):
             return False
         if _place(tree, draft, body):
             return True
@@ -244,22 +250,37 @@ def staged_results(tree: Tree, now: int, seals: Seals, *, sync: bool) -> list[st
         about = tree.fs.stat(name, tree.fd(publish.STAGED))
         if about is None or now - int(about.st_ctime * 1000) < PATIENCE:
             continue
-        slot = names.parse_staged(name, "")
-        body = _identity(tree, slot.id) if slot else None
-        if slot is None or body is None:
-            publish.reject(tree, name)
-            done.append(f"put aside the result {name}: there is no such task")
-            continue
-        wrong = _checked(tree, slot._replace(channel=body.channel), name, seals)
-        if wrong:
-            done.append(wrong)
-            continue
-        if not publish.is_published(tree, body.channel, name, slot.id):
-            done.append(_carry(tree, body.channel, name, now, sync=sync))
-        if publish.is_published(tree, body.channel, name, slot.id):
-            published.setdefault(body.channel, []).append(name)
-            seals.over(slot._replace(channel=body.channel))
+        try:
+            done += _staged(tree, name, seals, (now, published), sync=sync)
+        except Unreadable as error:
+            done.append(f"left a staged result: {error}")
+        except PermissionError:  # To publish is to link, which not everyone may.
+            done.append(f"left a staged result: {tree.fs.closed(name, tree.fd(publish.STAGED))}")
     publish.settle(tree, published, sync=sync)
+    return done
+
+
+def _staged(tree: Tree, name: str, seals: Seals, seen: tuple[int, dict[str, list[str]]], *, sync: bool) -> list[str]:
+    """Carry one staged result on; note it under its channel in `seen` if it is published.
+
+    Raises:
+        Unreadable: this user may not read its task, which does not mean that there is none.
+    """
+    now, published = seen
+    slot = names.parse_staged(name, "")
+    body = _identity(tree, slot.id) if slot else None
+    if slot is None or body is None:
+        publish.reject(tree, name)
+        return [f"put aside the result {name}: there is no such task"]
+    wrong = _checked(tree, slot._replace(channel=body.channel), name, seals)
+    if wrong:
+        return [wrong]
+    done = list[str]()
+    if not publish.is_published(tree, body.channel, name, slot.id):
+        done.append(_carry(tree, body.channel, name, now, sync=sync))
+    if publish.is_published(tree, body.channel, name, slot.id):
+        published.setdefault(body.channel, []).append(name)
+        seals.over(slot._replace(channel=body.channel))
     return done
 
 
@@ -272,6 +293,8 @@ def _checked(tree: Tree, slot: Slot, name: str, seals: Seals) -> str:
         seals.result(slot, wire.load_result(found.data), found.data)
     except UnknownKey as error:
         return f"left the result of {slot.id} to those who know its worker: {error}"
+    except Unreadable as error:
+        return f"left the result of {slot.id}: {error}"
     except CorruptRecord as error:
         publish.reject(tree, name)
         return f"put aside the result {name}: {error}"
@@ -287,6 +310,8 @@ def _carry(tree: Tree, channel: str, name: str, now: int, *, sync: bool) -> str:
         wire.load_result(tree.fs.read(name, tree.fd(publish.STAGED), wire.MAX_FILE).data)
     except FileNotFoundError:
         return f"left the result of {staged.id}: someone else carried it on"
+    except Unreadable as error:
+        return f"left the result of {staged.id}: {error}"
     except CorruptRecord as error:
         publish.reject(tree, name)
         return f"put aside the result {name}: {error}"
@@ -312,5 +337,7 @@ def _standing(tree: Tree, channel: str, staged: str) -> Slot | None:
 def _identity(tree: Tree, task_id: str) -> Body | None:
     try:
         return wire.load_body(tree.fs.read(task_id + ".json", tree.fd("tasks"), wire.MAX_FILE).data)
+    except Unreadable:
+        raise  # That it cannot be read does not mean that there is none.
     except (CorruptRecord, FileNotFoundError):
         return None

@@ -73,10 +73,7 @@ def _folder(tree: Tree, *, make: bool = False) -> Iterator[int | None]:
         CorruptRecord: what has the name is no folder.
     """
     try:
-        if make:
-            with suppress(FileExistsError):
-                tree.fs.mkdir(FOLDER, tree.fd())
-        at = tree.fs.open_dir(FOLDER, tree.fd())
+        at = tree.folder(FOLDER, tree.fd(), make=make)
     except FileNotFoundError:
         yield None
         return

@@ -100,20 +100,26 @@ class Reader:
             own = self._reunited(slot, found, body, own)
         # No other name than its place, and perhaps its key: nobody gave it an identity yet.
         if own is None and found.links == mend.own_names(self._tree, body, found.inode):
-            try:
-                self._tree.fs.link(
-                    place.name, self._tree.fd(f"channels/{slot.channel}/{place.folder}"), identity, tasks
-                )
-            except FileNotFoundError:
-                msg = f"{slot.id!r} is not {slot.state} any more"
-                raise Conflict(msg) from None
-            except FileExistsError:
-                pass
-            own = self._tree.fs.stat(identity, tasks)
+            own = self._identified(slot)
         if own is None or own.st_ino != found.inode:
             what = f"{place.name!r} is not the file that was posted as {slot.id!r}"
             raise CorruptRecord(what)
         return Task(body, slot, proof=Proof(by) if by else None)
+
+    def _identified(self, slot: Slot) -> os.stat_result | None:
+        """Give a new message its identity, unless somebody else did; return what has that name now."""
+        place, tasks, identity = names.place(slot), self._tree.fd("tasks"), slot.id + ".json"
+        at = self._tree.fd(f"channels/{slot.channel}/{place.folder}")
+        try:
+            self._tree.fs.link(place.name, at, identity, tasks)
+        except FileNotFoundError:
+            msg = f"{slot.id!r} is not {slot.state} any more"
+            raise Conflict(msg) from None
+        except PermissionError:  # Linux lets nobody link a file of another's that they may not write.
+            raise self._tree.fs.closed(place.name, at) from None
+        except FileExistsError:
+            pass
+        return self._tree.fs.stat(identity, tasks)
 
     def _reunited(self, slot: Slot, found: Found, body: Body, own: os.stat_result) -> os.stat_result | None:
         """Make one file again of what a copy of the bus made two: its place and its identity, alone and alike.

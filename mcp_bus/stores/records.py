@@ -15,7 +15,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from mcp_bus import wire
-from mcp_bus.errors import Conflict, CorruptRecord, InvalidRequest
+from mcp_bus.errors import Conflict, CorruptRecord, InvalidRequest, Unreadable
 from mcp_bus.model import Record
 from mcp_bus.stores.foreign import quarantine
 
@@ -70,17 +70,29 @@ class FileRecords:
             for match in filter(None, map(REVISION.match, self._tree.names(kind))):
                 if int(match["number"]) < MOST:
                     latest[match["name"]] = max(int(match["number"]), latest.get(match["name"], 0))
-            found = {name: self._read(kind, name, number) or self.read(kind, name) for name, number in latest.items()}
-        return {name: record for name, record in sorted(found.items()) if record is not None}
+            found = {name: record for name, n in latest.items() if (record := self._open(kind, name, n)) is not None}
+        return dict(sorted(found.items()))
+
+    def _open(self, kind: str, name: str, number: int) -> Record | None:
+        """Return a document by its latest revision; None if it is gone, or closed to this user."""
+        with suppress(Unreadable):
+            return self._read(kind, name, number) or self.read(kind, name)
+        return None
 
     def _read(self, kind: str, name: str, number: int) -> Record | None:
-        """Return a revision, or None if it is gone or no document."""
+        """Return a revision, or None if it is gone or no document.
+
+        Raises:
+            Unreadable: this user may not read it, and it stays: it is its writer's latest word.
+        """
         at, file = self._tree.fd(kind), _file(name, number)
         try:
             data = wire.loads(self._tree.fs.read(file, at, MAX_RECORD).data)
             about = self._tree.fs.stat(file, at)
         except FileNotFoundError:
             return None
+        except Unreadable:
+            raise
         except CorruptRecord as error:
             quarantine(self._tree, kind, file, str(error), self._source.now())
             return None

@@ -13,7 +13,7 @@ import re
 from typing import TYPE_CHECKING
 
 from mcp_bus import cursors, names, wire
-from mcp_bus.errors import CorruptRecord, NotFound, Untrusted, Unverified
+from mcp_bus.errors import CorruptRecord, NotFound, Unreadable, Untrusted, Unverified
 from mcp_bus.model import DAY, OPEN, State
 from mcp_bus.stores import foreign, graves, publish
 from mcp_bus.stores.base import Claim
@@ -118,6 +118,8 @@ class Seals:
             return True  # The lease was lost: what is there may be the result of whoever has it.
         try:
             self.response(slot)
+        except Unreadable:
+            return True
         except CorruptRecord as error:
             there = publish.responses(slot.channel)
             foreign.quarantine(self._tree, there, f"{slot.id}.json", str(error), self._source.now())
@@ -210,6 +212,8 @@ class Seals:
         except FileNotFoundError:
             what = "it is not signed"
             raise Unverified(what) from None
+        except Unreadable:
+            raise
         except CorruptRecord as error:
             what = f"its signature cannot be read: {error}"
             raise Unverified(what) from None

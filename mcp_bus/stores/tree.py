@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import errno
 import os
-import re
+import stat
 from collections import OrderedDict
 from typing import TYPE_CHECKING
 
-from mcp_bus.errors import BusError, Conflict, StoreUnavailable, Untrusted
+from mcp_bus.errors import BusError, Conflict, StoreUnavailable
+from mcp_bus.stores import modes
+from mcp_bus.stores.fsops import quoted
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -18,6 +20,8 @@ if TYPE_CHECKING:
 
 # Open folders kept at once; a bus may have more channels than a process may have descriptors.
 MAX_OPEN = 96
+# Looks for a folder that others make, or remove, at the same moment.
+TRIES = 5
 # What the kernel says of a name that is not there, or whose folder was removed while it was open.
 _REMOVED = (errno.ENOENT, errno.ENOTDIR, errno.ESTALE)
 _WHY = {
@@ -39,12 +43,15 @@ class Tree:
     again, behind its back.
     """
 
-    def __init__(self, root: Path, fs: Fs, source: Source) -> None:
-        """Open the root.
+    def __init__(self, root: Path, fs: Fs, source: Source, *, is_repair: bool = False) -> None:
+        """Open the root, and see from it how what is made below must be made.
+
+        Args:
+            is_repair: also open what everyone may write, to put it right.
 
         Raises:
             StoreUnavailable: there is no bus, or its disk fails.
-            Untrusted: it belongs to another user.
+            Untrusted: it is another user's, or of a group this user is not in, or everyone may write it.
         """
         self.root = root
         self.fs = fs
@@ -55,15 +62,20 @@ class Tree:
         self._words = Words(self)
         try:
             with self.words():
-                self._root = fs.open_dir(str(root.resolve()), None)
-                owner = os.fstat(self._root).st_uid if hasattr(os, "geteuid") else None
+                self._root = self._opened(root)
+                about = os.fstat(self._root)
+            modes.check(about, root, is_repair=is_repair)
         except BaseException:
             self.close()
             raise
-        if owner is not None and owner != os.geteuid():
-            self.close()
-            msg = f"the bus {str(root)!r} belongs to user {owner}, and this is user {os.geteuid()}"
-            raise Untrusted(msg, hint="run as its owner, or use a bus of your own (--bus, MCP_BUS_DIR)")
+        fs.modes = modes.of(about)
+
+    def _opened(self, root: Path) -> int:
+        try:
+            return self.fs.open_dir(str(root.resolve()), None)
+        except PermissionError:
+            modes.check(root.stat(), root)  # Says whose it is, if that is why.
+            raise
 
     def fd(self, path: str = "", *, make: bool = False) -> int:
         """Return the descriptor of a folder below the root, such as `channels/x/requests`.
@@ -84,17 +96,35 @@ class Tree:
         parent, _, name = path.rpartition("/")
         at = self.fd(parent, make=make)
         try:
-            opened = self.fs.open_dir(name, at)
-        except FileNotFoundError:
-            if not make:
-                raise
-            self._make(name, at)
-            opened = self.fs.open_dir(name, at)
+            opened = self.folder(name, at, make=make)
+        except PermissionError as error:
+            error.filename = path  # The whole of it, so that what is said of it can say whose it is.
+            raise
         self._open[path] = opened
         while len(self._open) > MAX_OPEN:
             _, old = self._open.popitem(last=False)
             os.close(old)
         return opened
+
+    def folder(self, name: str, at: int, *, make: bool) -> int:
+        """Open one folder of another, for who closes it; on a shared bus it is fitted if it is this user's.
+
+        Its maker may have been killed before the others were let in: then it is empty, and is made anew.
+        """
+        for _ in range(TRIES):
+            try:
+                opened = self.fs.open_dir(name, at)
+            except FileNotFoundError:
+                if not make:
+                    raise
+                self._make(name, at)
+            except PermissionError:
+                if not (make and self._unmake(name, at)):
+                    raise
+            else:
+                self.fs.fit(opened)
+                return opened
+        return self.fs.open_dir(name, at)
 
     def _make(self, name: str, at: int) -> None:
         try:
@@ -103,6 +133,18 @@ class Tree:
             return
         if self.sync:
             self.fs.fsync(at)
+
+    def _unmake(self, name: str, at: int) -> bool:
+        """Remove a folder of a shared bus that this user may not enter, if it is empty; tell whether it was."""
+        if not self.fs.modes.is_shared:
+            return False
+        try:
+            self.fs.rmdir(name, at)
+        except FileNotFoundError:
+            return True
+        except OSError:
+            return False
+        return True
 
     def live(self, path: str) -> int | None:
         """Return the descriptor of a folder that still has its name, or None if it is missing."""
@@ -194,23 +236,31 @@ class Tree:
                 hint = "run `mcp-bus init` to make one, or name another with --bus or MCP_BUS_DIR"
                 return StoreUnavailable(f"there is no bus at {str(self.root)!r}", hint=hint)
             return Conflict(
-                f"something moved in the bus meanwhile: {_told(error.filename)} is gone", hint="repeat the call"
+                f"something moved in the bus meanwhile: {quoted(error.filename)} is gone", hint="repeat the call"
             )
         if error.errno in (errno.EISDIR, errno.ENOTEMPTY):  # Nobody's fault but whose folder it is.
             where = error.filename2 or error.filename
             hint = "`mcp-bus fsck` says what it is; a sweep puts it aside where it can"
-            return Conflict(f"a folder is in the place of {_told(where)}", hint=hint)
+            return Conflict(f"a folder is in the place of {quoted(where)}", hint=hint)
+        if isinstance(error, PermissionError) and (said := self._closed(error)):
+            return StoreUnavailable(said, hint="its owner can let you in, or use another --bus")
         msg, hint = _WHY.get(error.errno or 0) or (
             f"the bus cannot be used: {error.strerror or error}"
-            + (f": {_told(error.filename)}" if error.filename else ""),
+            + (f": {quoted(error.filename)}" if error.filename else ""),
             "look at that, then repeat the call",
         )
         return StoreUnavailable(f"{msg} ({str(self.root)!r})", hint=hint)
 
-
-def _told(name: object) -> str:
-    """Return a file's name, quoted, as people may see it: that of a claim has the token in it, its holder's secret."""
-    return repr(re.sub(r"\.[0-9a-f]{4,32}(?=(\.[0-9]{1,15}\.json|\.json|_request\.json)\Z)", ".…", str(name)))
+    def _closed(self, error: PermissionError) -> str:
+        """Say whose the folder of the bus is that keeps this user out; empty if that is not what is wrong."""
+        try:
+            about = self.fs.stat(str(error.filename), self._root)
+        except OSError:
+            return ""
+        if about is None or self.fs.modes.fits(about) or not stat.S_ISDIR(about.st_mode):
+            return ""
+        told = modes.told(about, self.fs.modes)
+        return f"the folder {quoted(error.filename)} of the bus {str(self.root)!r} may not be used by this user; {told}"
 
 
 class Words:

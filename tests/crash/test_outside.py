@@ -37,7 +37,7 @@ READABLE = {
     ),
     "names of locales": ("/usr/share/locale", "/etc/locale.alias"),
     "the time zone": ("/usr/share/zoneinfo", "/etc/localtime"),
-    "who this user is": ("/etc/passwd", "/etc/nsswitch.conf"),
+    "who this user is, and the names of groups": ("/etc/passwd", "/etc/group", "/etc/nsswitch.conf"),
     "what kind of file a name stands for, and how OpenSSL is set up": ("/etc/mime.types", "/etc/ssl", "/usr/lib/ssl"),
     "which processes run, the start of the machine, and what is mounted": ("/proc",),
     "how many processors there are, and what a group may use": ("/sys/devices/system/cpu", "/sys/fs/cgroup"),

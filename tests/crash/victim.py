@@ -115,6 +115,15 @@ class Steps(Fs):
     def chmod(self, name: str, at: int, mode: int) -> None:
         self.do(Op("chmod", self.path(name, at)), lambda: Fs.chmod(self, name, at, mode))
 
+    def chown(self, name: str, at: int, group: int) -> None:
+        self.do(Op("chown", self.path(name, at)), lambda: Fs.chown(self, name, at, group))
+
+    def fchmod(self, fd: int, mode: int) -> None:
+        self.do(Op("chmod", self._paths.get(fd, "")), lambda: Fs.fchmod(self, fd, mode))
+
+    def fchown(self, fd: int, group: int) -> None:
+        self.do(Op("chown", self._paths.get(fd, "")), lambda: Fs.fchown(self, fd, group))
+
     def unlink(self, name: str, at: int) -> None:
         self.do(Op("unlink", self.path(name, at)), lambda: Fs.unlink(self, name, at))
 

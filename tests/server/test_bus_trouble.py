@@ -272,7 +272,7 @@ async def test_a_bus_of_somebody_else_is_not_touched(place: Path, era: str) -> N
     os.chown(place / "bus", STRANGER, STRANGER)
     async with desk(place, era) as ann:
         text = await ann.refused("post_task", channel="x", body="y")
-        assert f"belongs to user {STRANGER}, and this is user 0" in text
+        assert f"belongs to user {STRANGER}, and this is user root (0)" in text
         assert "next: run as its owner" in text
     assert not list((place / "bus" / "channels").iterdir())
 

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from mcp_bus import find
-from mcp_bus.errors import BusError, CorruptRecord, StoreUnavailable, Untrusted
+from mcp_bus.errors import CorruptRecord, StoreUnavailable, Untrusted
 from mcp_bus.identity.process import boot_id
 from mcp_bus.model import State
 from mcp_bus.stores import layout
@@ -181,17 +181,13 @@ def test_a_bus_of_another_user_is_not_trusted(root: Path, source: VirtualSource)
 
 
 @only_root
-@pytest.mark.parametrize(
-    ("mode", "kind", "why"), [(0o755, Untrusted, "belongs to user 0"), (0o700, StoreUnavailable, "may not be written")]
-)
-def test_another_user_is_told_why_the_bus_is_not_his(
-    open_place: Path, mode: int, kind: type[BusError], why: str
-) -> None:
+@pytest.mark.parametrize("mode", [0o755, 0o700], ids=oct)
+def test_another_user_is_told_why_the_bus_is_not_his(open_place: Path, mode: int) -> None:
     layout.create(open_place / "bus")
     (open_place / "bus").chmod(mode)
     os.seteuid(NOBODY)
     try:
-        with pytest.raises(kind, match=why) as refusal:
+        with pytest.raises(Untrusted, match=r"belongs to user .*\b0\b") as refusal:
             FileStore(open_place / "bus")
     finally:
         os.seteuid(0)
