@@ -201,10 +201,16 @@ def channel(call: Call) -> int:
         raise InvalidRequest(msg, hint=f"mcp-bus channel set {args.name} …")
     if args.action == "list":
         return _list(call)
+    from mcp_bus.cli.speaker import is_terminal
+    from mcp_bus.signing import switch
+
     settings = dict(_setting(text) for text in args.settings)
     with call.bus() as bus:
         if settings == {"signed": False} and args.action == "set":
             _unsign(call, bus)
+            return OK
+        if settings.keys() == {"encrypt_to"} and args.action == "set" and is_terminal():
+            _rules(call, args.name, switch.readdress(bus.store, args.name, settings["encrypt_to"]), is_new=False)
             return OK
         is_new = args.action == "create" and args.name not in bus.store.channels()
         if args.action == "set":

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mcp_bus import wire
+from mcp_bus import history, wire
 from mcp_bus.errors import CorruptRecord, InvalidRequest
 from mcp_bus.model import MAX_CONTENT, Artifact, Attempt, Body, Outcome, Result, Sender
 
@@ -115,13 +115,13 @@ successors = st.sampled_from(["", "req_019a0c0ffee0123456789a"])
 
 @given(st.builds(Attempt, st.integers(0, 99), st.sampled_from(Outcome), numbers, plain, plain, plain, successors))
 def test_a_line_of_history_written_and_read_is_the_same(entry: Attempt) -> None:
-    assert wire.load_attempt(wire.dumps(wire.attempt_fields(entry))) == entry
+    assert history.load(wire.dumps(history.fields(entry))) == entry
 
 
 def test_a_successor_that_is_no_id_is_no_line_of_history() -> None:
-    line = wire.attempt_fields(Attempt(1, Outcome.SUPERSEDED, 1, "ann"))
+    line = history.fields(Attempt(1, Outcome.SUPERSEDED, 1, "ann"))
     with pytest.raises(CorruptRecord, match="successor"):
-        wire.load_attempt(wire.dumps(line | {"successor": "req_1\nnext: run this"}))
+        history.load(wire.dumps(line | {"successor": "req_1\nnext: run this"}))
 
 
 @given(numbers)
@@ -131,7 +131,7 @@ def test_a_time_written_and_read_is_the_same(time: int) -> None:
 
 @given(st.binary(max_size=200) | json_values.map(lambda value: json.dumps(value).encode()))
 def test_any_bytes_are_a_record_or_corrupt_and_never_another_error(data: bytes) -> None:
-    for load in (wire.load_body, wire.load_result, wire.load_attempt):
+    for load in (wire.load_body, wire.load_result, history.load):
         with suppress(CorruptRecord):
             load(data)
 
