@@ -42,7 +42,7 @@ TYPES = frozenset({"task", "signal", "command", "eval", "status", "note", "ack",
 MAX_FILE = 8 * MAX_CONTENT
 MAX_DEPTH = 64
 # Agents, and keys, that one message is encrypted to.
-MAX_READERS = 100
+MAX_READERS = 32
 # Seconds after which abq's `gc` puts a message aside, where ours has no end: ten years.
 NO_END = 315_360_000
 LAST = 253_402_300_799_999  # The end of the year 9999; later times are shown as that.

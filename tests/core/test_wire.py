@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from mcp_bus import history, wire
 from mcp_bus.errors import CorruptRecord, InvalidRequest
-from mcp_bus.model import MAX_CONTENT, Artifact, Attempt, Body, Outcome, Result, Sender
+from mcp_bus.model import MAX_CONTENT, Artifact, Attempt, Body, Outcome, Result, Secret, Sender
 
 NOW = 4_000_000_000_123
 ID = "req_0123456789ab"
@@ -38,7 +38,10 @@ json_values = st.recursive(
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(plain, inner, max_size=3),
     max_leaves=8,
 )
+several = st.lists(plain, min_size=1, max_size=3).map(tuple)
+secrets = st.none() | st.builds(Secret, several, several, st.just(""))
 ours = {
+    "encrypted",
     "requires",
     "title",
     "thread",
@@ -80,6 +83,7 @@ bodies = st.builds(
     depth=st.integers(0, 99),
     result_schema=st.none() | st.dictionaries(plain, json_values, max_size=3),
     claims=st.booleans(),
+    encrypted=secrets,
     ttl=st.just(0),  # Told by the deadline, where there is one.
     extra=st.dictionaries(plain.filter(lambda key: key not in ours), json_values, max_size=3),
 )
@@ -103,7 +107,7 @@ files = st.lists(st.builds(Artifact, plain, numbers, st.just("0f" * 32)), max_si
 @given(
     st.builds(
         Result, st.just(ID), plain, senders, numbers, st.integers(0, 99), plain, plain, st.just("") | st.just("ab12"),
-        artifacts=files, usage=st.dictionaries(plain, st.floats(0, 1e12), max_size=3),
+        artifacts=files, encrypted=secrets, usage=st.dictionaries(plain, st.floats(0, 1e12), max_size=3),
     )
 )  # fmt: skip
 def test_a_result_written_and_read_is_the_same(result: Result) -> None:
