@@ -296,7 +296,7 @@ def _rules(call: Call, name: str, policy: Policy, *, is_new: bool) -> None:
         return
     call.out.line(call.out.paint(name, "bold"))
     for key, value in _fields(policy).items():
-        call.out.line(f"  {key:<15} {_word(value) or ('everyone' if value == [] else '-')}")
+        call.out.line(f"  {key:<15} {_word(value) or ('everyone' if key.endswith('_by') else '-')}")
     if is_new:
         call.out.note("made")
 

@@ -1,4 +1,4 @@
-"""P21: what is encrypted is read by whom it is for, and by nobody else who has only the bus."""
+"""P20: what is encrypted is read by whom it is for, and by nobody else who has only the bus."""
 
 from __future__ import annotations
 
