@@ -61,7 +61,10 @@ ROWS = (
         "P18", "texts that act on readers", CASES,
         ("core/test_plain.py", "server/test_hostile.py", "cli/test_output.py"),
     ),
-    Row("P20", "forged, altered, replayed, transplanted, expired", CASES, ("security/test_signed*", "security/test_encrypted*")),
+    Row(
+        "P20", "forged, altered, replayed, transplanted, expired", CASES,
+        ("security/test_signed*", "security/test_encrypted*"),
+    ),
     Row("P18 P21", "who may, how much, and what is shown", CASES, ("security/*",)),
     Row("P23", "anomalies explained and repaired", CASES, ("fsck/*", "bus/test_fsck*")),
     Row(

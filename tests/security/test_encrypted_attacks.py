@@ -185,7 +185,7 @@ def test_what_another_agent_signed_inside_is_refused(world: World) -> None:
      ({"to": "@worker"}, "to"), ({"channel": "other"}, "channel")],
 )  # fmt: skip
 def test_what_was_signed_for_anything_else_is_refused(world: World, claim: dict[str, str], why: str) -> None:
-    forged(world, **claim)
+    forged(world, None, **claim)  # type: ignore[arg-type]  # none of them is `home`
     nothing_but_the_honest(world, f"it was signed for the {why}")
 
 

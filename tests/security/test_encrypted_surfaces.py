@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from examples import audit
 from tests.cli.conftest import Cli
 from tests.server.support import claim_in, desk
 
@@ -84,6 +85,29 @@ def test_a_program_cannot_change_whom_a_channel_is_encrypted_to(cli: Cli) -> Non
     assert code != 0
     assert "only a person" in err
     assert cli.json("channel", "show", "vault")["encrypt_to"] == ["worker", "planner"]
+
+
+def test_doctor_fsck_and_the_audit_know_it_and_open_nothing(cli: Cli) -> None:
+    cli.json("channel", "create", "vault", "encrypt_to=worker")
+    cli.json("--agent", "planner", "post", "vault", WORD)
+    i, token = cli.claim("--agent", "worker", "vault")
+    cli.json("--agent", "worker", "submit", i, "--token", token, "--done", WORD)
+    assert cli.main("--agent", "planner", "fsck")[0] == 0
+    assert audit.look(cli.bus).problems == []
+    told = [json.loads(cli.main("--agent", name, "--json", "doctor")[1])["findings"] for name in ("planner", "visitor")]
+    fine, lacking = ([item["said"] for item in found if item["about"] == "encryption"] for found in told)
+    assert fine == []
+    assert "a key of 'visitor'" in lacking[0]
+    response = cli.bus / "channels" / "vault" / "responses" / f"{i}.json"
+    kept = response.read_text()
+    response.write_text(kept.replace('"encrypted"', '"unknown"'))
+    assert audit.look(cli.bus).problems == [f"{i} is encrypted, and its result is plain text"]
+    response.write_text(kept)
+    body = cli.bus / "tasks" / f"{i}.json"
+    body.write_text(body.read_text().replace('"encrypted":{"to":["worker"]', '"encrypted":{"to":[]'))
+    code, out, _ = cli.main("fsck")
+    assert code != 0
+    assert "bus.encrypted does not say to whom" in out
 
 
 @pytest.mark.anyio
