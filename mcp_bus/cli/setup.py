@@ -209,9 +209,6 @@ def channel(call: Call) -> int:
         if settings == {"signed": False} and args.action == "set":
             _unsign(call, bus)
             return OK
-        if settings.keys() == {"encrypt_to"} and args.action == "set" and is_terminal():
-            _rules(call, args.name, switch.readdress(bus.store, args.name, settings["encrypt_to"]), is_new=False)
-            return OK
         is_new = args.action == "create" and args.name not in bus.store.channels()
         if args.action == "set":
             if not args.name.startswith("@"):
@@ -219,6 +216,9 @@ def channel(call: Call) -> int:
             if not settings:
                 msg = "there is nothing to set"
                 raise InvalidRequest(msg, hint=f"for example lease_s=10m; mcp-bus channel show {args.name}")
+        if settings.keys() == {"encrypt_to"} and args.action == "set" and is_terminal():
+            _rules(call, args.name, switch.readdress(bus.store, args.name, settings["encrypt_to"]), is_new=False)
+            return OK
         policy = meant.channel(bus, args.name) if args.action == "show" else bus.create_channel(args.name, **settings)
     _rules(call, args.name, policy, is_new=is_new)
     return OK

@@ -87,6 +87,17 @@ def test_a_program_cannot_change_whom_a_channel_is_encrypted_to(cli: Cli) -> Non
     assert cli.json("channel", "show", "vault")["encrypt_to"] == ["worker", "planner"]
 
 
+def test_a_person_at_a_terminal_can_change_whom_a_channel_is_encrypted_to(
+    cli: Cli, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cli.json("channel", "create", "vault", "encrypt_to=worker,planner")
+    monkeypatch.setattr("mcp_bus.cli.speaker.is_terminal", lambda: True)
+    assert cli.json("channel", "set", "vault", "encrypt_to=worker")["encrypt_to"] == ["worker"]
+    assert cli.json("channel", "set", "vault", "encrypt_to=")["encrypt_to"] == []
+    assert cli.main("channel", "set", "nowhere", "encrypt_to=worker")[0] != 0
+    assert cli.json("channel", "set", "@worker", "encrypt_to=worker")["encrypt_to"] == ["worker"]
+
+
 def test_doctor_fsck_and_the_audit_know_it_and_open_nothing(cli: Cli) -> None:
     cli.json("channel", "create", "vault", "encrypt_to=worker")
     cli.json("--agent", "planner", "post", "vault", WORD)
