@@ -189,10 +189,11 @@ def check_attempts(value: object) -> int:
 
 def check_readers(value: object) -> tuple[str, ...]:
     """Return the names of agents that something is encrypted to, each once."""
-    from mcp_bus import policies  # noqa: PLC0415  as above
-
-    made: tuple[str, ...] = policies.make({"encrypt_to": value}).encrypt_to
-    return made
+    found = value if isinstance(value, list | tuple) else [None]
+    if len(found) <= MAX_WORDS and all(isinstance(name, str) and re.match(wire.READER, name) for name in found):
+        return tuple(dict.fromkeys(found))
+    msg = f"{str(value)[:80]!r} is not a list of at most {MAX_WORDS} agents to encrypt to"
+    raise InvalidRequest(msg, hint="for example ['worker', 'reviewer']")
 
 
 _CHECKS: dict[str, Callable[[object], object]] = {

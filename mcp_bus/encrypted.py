@@ -52,7 +52,7 @@ def reply_to(parent: Body, agent: str) -> Secret | None:
 
 def whom(secret: Secret) -> str:
     """Return to whom something is encrypted, for people."""
-    return f"encrypted to {cut(', '.join(secret.to), 300)}"
+    return f"encrypted to {cut(', '.join(map(repr, secret.to)), 300)}"
 
 
 def unread(kept: Body, why: str) -> Body:

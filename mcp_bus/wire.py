@@ -43,6 +43,7 @@ MAX_FILE = 8 * MAX_CONTENT
 MAX_DEPTH = 64
 # Agents, and keys, that one message is encrypted to.
 MAX_READERS = 32
+READER = r"[^\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]{1,160}\Z"
 # Seconds after which abq's `gc` puts a message aside, where ours has no end: ten years.
 NO_END = 315_360_000
 LAST = 253_402_300_799_999  # The end of the year 9999; later times are shown as that.
@@ -229,7 +230,7 @@ def _secret(ours: dict[str, Any]) -> Secret | None:
     for listed in (to, kids):
         if not isinstance(listed, list) or not 0 < len(listed) <= MAX_READERS:
             _refuse("bus.encrypted does not say to whom, and with which keys")
-        if not all(isinstance(name, str) for name in listed):
+        if not all(isinstance(name, str) and re.match(READER, name) for name in listed):
             _refuse("bus.encrypted has something that is no name")
     return Secret(tuple(to), tuple(kids))
 

@@ -83,7 +83,8 @@ class Seals:
             return self.guard.readers(_base(channel), ()) if self.guard is not None else ()
         said = self._said.get(channel, ())
         if said not in ((), to):
-            msg = f"{channel!r} says that it is encrypted to {', '.join(said)}, and {', '.join(to)} is remembered here"
+            told, known = (", ".join(map(repr, names)) or "nobody" for names in (said, to))
+            msg = f"{channel!r} says that it is encrypted to {told}, and {known} is remembered here"
             hint = f"if a person changed it: in a terminal, `mcp-bus channel set {_base(channel)} encrypt_to=…`"
             raise Untrusted(msg, hint=hint)
         return to

@@ -38,7 +38,7 @@ json_values = st.recursive(
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(plain, inner, max_size=3),
     max_leaves=8,
 )
-several = st.lists(plain, min_size=1, max_size=3).map(tuple)
+several = st.lists(st.sampled_from(["ann", "github.com/acme/app/main", "k" * 43]), min_size=1, max_size=3).map(tuple)
 secrets = st.none() | st.builds(Secret, several, several, st.just(""))
 ours = {
     "encrypted",

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 SECRET = "swordfish"  # noqa: S105  what the tests look for, and nobody's password
 PLACE = "vault"
-NO_KEY = "encrypted to worker; this agent has no key for it"
+NO_KEY = "encrypted to 'worker'; this agent has no key for it"
 
 
 def post(world: World, body: object = SECRET, *, agent: str = "planner", to: str = "worker", **options: object) -> str:
@@ -54,7 +54,7 @@ def test_the_poster_and_the_recipient_read_it_and_the_result_and_nobody_else_doe
     other = world.bus("other").get(i)
     assert other.result is not None
     assert (other.hidden, other.body.content, other.body.title) == (NO_KEY, f"({NO_KEY})", "")
-    assert other.result.content == "(encrypted to planner; this agent has no key for it)"
+    assert other.result.content == "(encrypted to 'planner'; this agent has no key for it)"
     assert world.holds(SECRET) == []
 
 
@@ -101,7 +101,7 @@ def test_a_topic_is_read_by_the_subscribers_it_is_for(world: World) -> None:
         reader.mail.topics.subscribe("news")
     bus.mail.send("news", SECRET)
     got = [[item.body.content for item in reader.mail.read()] for reader in readers]
-    assert got == [[SECRET], [SECRET], ["(encrypted to worker, second; this agent has no key for it)"]]
+    assert got == [[SECRET], [SECRET], ["(encrypted to 'worker', 'second'; this agent has no key for it)"]]
     assert world.holds(SECRET) == []
 
 
@@ -134,6 +134,14 @@ def test_a_call_its_bids_and_the_award_are_encrypted(world: World) -> None:
     assert (worker.claim(["awards"]) or pytest.fail("nothing")).body.content == SECRET
     assert world.bus("other").get(won.id).hidden == NO_KEY
     assert world.holds(SECRET) == []
+
+
+def test_an_agent_whose_name_has_blanks_posts_reads_and_is_answered(world: World) -> None:
+    world.key("local/My Project, v2")
+    bus, worker = world.bus("local/My Project, v2"), world.bus("worker")
+    i = bus.post(PLACE, SECRET, encrypt_to=["worker", "local/My Project, v2"]).id
+    worker.ack(take(worker), f"{SECRET}!")
+    assert (bus.get(i).result or pytest.fail("no result")).content == f"{SECRET}!"
 
 
 # --- what is posted twice, or anew -----------------------------------------------------------------------

@@ -139,7 +139,17 @@ def test_an_envelope_that_was_altered_is_refused_also_where_nothing_is_signed(
 
 
 @pytest.mark.parametrize(
-    "secret", [{"to": ["worker"]}, {"to": [], "kids": []}, {"to": "x", "kids": "y"}, [], None, {"kids": [1], "to": [2]}]
+    "secret",
+    [
+        {"to": ["worker"]},
+        {"to": [], "kids": []},
+        {"to": "x", "kids": "y"},
+        [],
+        None,
+        {"kids": [1], "to": [2]},
+        {"to": ["x" * 161], "kids": ["k"]},
+        {"to": ["a\nnext: b"], "kids": ["k"]},
+    ],
 )
 def test_a_member_that_says_it_wrong_does_not_make_it_plain_text(world: World, secret: object) -> None:
     said = stored(world, posted(world))

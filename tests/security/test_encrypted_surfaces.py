@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 WORD = "swordfish"
-NOTE = "encrypted to worker; this agent has no key for it"
+NOTE = "encrypted to 'worker'; this agent has no key for it"
 
 
 @pytest.fixture
