@@ -17,7 +17,7 @@ PRIVATE = "what it said is not written down here, for the task is encrypted"
 
 
 def body(whole: Body, text: str) -> Body:
-    """Return what is kept of an encrypted body: `text` is the ciphertext."""
+    """Return what is kept of an encrypted body (rule EN2): `text` is the ciphertext."""
     return whole._replace(content=text, title="", inputs=(), result_schema=None)
 
 
@@ -27,7 +27,7 @@ def result(whole: Result, text: str) -> Result:
 
 
 def answer_to(task: Body) -> Secret | None:
-    """Return to whom the result of a task is encrypted, besides its worker: to who posted it.
+    """Return to whom the result of a task is encrypted, besides its worker: to who posted it (rule EN8).
 
     Of a task that somebody edited and retried also to whom the task itself is: who posted it first waits for it.
 

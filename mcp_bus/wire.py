@@ -222,7 +222,7 @@ def _covered(secret: Secret | None) -> dict[str, Any]:
 
 
 def _secret(ours: dict[str, Any]) -> Secret | None:
-    """Read to whom something is encrypted.  That it is not said right must not make it look like plain text."""
+    """Read to whom something is encrypted (rule EN1); said wrong, it must not make that look like plain text."""
     if "encrypted" not in ours:
         return None
     found = _take(ours, "encrypted", dict, {})

@@ -35,7 +35,7 @@ def encrypt(data: bytes, publics: Sequence[bytes]) -> str:
 
 
 def decrypt(text: str, privates: Sequence[bytes]) -> bytes:
-    """Return what private keys open of a text.
+    """Return what private keys open of a text (rule EN3).
 
     Raises:
         Unverified: nothing, for it was altered, or encrypted to others.

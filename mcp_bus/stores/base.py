@@ -149,7 +149,7 @@ class Guard(Protocol):
         ...
 
     def addressed(self, claim: Claim, to: tuple[str, ...]) -> Secret:
-        """Return with which keys something is encrypted that a claim's agent writes to some others.
+        """Return with which keys something is encrypted that a claim's agent writes to some others (rule EN5).
 
         Raises:
             NoKey: one of them, or the agent itself, has no key that is trusted here.

@@ -70,7 +70,7 @@ class Seals:
             return INBOX
 
     def readers(self, channel: str) -> tuple[str, ...]:
-        """Return the agents that what is posted on a channel is encrypted to; none where it is plain text.
+        """Return the agents that what is posted on a channel is encrypted to (rule EN9); none where it is plain text.
 
         Raises:
             Untrusted: the channel's rule names others than this user remembers.
