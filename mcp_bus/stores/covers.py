@@ -95,7 +95,7 @@ class Covers:
     # --- reading ------------------------------------------------------------------------------
 
     def open(self, kept: Body, at: Slot | None = None) -> Opened:
-        """Return what is inside a body (rule EN6), or the body with the reason why this agent does not read it (rule EN7).
+        """Return what is inside a body (rule EN6), or the body with why this agent does not read it (rule EN7).
 
         Args:
             at: where it waits: then what it was signed for must not have ended.

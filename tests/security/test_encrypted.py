@@ -35,7 +35,7 @@ def take(bus: Bus) -> Task:
     return bus.claim([PLACE]) or pytest.fail("nothing to claim")
 
 
-# --- who reads it (rules EN2, EN5 to EN7) ----------------------------------------------------------------------------------------
+# --- who reads it (rules EN2, EN5 to EN7) ----------------------------------------------------------------
 
 
 def test_the_poster_and_the_recipient_read_it_and_the_result_and_nobody_else_does(world: World) -> None:
@@ -144,7 +144,7 @@ def test_an_agent_whose_name_has_blanks_posts_reads_and_is_answered(world: World
     assert (bus.get(i).result or pytest.fail("no result")).content == f"{SECRET}!"
 
 
-# --- what is posted twice, or anew (rules EN8, EN10) -----------------------------------------------------------------------
+# --- what is posted twice, or anew (rules EN8, EN10) -----------------------------------------------------
 
 
 def test_the_same_key_twice_is_one_task_though_no_two_ciphertexts_are_alike(world: World) -> None:
@@ -282,7 +282,7 @@ def test_the_limit_counts_what_is_stored_and_says_so(world: World) -> None:
     assert worker.get(i).state is State.LEASED
 
 
-# --- the rule of a channel (rule EN9) -------------------------------------------------------------------------------
+# --- the rule of a channel (rule EN9) --------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(

@@ -71,7 +71,7 @@ def nothing_but_the_honest(world: World, why: str) -> None:
     assert any(why in reason for reason in world.reasons()), world.reasons()
 
 
-# --- somebody else's ciphertext (rules EN1, EN4, EN6) --------------------------------------------------------------------------
+# --- somebody else's ciphertext (rules EN1, EN4, EN6) ----------------------------------------------------
 
 
 def test_a_ciphertext_posted_anew_under_another_id_is_refused(world: World) -> None:
@@ -160,7 +160,7 @@ def test_a_member_that_says_it_wrong_does_not_make_it_plain_text(world: World, s
     assert worker.claim([PLACE]) is None
 
 
-# --- what only looks like it (rules EN3, EN6) -----------------------------------------------------------------------------
+# --- what only looks like it (rules EN3, EN6) ------------------------------------------------------------
 
 
 def forged(
@@ -293,7 +293,7 @@ def test_who_has_no_key_is_not_bothered_by_any_of_that(world: World) -> None:
     assert world.reasons() == []
 
 
-# --- results (rule EN8) ---------------------------------------------------------------------------------------------
+# --- results (rule EN8) ----------------------------------------------------------------------------------
 
 
 def result(world: World) -> tuple[str, Path]:
