@@ -142,6 +142,12 @@ def _key(audit: Audit, root: Path, task: str, key: str) -> list[Path]:
     return [path] if path.exists() else []
 
 
+def _ours(path: Path) -> dict[str, Any]:
+    """Return what a message or result has of its own under `bus`."""
+    ours = load(path).get("bus")
+    return ours if isinstance(ours, dict) else {}
+
+
 def _results(audit: Audit, root: Path) -> None:
     """Compare results with the states of their tasks."""
     for channel in files(root / "channels"):
@@ -153,6 +159,8 @@ def _results(audit: Audit, root: Path) -> None:
                 f"channels/{channel.name}/"
             ):
                 audit.problems.append(f"{task} has a result and is {audit.states.get(task, 'not there')}")
+            elif "encrypted" in _ours(root / "tasks" / f"{task}.json") and "encrypted" not in _ours(file):
+                audit.problems.append(f"{task} is encrypted, and its result is plain text")
             audit.results[task] = str(found.get("result"))
     for task, name in audit.names.items():
         lease = re.search(r"\.([A-Za-z0-9_@+~-]{1,64}\.[0-9a-f]{4,32})_request\.json$", name)

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
 
 from mcp_bus import draft, find, lifecycle, names
 from mcp_bus.errors import BusError, Conflict, InvalidRequest
-from mcp_bus.model import WAITING, Attempt, Outcome, State
+from mcp_bus.model import WAITING, Attempt, Outcome, Secret, State
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -160,6 +160,7 @@ def award(bus: Bus, bid_id: str) -> Task:
         deadline=0,
         thread=call.body.thread or call.id,
         requires=(*call.body.requires, names.addressed(won.agent)),
+        encrypted=Secret((won.agent,)) if call.body.encrypted is not None else None,
         key=draft.key_of("\x01award", call.id),  # No agent's name has a control character in it.
         extra={"call": call.id, "bid": won.id},
     )

@@ -94,6 +94,7 @@ class Bus(Worker):
         Raises:
             DuplicateTask: the key was used for another body.
             NotAllowed: the channel does not let this agent post.
+            NoKey: it is to be signed or encrypted, and a key for that is not here.
             Overloaded: more tasks wait there than the channel's rules allow.
         """
         names.check_channel(channel)
@@ -135,7 +136,8 @@ class Bus(Worker):
     def create_channel(self, channel: str, **settings: object) -> Policy:
         """Make a channel, or change the settings of one; see `Policy` for their names.
 
-        An agent's inbox, as `@name`, has one setting, `signed`.  That is switched off by `signing.switch.off` alone.
+        An agent's inbox, as `@name`, has `signed` and `encrypt_to` alone.  The first is switched off by
+        `signing.switch.off`, the second changed by `signing.switch.readdress`, and by nothing else.
 
         Returns:
             The policy that holds now.
@@ -143,12 +145,12 @@ class Bus(Worker):
         Raises:
             Conflict: it is to be signed, and unsigned tasks wait there; or tasks of who may not post then.
         """
-        if channel.startswith("@") or settings.get("signed") is not None:
+        if channel.startswith("@") or settings.keys() & {"signed", "encrypt_to"}:
             from mcp_bus.signing import switch  # noqa: PLC0415  as above
 
             if channel.startswith("@"):
                 return switch.inbox(self.store, channel, settings)
-            switch.check(self.store, channel, settings["signed"])
+            switch.check(self.store, channel, settings)
         known = self._policy(names.check_channel(channel))
         if known is None and channel in names.RESERVED:
             msg = f"the channel {channel!r} makes itself, when the first message comes"

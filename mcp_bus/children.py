@@ -15,8 +15,9 @@ from mcp_bus.model import ENDED, State
 from mcp_bus.operate import TRIES
 
 if TYPE_CHECKING:
-    from mcp_bus.model import Record, Task
+    from mcp_bus.model import Task
     from mcp_bus.operate import Operator
+    from mcp_bus.stores.base import Record
 
 KIND = "children"
 MAX_DEPTH = 8

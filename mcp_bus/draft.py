@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Any
 
 from mcp_bus import wire
 from mcp_bus.errors import InvalidRequest
-from mcp_bus.model import MAX_CONTENT, POST_OPTIONS, PRIORITIES, Body
+from mcp_bus.model import MAX_CONTENT, POST_OPTIONS, PRIORITIES, Body, Secret, Task, Ticket
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from mcp_bus.model import Policy, Sender, Task
+    from mcp_bus.model import Policy, Sender
 
 # Compiled when they are first used.
 CAPABILITY = r"[A-Za-z0-9][A-Za-z0-9._:/+-]{0,63}\Z"
@@ -71,6 +71,14 @@ def check_token(token: object) -> str:
         return token
     msg = f"{str(token)[:40]!r} is not a lease token"
     raise InvalidRequest(msg, hint="pass the token that the claim returned")
+
+
+def check_ticket(claim: object) -> Ticket:
+    """Return what a worker must show of a claim, if it is one."""
+    if isinstance(claim, Task | Ticket):
+        return claim.ticket if isinstance(claim, Task) else claim
+    msg = f"{str(claim)[:60]!r} is not a claim"
+    raise InvalidRequest(msg, hint="pass the task that `claim` returned, or a Ticket of its id and token")
 
 
 def check_size(text: str, what: str) -> str:
@@ -179,7 +187,17 @@ def check_attempts(value: object) -> int:
     return _whole("max_attempts", value, 1, 1000)
 
 
+def check_readers(value: object) -> tuple[str, ...]:
+    """Return the names of agents that something is encrypted to, each once."""
+    found = value if isinstance(value, list | tuple) else [None]
+    if len(found) <= MAX_WORDS and all(isinstance(name, str) and re.match(wire.READER, name) for name in found):
+        return tuple(dict.fromkeys(found))
+    msg = f"{str(value)[:80]!r} is not a list of at most {MAX_WORDS} agents to encrypt to"
+    raise InvalidRequest(msg, hint="for example ['worker', 'reviewer']")
+
+
 _CHECKS: dict[str, Callable[[object], object]] = {
+    "encrypt_to": check_readers,
     "type": _kind,
     "priority": check_priority,
     "max_attempts": check_attempts,
@@ -215,6 +233,7 @@ def body(  # noqa: PLR0913  one argument per source: id, place, words, sender, o
         requires=options.get("requires", ()),
         result_schema=options.get("result_schema"),
         claims=options.get("claims", False),
+        encrypted=Secret(options["encrypt_to"]) if options.get("encrypt_to") else None,
         key=key_of(sender.agent, key) if key else "",
     )
 
@@ -229,7 +248,11 @@ def key_of(agent: str, key: str) -> str:
 def edited(old: Task, task_id: str, content: str, sender: Sender, *, now: int) -> Body:
     """Make the body that replaces a dead task; made twice for one death it has one key."""
     check_size(content, "body")
+    secret = old.body.encrypted
+    if secret is not None:  # Who posted it first waits for the answer, and may want to see what was asked.
+        secret = Secret(tuple(dict.fromkeys((*secret.to, old.body.sender.agent))))
     return old.body._replace(
+        encrypted=secret,
         id=task_id,
         content=content,
         sender=sender,
@@ -242,10 +265,14 @@ def edited(old: Task, task_id: str, content: str, sender: Sender, *, now: int) -
 
 
 def same(kept: Body, new: Body) -> bool:
-    """Tell whether two bodies ask for the same thing; times and the sender's process do not count."""
+    """Tell whether two bodies ask for the same thing; times and the sender's process do not count.
+
+    Nor do the keys that it is encrypted to, or that it is where nobody asked but the rule of its channel.
+    """
 
     def essence(item: Body) -> Body:
-        agent = item.sender._replace(pid=0, pwd="")
-        return item._replace(id="", created=0, not_before=0, deadline=0, sender=agent)
+        agent, asked = item.sender._replace(pid=0, pwd=""), item.encrypted if new.encrypted is not None else None
+        secret = asked._replace(kids=()) if asked is not None else None
+        return item._replace(id="", created=0, not_before=0, deadline=0, sender=agent, encrypted=secret)
 
     return essence(kept) == essence(new)

@@ -130,12 +130,15 @@ def why_empty(bus: Bus, channels: Sequence[str], capabilities: Sequence[str], mi
 
 def _obstacle(bus: Bus, channels: Sequence[str], capabilities: Sequence[str]) -> str:
     """Say why a worker gets none of the tasks that are ready, as far as a look at the first of them tells."""
-    needed, unread, able = set[str](), 0, bus.able(capabilities)
+    needed, unread, closed, able = set[str](), 0, set[str](), bus.able(capabilities)
     for slot in islice((slot for name in channels for slot in bus.store.scan(name, State.READY)), EXAMINED):
         try:
             task = bus.store.get(slot.id, at=slot)
         except (Conflict, CorruptRecord):
             unread += 1
+            continue
+        if task is not None and task.hidden:
+            closed.add(task.hidden)
             continue
         needed.update(missing(task.body.requires, able) if task else ())
     others = {word for word in needed if word.startswith(names.ADDRESSED)}
@@ -145,6 +148,8 @@ def _obstacle(bus: Bus, channels: Sequence[str], capabilities: Sequence[str]) ->
     if needed:
         said = cut(", ".join(capabilities), 300) or "none"
         return f"they need {cut(', '.join(map(repr, sorted(needed))), 300)} (this worker's capabilities: {said})"
+    if closed:
+        return cut("; ".join(sorted(closed)), 400)
     if unread:
         return f"{unread} cannot be read: still being written, or about to be put aside"
     return "others are taking them"

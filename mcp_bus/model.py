@@ -72,6 +72,17 @@ class Sender(NamedTuple):
     pwd: str = ""
 
 
+class Secret(NamedTuple):
+    """To whom a body or result is encrypted: agents, and those keys, of theirs and of the writer, that open it.
+
+    `why` says why what it says is not here: for lack of a key, mostly; empty where it is here.
+    """
+
+    to: tuple[str, ...]
+    kids: tuple[str, ...] = ()
+    why: str = ""
+
+
 class Body(NamedTuple):
     """What was posted.  Written once, never changed.
 
@@ -92,6 +103,7 @@ class Body(NamedTuple):
         depth: how many tasks and plans it is nested in.
         result_schema, claims: the contract its result must meet, see `contracts`.
         ttl: seconds after which abq's `gc` may put it aside while it waits; 0 for never.  It ends nothing by itself.
+        encrypted: to whom, if it is encrypted where it is kept; here it is opened, as far as its `why` is empty.
         extra: fields under `bus` that this version does not know, kept as they were.
     """
 
@@ -122,6 +134,7 @@ class Body(NamedTuple):
     result_schema: Mapping[str, Any] | None = None
     claims: bool = False
     ttl: int = 0
+    encrypted: Secret | None = None
     extra: Mapping[str, Any] = NOTHING
 
     @property
@@ -210,6 +223,7 @@ class Result(NamedTuple):
     place: str = ""
     artifacts: tuple[Artifact, ...] = ()
     usage: Mapping[str, float] = NOTHING
+    encrypted: Secret | None = None
 
 
 class Ticket(NamedTuple):
@@ -327,6 +341,7 @@ class Policy(NamedTuple):
         outputs: whether each result is also written as Markdown, for people; see `outputs`.
         signed: whether what has no signature that holds is not delivered; see `signing`.
         post_by, claim_by, read_by: patterns of the agents that may; empty for everyone; see `access`.
+        encrypt_to: the agents that what is posted is encrypted to; empty for plain text; see `stores.covers`.
         max_waiting, max_waiting_by_sender: how many tasks may wait, also of one agent; 0 for any number; see `quotas`.
     """
 
@@ -344,17 +359,10 @@ class Policy(NamedTuple):
     post_by: tuple[str, ...] = ()
     claim_by: tuple[str, ...] = ()
     read_by: tuple[str, ...] = ()
+    encrypt_to: tuple[str, ...] = ()
     max_waiting: int = 0
     max_waiting_by_sender: int = 0
     description: str = ""
-
-
-class Record(NamedTuple):
-    """A small document that is replaced as a whole: which revision of it this is, and when it was last touched."""
-
-    revision: int
-    data: Mapping[str, Any]
-    touched: int
 
 
 class PostOptions(TypedDict, total=False):
@@ -362,6 +370,7 @@ class PostOptions(TypedDict, total=False):
 
     `delay_s` and `ttl_s` count from now; `key` makes a repeat harmless: the same key from the same
     sender is the same task.  `parent` is a task that this session holds: it cannot be finished before what it posted.
+    `encrypt_to` names the agents that can read it, instead of those of the channel's rule.
     """
 
     title: str
@@ -378,6 +387,7 @@ class PostOptions(TypedDict, total=False):
     result_schema: Mapping[str, Any]
     claims: bool
     parent: str
+    encrypt_to: tuple[str, ...] | list[str]
 
 
 POST_OPTIONS = frozenset(PostOptions.__annotations__)

@@ -6,7 +6,7 @@ from collections import deque
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, NamedTuple, Unpack
 
-from mcp_bus import access, addresses, bidding, cursors, draft, lifecycle, names, wire
+from mcp_bus import access, addresses, bidding, cursors, draft, encrypted, lifecycle, names, wire
 from mcp_bus.errors import Conflict, CorruptRecord, DuplicateTask, InvalidRequest, NotFound, Overloaded
 from mcp_bus.model import DAY, NOTHING, Attempt, Outcome, State
 from mcp_bus.operate import TRIES
@@ -183,6 +183,8 @@ class Outbox:
             msg = f"this would be answer {MAX_HOPS + 1} to answers since the first message: two agents may be in a loop"
             raise InvalidRequest(msg, hint="stop answering, or ask the human; new business needs no reply_to")
         thread = made.thread or parent.body.thread or parent.id
+        if made.encrypted is None:  # An answer quotes what it answers.
+            made = made._replace(encrypted=encrypted.reply_to(parent.body, address.agent))
         return made._replace(hops=parent.body.hops + 1, reply_to=parent.id, thread=thread)
 
     def _check_room(self, address: Address, made: Body, spare: int) -> None:

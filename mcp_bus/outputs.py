@@ -71,7 +71,7 @@ def path(task_id: str) -> str:
 def write(bus: Operator, task: Task) -> None:
     """Write the output of a task that is done, if its channel wants it; what goes wrong is left to a sweep."""
     with suppress(BusError):
-        if _is_wanted(bus, task.channel):
+        if _is_wanted(bus, task.channel) and _is_plain(task):
             bus.store.outputs.write(task.id, text(task).encode())
 
 
@@ -81,6 +81,11 @@ def _is_wanted(bus: Operator, channel: str) -> bool:
     except (CorruptRecord, NotFound):
         return False
     return policy.kind == "queue" and policy.outputs
+
+
+def _is_plain(task: Task) -> bool:
+    """Tell whether a task's result may be written down as text: what is encrypted is not."""
+    return task.body.encrypted is None and (task.result is None or task.result.encrypted is None)
 
 
 def fill(bus: Operator) -> list[str]:
@@ -105,7 +110,7 @@ def _missing(bus: Operator, there: set[str]) -> list[str]:
             task = bus.store.get(slot.id)
         except (Conflict, CorruptRecord, Gone, NotFound):
             continue
-        if task is not None and task.result is not None:
+        if task is not None and task.result is not None and _is_plain(task):
             bus.store.outputs.write(task.id, text(task).encode())
             done.append(f"wrote {path(task.id)}")
         if len(done) == MOST:

@@ -21,6 +21,7 @@ KINDS = ("queue", "topic", "inbox")
 # Patterns of agents' names in a rule who may do something; those of one have room for so many bytes in all.
 MAX_PATTERNS, MAX_PATTERN, MAX_PATTERNS_SIZE = 50, 160, 8000
 # Those of inboxes, and of broadcast.
+_STANDS = "* stands for any part of a name, ? for one character"
 INBOX = Policy("inbox", max_attempts=10**6, backoff_s=0, lease_s=600, max_releases=10**6)
 EVERYONE = Policy("topic", ttl_s=86_400, description="what everyone should know; each agent reads it")
 
@@ -81,12 +82,13 @@ def _patterns(name: str, value: object) -> tuple[str, ...]:
         raise InvalidRequest(msg, hint="for example ['planner', 'ci-*']; an empty list lets everyone")
     for pattern in value:
         is_text = isinstance(pattern, str) and 0 < len(pattern) <= MAX_PATTERN and pattern.isprintable()
-        if not is_text or any(mark in pattern for mark in "[], "):
+        # What is encrypted is for whoever has a key: there is none of a pattern.
+        if not is_text or any(mark in pattern for mark in ("[],*? " if name == "encrypt_to" else "[], ")):
             msg = f"{str(pattern)[:80]!r} is not a pattern of names for the channel setting {name!r}"
             raise InvalidRequest(
                 msg,
                 hint=f"1 to {MAX_PATTERN} characters without blanks, commas and brackets; "
-                "* stands for any part of a name, ? for one character",
+                + ("the whole name of an agent" if name == "encrypt_to" else _STANDS),
             )
     if sum(len(pattern.encode(errors="replace")) for pattern in value) > MAX_PATTERNS_SIZE:
         msg = f"the patterns of the channel setting {name!r} have more than {MAX_PATTERNS_SIZE} bytes"

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from mcp_bus.clock import Source
 from mcp_bus.errors import Conflict
 from mcp_bus.identity import process
-from mcp_bus.model import DAY, Identity, Record
+from mcp_bus.model import DAY, Identity
 from mcp_bus.names import holder
+from mcp_bus.stores.base import Record
 
 if TYPE_CHECKING:
     from mcp_bus.stores.base import Store

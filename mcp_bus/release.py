@@ -40,7 +40,7 @@ def release(
         How the step stands, and whether the task had been posted before, so that it may have ended already.
     """
     now, run, is_signed = bus.source.now(), before.run, sealed.is_signed(bus, step.channel)
-    why = sealed.wrong(bus, plan) if is_signed else ""
+    why = sealed.closed(bus, step) or (sealed.wrong(bus, plan) if is_signed else "")
     if why:
         return Node(Stage.FAILED, run, why=why[:500], ended=now), False
     asked = [*step.after, *(item.step for item in refs.references(step.body))]

@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from mcp_bus import planfile, wire
-from mcp_bus.errors import Conflict, CorruptRecord, NotFound, UnknownKey, Unverified
+from mcp_bus.errors import Conflict, CorruptRecord, InvalidRequest, NotFound, UnknownKey, Unverified
 from mcp_bus.model import PLANS
 from mcp_bus.stores.base import Claim
 
@@ -30,13 +30,26 @@ def is_signed(bus: Operator, channel: str) -> bool:
         return False
 
 
+def closed(bus: Operator, step: Step) -> str:
+    """Return why a step may not be posted as one: its channel is encrypted, and plans are not; empty if it may."""
+    try:
+        to = bus.store.policy(step.channel).encrypt_to
+    except (NotFound, CorruptRecord):
+        return ""
+    return f"the step {step.name!r} is for {step.channel!r}, which is encrypted, and plans are plain text" if to else ""
+
+
 def write(bus: Operator, plan: Plan) -> None:
     """Write a new plan down, after its signature if a step of it is for a signed channel.
 
     Raises:
         Conflict: it is there already.
         NoKey: its owner has no key here.
+        InvalidRequest: a step is for an encrypted channel.
     """
+    why = next(filter(None, (closed(bus, step) for step in plan.steps)), "")
+    if why:
+        raise InvalidRequest(why, hint="post what is secret as a task of its own, without a plan")
     data, records, guard = planfile.dump(plan), bus.store.records, bus.store.guard
     if guard is not None and any(is_signed(bus, step.channel) for step in plan.steps):
         if records.read(PLANS, plan.id) is not None:

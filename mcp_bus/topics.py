@@ -22,7 +22,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 
     from mcp_bus.bus import Bus
-    from mcp_bus.model import Body, Record, Slot, Task
+    from mcp_bus.model import Body, Slot, Task
+    from mcp_bus.stores.base import Record
 
 # Paths of acks that no reader made.
 SENT, FILTERED = "sent", "filtered"

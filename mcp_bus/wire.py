@@ -20,10 +20,9 @@ from mcp_bus.model import (
     NOTHING,
     PRIORITIES,
     Artifact,
-    Attempt,
     Body,
-    Outcome,
     Result,
+    Secret,
     Sender,
 )
 from mcp_bus.names import KEY, TASK_ID, check_place
@@ -42,6 +41,9 @@ TYPES = frozenset({"task", "signal", "command", "eval", "status", "note", "ack",
 # Room for the content, escaped (a control character takes six bytes), and everything around it.
 MAX_FILE = 8 * MAX_CONTENT
 MAX_DEPTH = 64
+# Agents, and keys, that one message is encrypted to.
+MAX_READERS = 32
+READER = r"[^\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]{1,160}\Z"
 # Seconds after which abq's `gc` puts a message aside, where ours has no end: ten years.
 NO_END = 315_360_000
 LAST = 253_402_300_799_999  # The end of the year 9999; later times are shown as that.
@@ -208,13 +210,29 @@ def dump_body(body: Body) -> bytes:
         ours["max_attempts"] = body.max_attempts
     if body.backoff_s is not None:
         ours["backoff_s"] = body.backoff_s
-    if body.requires:
-        ours["requires"] = list(body.requires)
-    if body.inputs:
-        ours["inputs"] = list(body.inputs)
+    ours |= {name: list(value) for name in ("requires", "inputs") if (value := getattr(body, name))}
+    ours |= _covered(body.encrypted)
     if ours:
         outer["bus"] = ours
     return dumps(outer)
+
+
+def _covered(secret: Secret | None) -> dict[str, Any]:
+    return {"encrypted": {"to": list(secret.to), "kids": list(secret.kids)}} if secret is not None else {}
+
+
+def _secret(ours: dict[str, Any]) -> Secret | None:
+    """Read to whom something is encrypted (rule EN1); said wrong, it must not make that look like plain text."""
+    if "encrypted" not in ours:
+        return None
+    found = _take(ours, "encrypted", dict, {})
+    to, kids = (found.get(name) for name in ("to", "kids"))
+    for listed in (to, kids):
+        if not isinstance(listed, list) or not 0 < len(listed) <= MAX_READERS:
+            _refuse("bus.encrypted does not say to whom, and with which keys")
+        if not all(isinstance(name, str) and re.match(READER, name) for name in listed):
+            _refuse("bus.encrypted has something that is no name")
+    return Secret(tuple(to), tuple(kids))
 
 
 def _ours(outer: dict[str, Any]) -> dict[str, Any]:
@@ -299,6 +317,7 @@ def load_body(data: bytes) -> Body:
         inputs=tuple(inputs),
         result_schema=_take(ours, "result_schema", dict, None),
         claims=ours.pop("claims", False) is True,
+        encrypted=_secret(ours),
         extra=ours or NOTHING,
     )
 
@@ -323,7 +342,8 @@ def dump_result(result: Result) -> bytes:
             "bus": {"attempt": result.attempt}
             | {key: value for key in ("token", "place") if (value := getattr(result, key))}
             | ({"artifacts": [item._asdict() for item in result.artifacts]} if result.artifacts else {})
-            | ({"usage": dict(result.usage)} if result.usage else {}),
+            | ({"usage": dict(result.usage)} if result.usage else {})
+            | _covered(result.encrypted),
         }
     )
 
@@ -349,6 +369,7 @@ def load_result(data: bytes) -> Result:
         place=_take(ours, "place", str, ""),
         artifacts=_artifacts(ours),
         usage=_usage(ours),
+        encrypted=_secret(ours),
         status=str(outer.get("status", "success")),
         error=str(outer.get("error") or ""),
     )
@@ -368,30 +389,3 @@ def _usage(ours: dict[str, Any]) -> dict[str, float]:
     """Read what a result took, by its worker's word; what is no number is left out."""
     found = _take(ours, "usage", dict, {})
     return {str(name): value for name, value in found.items() if type(value) in (int, float)}
-
-
-def attempt_fields(entry: Attempt) -> dict[str, Any]:
-    """Return a line of history as JSON data."""
-    made: dict[str, Any] = {"attempt": entry.attempt, "outcome": str(entry.outcome), "at": stamp(entry.at)}
-    made |= {"by": entry.by, "note": entry.note}
-    return made | {key: value for key in ("token", "successor") if (value := getattr(entry, key))}
-
-
-def load_attempt(data: bytes) -> Attempt:
-    """Read a line of history.
-
-    Raises:
-        CorruptRecord: it is not one.
-    """
-    outer = loads(data)
-    try:
-        outcome = Outcome(str(outer.get("outcome")))
-    except ValueError:
-        _refuse("'outcome' is not known")
-    attempt = outer.get("attempt")
-    if type(attempt) is not int:
-        _refuse("'attempt' is not a number")
-    words = [str(outer.get(key) or "") for key in ("by", "note", "token", "successor")]
-    if words[-1] and not TASK_ID.match(words[-1]):
-        _refuse("'successor' is not an id")
-    return Attempt(attempt, outcome, unstamp(outer.get("at")), *words)

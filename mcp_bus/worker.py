@@ -6,7 +6,7 @@ from contextlib import suppress
 from functools import cached_property
 from typing import TYPE_CHECKING
 
-from mcp_bus import access, children, draft, find, lifecycle, names, routing, wire
+from mcp_bus import access, children, draft, encrypted, find, lifecycle, names, routing, wire
 from mcp_bus.backlog import Backlog
 from mcp_bus.errors import BusError, Conflict, CorruptRecord, InvalidRequest, LeaseLost, NotFound, ResultRejected
 from mcp_bus.model import NOTHING, Attempt, Lease, Outcome, Result, State, Task, Ticket
@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 RELIST = 8
 # Bodies whose requirements are remembered, so that they are not read again for each claim.
 REMEMBERED = 20_000
+# One that was encrypted to others is not read again for so long; its key may come meanwhile.
+CLOSED_S = 10.0
 
 
 class Worker(Operator):
@@ -37,6 +39,8 @@ class Worker(Operator):
         self._backlog = Backlog(store, source)
         self._held: dict[str, Task] = {}
         self._requires: dict[str, tuple[str, ...]] = {}
+        # What this agent has no key for, and until when that is not looked at again.
+        self._closed: dict[str, float] = {}
 
     def tend(self) -> None:
         """Sweep if the last sweep is long enough ago; waiters call it between looks."""
@@ -99,7 +103,7 @@ class Worker(Operator):
         self, slot: Slot, can: frozenset[str], lease_s: float | None, only: Callable[[Body], bool] | None
     ) -> Task | None:
         known = self._requires.get(slot.id)
-        if known is not None and self._lacks(known, can):
+        if (known is not None and self._lacks(known, can)) or self._closed.get(slot.id, 0) > self.source.monotonic():
             return None
         now = self.source.now()
         if lifecycle.is_expired(slot, now=now):
@@ -114,15 +118,24 @@ class Worker(Operator):
             self._requires[slot.id] = task.body.requires
             return None
         policy = self.store.policy(slot.channel)
-        if (only is not None and not only(task.body)) or not access.may_claim(policy, self.identity.agent):
+        is_wanted = not self._is_closed(task) and (only is None or only(task.body))
+        if not is_wanted or not access.may_claim(policy, self.identity.agent):
             return None
         seconds = policy.lease_s if lease_s is None else lease_s
         lease = Lease(self.identity.holder, self.source.token(6), now + int(seconds * 1000))
         taken = lifecycle.claim(slot, lease)
         self.store.swap(slot, taken)
-        task = Task(task.body, taken, proof=task.proof)
+        task = task._replace(slot=taken)
         self._held[task.id] = task
         return task
+
+    def _is_closed(self, task: Task) -> bool:
+        """Tell whether a task is encrypted to others; it is not read again for a while."""
+        if len(self._closed) >= REMEMBERED:
+            self._closed.clear()
+        if task.hidden:
+            self._closed[task.id] = self.source.monotonic() + CLOSED_S
+        return bool(task.hidden)
 
     def able(self, capabilities: Sequence[str] | None = None) -> frozenset[str]:
         """Return what this worker is able to do: what it says, and what is addressed to its agent and no other.
@@ -200,7 +213,7 @@ class Worker(Operator):
         draft.check_size(text, "result")
         draft.check_note(error)
         taken_up = draft.check_usage(usage)
-        ticket = _ticket(claim)
+        ticket = draft.check_ticket(claim)
         files: tuple[Artifact, ...] = ()
         if artifacts:
             from mcp_bus.artifacts import taken  # noqa: PLC0415  loads OpenSSL
@@ -210,31 +223,22 @@ class Worker(Operator):
         made, wrong = list[Result](), list[ResultRejected]()
 
         def decide(task: Task) -> tuple[Slot, Attempt | Result]:
-            now = self.source.now()
+            now, secret = self.source.now(), encrypted.answer_to(task.body)
             try:
                 kept = text if error else _checked(task.body, text)
             except ResultRejected as refused:
                 wrong.append(refused)
                 back = lifecycle.reject(task.slot, task.body, self.store.policy(task.channel))
-                return back, self._line(task.slot, Outcome.REJECTED, str(refused))
+                note = encrypted.PRIVATE if task.body.encrypted else str(refused)  # It quotes the result.
+                return back, self._line(task.slot, Outcome.REJECTED, note)
             done = lifecycle.ack(task.slot, now=now)
-            place = "/".join(names.place(done))
-            made.append(
-                Result(
-                    task.id,
-                    kept,
-                    self.sender(),
-                    now,
-                    task.slot.attempt,
-                    token=ticket.token,
-                    place=place,
-                    artifacts=files,
-                    usage=taken_up,
-                    status="error" if error else "success",
-                    error=error,
-                )
-            )
-            return done, made[-1]
+            place, status = "/".join(names.place(done)), "error" if error else "success"
+            result = Result(
+                task.id, kept, self.sender(), now, task.slot.attempt, status, error, ticket.token, place,
+                artifacts=files, usage=taken_up, encrypted=secret,
+            )  # fmt: skip
+            made.append(result)
+            return done, result
 
         try:
             task = self._write(ticket, decide)
@@ -328,7 +332,7 @@ class Worker(Operator):
 
     def _write(self, claim: Task | Ticket, decide: Decide) -> Task:
         """Write as the holder of a lease: look, decide, swap; again if the lease was renewed meanwhile."""
-        ticket = _ticket(claim)
+        ticket = draft.check_ticket(claim)
         draft.check_token(ticket.token)
         task = self._held.get(ticket.id)
         if task is None or task.lease.token != ticket.token:
@@ -376,13 +380,6 @@ class Worker(Operator):
             return self.store.policy(channel)
         except NotFound:
             return None
-
-
-def _ticket(claim: object) -> Ticket:
-    if isinstance(claim, Task | Ticket):
-        return claim.ticket if isinstance(claim, Task) else claim
-    msg = f"{str(claim)[:60]!r} is not a claim"
-    raise InvalidRequest(msg, hint="pass the task that `claim` returned, or a Ticket of its id and token")
 
 
 def _checked(body: Body, text: str) -> str:

@@ -68,6 +68,7 @@ ROWS = (
     Row("P25", "what days of work and kills leave behind", DAYS, ("crash/test_churn.py",)),
     Row("P20", "forged, altered, replayed, transplanted, expired", CASES, ("security/test_signed*",)),
     Row("P26", "two users, an outsider, every umask", CASES, ("security/test_modes.py", "security/test_closed.py")),
+    Row("P27", "encrypted words, through a life and attacks", CASES, ("security/test_encrypted*",)),
     Row("P18 P21", "who may, how much, and what is shown", CASES, ("security/*",)),
     Row("P23", "anomalies explained and repaired", CASES, ("fsck/*", "bus/test_fsck*")),
     Row(

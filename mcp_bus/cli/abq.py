@@ -228,7 +228,7 @@ def _received(bus: Bus, channel: str, name: str) -> Task:
 
 def answered(bus: Bus, task: Task, result: str, *, status: str, error: str) -> Result:
     """Finish a task for whoever received it: this agent in an earlier call, or abq, whose claims have no token."""
-    from mcp_bus import lifecycle, names, outputs
+    from mcp_bus import encrypted, lifecycle, names, outputs
     from mcp_bus.model import Result
 
     if task.slot.lease is not None and task.slot.lease.token:
@@ -240,7 +240,7 @@ def answered(bus: Bus, task: Task, result: str, *, status: str, error: str) -> R
     done = lifecycle.ack(task.slot, now=bus.source.now())
     made = Result(
         task.id, result, bus.sender(), bus.source.now(), task.slot.attempt, status, error,
-        place="/".join(names.place(done)),
+        place="/".join(names.place(done)), encrypted=encrypted.answer_to(task.body),
     )  # fmt: skip
     bus.store.swap(task.slot, done, made)
     outputs.write(bus, task._replace(slot=done, result=made))

@@ -58,6 +58,7 @@ def _all(call: Call) -> Iterator[Finding]:
                 seen, leased = bus.roster.all(), checkups.held(bus)
                 yield checkups.clock(call, bus, seen)
                 yield checkups.drafts(call, bus)
+                yield from checkups.encryption(bus)
                 yield from checkups.work(call, bus, leased)
                 yield from checkups.agents(call, seen, leased)
         except BusError as error:

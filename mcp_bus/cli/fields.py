@@ -5,7 +5,7 @@ from __future__ import annotations
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
-from mcp_bus import wire
+from mcp_bus import history, wire
 from mcp_bus.find import short
 from mcp_bus.model import State
 from mcp_bus.names import REASON
@@ -13,7 +13,7 @@ from mcp_bus.names import REASON
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from mcp_bus.model import Attempt, Result, Sender, Task
+    from mcp_bus.model import Attempt, Result, Secret, Sender, Task
 
 
 def stamp(ms: int) -> str | None:
@@ -46,27 +46,36 @@ def summary(task: Task) -> dict[str, Any]:
     """
     body, slot = task.body, task.slot
     lease = slot.lease if task.state is State.LEASED else None
-    return {
-        "id": task.id,
-        "short": short(task.id),
-        "channel": task.channel,
-        "state": str(task.state),
-        "blocked": task.question is not None,
-        "title": body.title,
-        "type": body.type,
-        "priority": slot.priority,
-        "from": sender(body.sender),
-        "thread": body.thread,
-        "reply_to": body.reply_to,
-        "requires": list(body.requires),
-        "retry_of": body.retry_of or None,
-        "created": stamp(body.created),
-        "not_before": stamp(slot.not_before),
-        "deadline": stamp(slot.deadline),
-        "attempt": slot.attempt,
-        "releases": slot.releases,
-        "lease": {"holder": lease.holder, "expires": stamp(lease.expires)} if lease else None,
-    } | proof(task)
+    return (
+        {
+            "id": task.id,
+            "short": short(task.id),
+            "channel": task.channel,
+            "state": str(task.state),
+            "blocked": task.question is not None,
+            "title": body.title,
+            "type": body.type,
+            "priority": slot.priority,
+            "from": sender(body.sender),
+            "thread": body.thread,
+            "reply_to": body.reply_to,
+            "requires": list(body.requires),
+            "retry_of": body.retry_of or None,
+            "created": stamp(body.created),
+            "not_before": stamp(slot.not_before),
+            "deadline": stamp(slot.deadline),
+            "attempt": slot.attempt,
+            "releases": slot.releases,
+            "lease": {"holder": lease.holder, "expires": stamp(lease.expires)} if lease else None,
+        }
+        | proof(task)
+        | secret(task.body.encrypted)
+    )
+
+
+def secret(found: Secret | None) -> dict[str, Any]:
+    """Return to whom something is encrypted, where it is, and why it is not shown, where it is not."""
+    return {"encrypted": {"to": list(found.to), "hidden": found.why or None}} if found is not None else {}
 
 
 def proof(task: Task) -> dict[str, Any]:
@@ -109,12 +118,12 @@ def result(found: Result) -> dict[str, Any]:
         "from": sender(found.sender),
         "at": stamp(found.at),
         "attempt": found.attempt,
-    }
+    } | secret(found.encrypted)
 
 
 def attempt(line: Attempt) -> dict[str, Any]:
     """Return a line of history, without the token that may still be valid."""
-    made: dict[str, Any] = wire.attempt_fields(line._replace(token=""))
+    made: dict[str, Any] = history.fields(line._replace(token=""))
     return made
 
 

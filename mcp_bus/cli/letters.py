@@ -41,6 +41,7 @@ def declare_send(parser: Parser) -> None:
     parser.add_argument("--priority", type=priority, metavar="N", help="-9 to 9; above 0 is urgent")
     parser.add_argument("--ttl", type=seconds, metavar="TIME", help="expires when nobody read it for so long")
     parser.add_argument("--key", metavar="KEY", help="the same key again sends nothing a second time")
+    parser.add_argument("--encrypt-to", action="append", metavar="AGENT", help="who can read it; may be repeated")
     parser.add_argument("--supersedes", default="", metavar="ID", help="an earlier message of yours, to take back")
     parser.add_argument("--wait", type=seconds, metavar="TIME", default=0.0, help="wait so long for an answer")
 
@@ -60,7 +61,7 @@ def send(call: Call) -> int:
         raise InvalidRequest(msg, hint=f'{hint} the body, it is one word for the shell: "two words"')
     options = given(
         type=kind, title=args.title, thread=args.thread, reply_to=args.reply_to, priority=args.priority,
-        ttl_s=args.ttl, key=args.key,
+        ttl_s=args.ttl, key=args.key, encrypt_to=args.encrypt_to,
     )  # fmt: skip
     to = "" if args.to == "-" and args.reply_to else args.to
     with call.bus(create=True) as bus:
@@ -217,22 +218,26 @@ def _acks(acked: list[Acked]) -> list[dict[str, Any]]:
 
 def _letter(item: Delivery) -> dict[str, Any]:
     body = item.body
-    return {
-        "id": body.id,
-        "short": short(body.id),
-        "from": fields.sender(body.sender),
-        "on": None if is_inbox(body.channel) else body.channel,
-        "type": body.type,
-        "title": body.title,
-        "body": body.content,
-        "sent": fields.stamp(body.created),
-        "priority": body.priority,
-        "thread": body.thread or None,
-        "reply_to": body.reply_to or None,
-        "offers": item.offers,
-        "newer_from_sender": item.newer,
-        "unread_again": fields.stamp(item.expires),
-    } | ({"verified": item.verified} if item.verified else {})
+    return (
+        {
+            "id": body.id,
+            "short": short(body.id),
+            "from": fields.sender(body.sender),
+            "on": None if is_inbox(body.channel) else body.channel,
+            "type": body.type,
+            "title": body.title,
+            "body": body.content,
+            "sent": fields.stamp(body.created),
+            "priority": body.priority,
+            "thread": body.thread or None,
+            "reply_to": body.reply_to or None,
+            "offers": item.offers,
+            "newer_from_sender": item.newer,
+            "unread_again": fields.stamp(item.expires),
+        }
+        | ({"verified": item.verified} if item.verified else {})
+        | fields.secret(body.encrypted)
+    )
 
 
 def _tell(call: Call, bus: Bus, found: list[Delivery], acked: list[Acked]) -> None:

@@ -10,6 +10,7 @@ from mcp_bus.cli import pages
 from mcp_bus.cli.arguments import positive, seconds, word
 from mcp_bus.cli.codes import OK
 from mcp_bus.cli.output import clean, one_line
+from mcp_bus.encrypted import PRIVATE
 from mcp_bus.errors import InvalidRequest, NotFound
 from mcp_bus.find import short
 
@@ -152,13 +153,14 @@ class Watcher(NamedTuple):
 
     def begun(self, body: Body) -> None:
         """Tell that a command runs for a task or message."""
-        self.call.out.note(f"{short(body.id)} begun: {one_line(body.title or body.content, 100)}")
+        what = "(encrypted)" if body.encrypted else body.title or body.content
+        self.call.out.note(f"{short(body.id)} begun: {one_line(what, 100)}")
 
     def ended(self, body: Body, told: Told) -> None:
         """Tell what became of it."""
         took = ", ".join(pages.amount(name, value) for name, value in told.usage.items())
         words = [f"{short(body.id)} {told.fate}", f"({took})" if took else ""]
-        why = f": {one_line(told.why, 300)}" if told.why else ""
+        why = f": {one_line(PRIVATE if body.encrypted else told.why, 300)}" if told.why else ""
         self.call.out.note(" ".join(filter(None, words)) + why)
 
     def say(self, text: str) -> None:

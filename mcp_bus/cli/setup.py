@@ -226,6 +226,9 @@ def channel(call: Call) -> int:
         raise InvalidRequest(msg, hint=f"mcp-bus channel set {args.name} …")
     if args.action == "list":
         return _list(call)
+    from mcp_bus.cli.speaker import is_terminal
+    from mcp_bus.signing import switch
+
     settings = dict(_setting(text) for text in args.settings)
     with call.bus() as bus:
         if settings == {"signed": False} and args.action == "set":
@@ -238,6 +241,9 @@ def channel(call: Call) -> int:
             if not settings:
                 msg = "there is nothing to set"
                 raise InvalidRequest(msg, hint=f"for example lease_s=10m; mcp-bus channel show {args.name}")
+        if settings.keys() == {"encrypt_to"} and args.action == "set" and is_terminal():
+            _rules(call, args.name, switch.readdress(bus.store, args.name, settings["encrypt_to"]), is_new=False)
+            return OK
         policy = meant.channel(bus, args.name) if args.action == "show" else bus.create_channel(args.name, **settings)
     _rules(call, args.name, policy, is_new=is_new)
     return OK
@@ -315,7 +321,7 @@ def _rules(call: Call, name: str, policy: Policy, *, is_new: bool) -> None:
         return
     call.out.line(call.out.paint(name, "bold"))
     for key, value in _fields(policy).items():
-        call.out.line(f"  {key:<15} {_word(value) or ('everyone' if value == [] else '-')}")
+        call.out.line(f"  {key:<15} {_word(value) or ('everyone' if key.endswith('_by') else '-')}")
     if is_new:
         call.out.note("made")
 

@@ -44,6 +44,7 @@ def declare_post(parser: Parser) -> None:
     parser.add_argument("--thread", metavar="TEXT", help="what it belongs to")
     parser.add_argument("--reply-to", metavar="TEXT", help="where an answer should go")
     parser.add_argument("--type", metavar="TYPE", help="task unless told")
+    parser.add_argument("--encrypt-to", action="append", metavar="AGENT", help="who can read it; may be repeated")
     parser.add_argument("--parent", metavar="ID", help="a task that you hold, which cannot end before this one")
     parser.add_argument(
         "--result-schema", metavar="JSON", help="a JSON Schema that the result must meet: JSON, - or @FILE"
@@ -58,7 +59,7 @@ def post(call: Call) -> int:
     options = given(
         title=args.title, priority=args.priority, delay_s=args.delay, ttl_s=args.ttl, key=args.key,
         requires=args.requires, max_attempts=args.max_attempts, backoff_s=args.backoff, thread=args.thread,
-        reply_to=args.reply_to, type=args.type, parent=args.parent, claims=args.claims,
+        reply_to=args.reply_to, type=args.type, parent=args.parent, claims=args.claims, encrypt_to=args.encrypt_to,
         result_schema=None if args.result_schema is None else _schema(args.result_schema),
     )  # fmt: skip
     with call.bus(create=True) as bus:

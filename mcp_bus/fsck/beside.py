@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from typing import TYPE_CHECKING
 
-from mcp_bus import cursors, planfile, policies, wire
+from mcp_bus import cursors, history, planfile, policies, wire
 from mcp_bus.errors import BusError, CorruptRecord, Unreadable
 from mcp_bus.fsck.kinds import Anomaly
 from mcp_bus.fsck.survey import RECORDS
@@ -117,7 +117,7 @@ def lines(surveyor: Surveyor, made: Survey) -> Iterator[Anomaly]:
 def is_line(surveyor: Surveyor, folder: str, name: str) -> bool:
     """Tell whether a file is a line of history, or gone."""
     try:
-        wire.load_attempt(surveyor.tree.fs.read(name, surveyor.tree.fd(folder), 65536).data)
+        history.load(surveyor.tree.fs.read(name, surveyor.tree.fd(folder), 65536).data)
     except (FileNotFoundError, Unreadable):
         return True
     except (CorruptRecord, OSError):

@@ -9,7 +9,7 @@ from urllib.parse import unquote
 
 from mcp import types
 
-from mcp_bus import access, find, model, picture, plans, policies, report, traces, wire
+from mcp_bus import access, find, history, model, picture, plans, policies, report, traces, wire
 from mcp_bus.errors import Conflict, CorruptRecord, NotFound
 from mcp_bus.holders import UNSEEN, holdings, unseen
 from mcp_bus.model import OPEN, State, Task
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from mcp_bus.bus import Bus
     from mcp_bus.holders import Holding
-    from mcp_bus.model import Body, Slot
+    from mcp_bus.model import Body, Secret, Slot
 
 CHANNELS = "bus://channels"
 AGENTS = "bus://agents"
@@ -162,21 +162,25 @@ def _inbox(bus: Bus, channel: str) -> dict[str, Any]:
 
 def _task(task: Task) -> dict[str, Any]:
     body, slot, result = task.body, task.slot, task.result
-    made: dict[str, Any] = {
-        "id": task.id,
-        "channel": task.channel,
-        "state": task.state,
-        "title": body.title,
-        "body": body.content,
-        "type": body.type,
-        "from": body.sender.agent,
-        "posted": wire.stamp(body.created),
-        "priority": slot.priority,
-        "attempt": slot.attempt,
-        "holder": slot.lease.holder if slot.lease and task.state is State.LEASED else None,
-        "history": [wire.attempt_fields(entry) | {"token": None} for entry in task.history],
-        "result": None,
-    } | ({"hidden": task.hidden} if task.hidden else {})
+    made: dict[str, Any] = (
+        {
+            "id": task.id,
+            "channel": task.channel,
+            "state": task.state,
+            "title": body.title,
+            "body": body.content,
+            "type": body.type,
+            "from": body.sender.agent,
+            "posted": wire.stamp(body.created),
+            "priority": slot.priority,
+            "attempt": slot.attempt,
+            "holder": slot.lease.holder if slot.lease and task.state is State.LEASED else None,
+            "history": [history.fields(entry) | {"token": None} for entry in task.history],
+            "result": None,
+        }
+        | ({"hidden": task.hidden} if task.hidden else {})
+        | _secret(body.encrypted)
+    )
     if result is not None:
         made["result"] = {
             "status": result.status,
@@ -184,8 +188,12 @@ def _task(task: Task) -> dict[str, Any]:
             "error": result.error,
             "from": result.sender.agent,
             "at": wire.stamp(result.at),
-        }
+        } | _secret(result.encrypted)
     return made
+
+
+def _secret(found: Secret | None) -> dict[str, Any]:
+    return {"encrypted": {"to": list(found.to), "hidden": found.why or None}} if found is not None else {}
 
 
 def _plans(bus: Bus) -> list[dict[str, Any]]:
@@ -242,7 +250,7 @@ def _message(body: Body) -> dict[str, Any]:
         "thread": body.thread,
         "reply_to": body.reply_to,
         "supersedes": body.supersedes or None,
-    }
+    } | _secret(body.encrypted)
 
 
 def _bodies(bus: Bus, slots: Iterable[Slot]) -> list[Body]:

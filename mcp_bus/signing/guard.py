@@ -7,8 +7,10 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, NamedTuple
 
 from mcp_bus.errors import InvalidRequest, NoKey, StoreUnavailable, UnknownKey, Untrusted, Unverified
+from mcp_bus.model import Secret
 from mcp_bus.plain import cut
 from mcp_bus.signing.vault import Vault
+from mcp_bus.wire import MAX_READERS
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -38,9 +40,14 @@ class Guard:
     the user has ever trusted anything.
     """
 
-    def __init__(self, folder: Path, bus: str, root: Path, source: Source) -> None:
-        """Guard the bus that says it is `bus` and is at `root`, with what `folder` knows."""
+    def __init__(self, folder: Path, bus: str, root: Path, source: Source, agent: str = "") -> None:
+        """Guard the bus that says it is `bus` and is at `root`, with what `folder` knows.
+
+        Args:
+            agent: whose keys open what is encrypted; empty for those of all agents of this user.
+        """
         self.vault = Vault(folder)
+        self._agent = agent
         self._bus = bus
         self._root = root
         self._source = source
@@ -143,22 +150,86 @@ class Guard:
         """
         from mcp_bus.signing import jws, keys  # noqa: PLC0415  as above
 
+        key = self.signer(claim)
+        header = self._said(claim) | {"exp": claim.expires, "iat": claim.at}
+        return jws.make(key.private, {"kid": key.kid, "jwk": keys.jwk(key.public), **header}, data)
+
+    def signer(self, claim: Claim) -> Key:
+        """Return the newest key of the agent that a claim names, which is trusted then.
+
+        Raises:
+            NoKey: there is none that was not revoked.
+        """
         self.trust.check()
         own = self.own(claim.agent)
         pins = [self.trust.key(key.kid) for key in own]
         usable = [(key, pin) for key, pin in zip(own, pins, strict=True) if pin is None or not pin.revoked]
         if not usable:
             why = "was revoked" if own else "is not here"
-            msg = f"{claim.channel!r} is signed, and a key of {claim.agent!r} to sign with {why}"
+            how = "encrypted" if claim.use.startswith("encrypted") else "signed"
+            msg = f"{claim.channel!r} is {how}, and a key of {claim.agent!r} to sign with {why}"
             raise NoKey(msg, hint="make one with `mcp-bus key new`, as that agent")
         key, pin = usable[-1]
         if pin is None:  # Who has the private key knows whose it is.
             self.trust.pin(claim.agent, key.public, self._source.now())
-        header = self._said(claim) | {"exp": claim.expires, "iat": claim.at}
-        return jws.make(key.private, {"kid": key.kid, "jwk": keys.jwk(key.public), **header}, data)
+        return key
 
     def _said(self, claim: Claim) -> dict[str, Any]:
         return {"bus": self._bus, "channel": claim.channel, "use": claim.use, "id": claim.id, "to": claim.to}
+
+    # --- encrypting -------------------------------------------------------------------------------
+
+    @property
+    def private(self) -> Path:
+        """See `stores.base.Guard`."""
+        return self.vault.root
+
+    def readers(self, channel: str, said: tuple[str, ...]) -> tuple[str, ...]:
+        """See `stores.base.Guard`."""
+        if not said and not self._trusts():
+            return ()
+        known = self.trust.readers(channel)
+        if known is None and said:
+            with suppress(Untrusted):  # Then it is encrypted all the same, as far as its own word goes.
+                self.trust.readdress(channel, said, self._source.now())
+        return said if known is None else known
+
+    def readdress(self, channel: str, to: tuple[str, ...]) -> None:
+        """See `stores.base.Guard`."""
+        self.trust.readdress(channel, to, self._source.now())
+
+    def addressed(self, claim: Claim, to: tuple[str, ...]) -> Secret:
+        """See `stores.base.Guard`."""
+        own, pins = self.signer(claim).kid, self.trust.keys()
+        made = {own: None}
+        for agent in dict.fromkeys((*to, claim.agent)):
+            good = [kid for kid, pin in pins.items() if pin.agent == agent and not pin.revoked]
+            if not good:
+                msg = f"no key of {agent!r} is trusted here, so that nothing can be encrypted to it"
+                hint = f"`mcp-bus key trust {agent} FILE`, with what `mcp-bus key export` prints there"
+                raise NoKey(msg, hint=hint)
+            made |= dict.fromkeys(good)
+        if len(made) > MAX_READERS:
+            msg = f"{len(made)} keys are trusted of those that this is for, and it can be encrypted to {MAX_READERS}"
+            raise InvalidRequest(msg, hint="name fewer agents, or revoke keys that are not used any more")
+        return Secret(tuple(dict.fromkeys(to)), tuple(sorted(made)))
+
+    def conceal(self, claim: Claim, data: bytes, kids: tuple[str, ...]) -> str:
+        """See `stores.base.Guard`."""
+        from mcp_bus.signing import age  # noqa: PLC0415  as above
+
+        pins = [self.trust.key(kid) for kid in kids]
+        return age.encrypt(self.seal(claim, data) + b"\n" + data, [pin.public for pin in pins if pin is not None])
+
+    def reveal(self, claim: Claim, text: str, kids: tuple[str, ...]) -> tuple[bytes, Verdict] | None:
+        """See `stores.base.Guard`."""
+        own = [key for key in self.own(self._agent) if key.kid in kids]
+        if not own:
+            return None
+        from mcp_bus.signing import age  # noqa: PLC0415  as above
+
+        seal, _, data = age.decrypt(text, [key.private for key in own]).partition(b"\n")
+        return data, self.check(claim, data, seal)
 
     # --- checking ---------------------------------------------------------------------------------
 

@@ -1,4 +1,4 @@
-"""Making a channel signed, and no longer signed: the second is a person's decision."""
+"""Making a channel signed or encrypted, and no longer, or to others: that is a person's decision."""
 
 from __future__ import annotations
 
@@ -14,13 +14,18 @@ if TYPE_CHECKING:
     from mcp_bus.stores.base import Store
 
 
-def check(store: Store, channel: str, value: object) -> None:
-    """Refuse to switch signatures off in passing, or on where unsigned tasks would be put aside.
+def check(store: Store, channel: str, settings: Mapping[str, object]) -> None:
+    """Refuse to switch signatures off in passing, or on where unsigned tasks would be put aside; and other readers.
 
     Raises:
-        InvalidRequest: it is to be switched off.
+        InvalidRequest: it is to be switched off, or encrypted to others than it is.
         Conflict: tasks wait there that nobody signed.
     """
+    to, known = settings.get("encrypt_to"), _policy(store, channel).encrypt_to
+    if known and isinstance(to, list | tuple) and tuple(dict.fromkeys(to)) != known:
+        msg = f"{channel!r} is encrypted to {', '.join(known)}, and only a person may change that"
+        raise InvalidRequest(msg, hint=f"in a terminal: `mcp-bus channel set {channel} encrypt_to=…`")
+    value = settings.get("signed")
     if type(value) is not bool:
         return  # Whoever reads settings says what is wrong with it.
     is_signed = _policy(store, channel).signed
@@ -36,17 +41,17 @@ def check(store: Store, channel: str, value: object) -> None:
 
 
 def inbox(store: Store, name: str, settings: Mapping[str, object]) -> Policy:
-    """Let messages to an agent be signed from now on.
+    """Let messages to an agent be signed, or encrypted, from now on.
 
     Args:
         name: the agent, as `@name`.
-        settings: `signed` and nothing else.
+        settings: `signed`, `encrypt_to`, and nothing else.
     """
     box = names.inbox(name[1:])
-    if settings.keys() != {"signed"}:
-        msg = f"{name[:80]!r} is an inbox, which has no setting but 'signed'"
+    if not settings or not settings.keys() <= {"signed", "encrypt_to"}:
+        msg = f"{name[:80]!r} is an inbox, which has no settings but 'signed' and 'encrypt_to'"
         raise InvalidRequest(msg, hint=f"mcp-bus channel set {name} signed=yes")
-    check(store, box, settings["signed"])
+    check(store, box, settings)
     store.declare(box, policies.make(dict(settings), _policy(store, box)))
     return store.policy(box)
 
@@ -61,6 +66,19 @@ def off(store: Store, channel: str) -> Policy:
     if store.guard is not None and policy.signed:
         store.guard.forget(box)
     store.declare(box, policy._replace(signed=False))
+    return store.policy(box)
+
+
+def readdress(store: Store, channel: str, to: object) -> Policy:
+    """Let a channel be encrypted to other agents, or to none, from now on; what is there stays as it is.
+
+    For a person to decide: whoever else is named can read what is posted then.
+    """
+    box = names.inbox(channel[1:]) if channel.startswith("@") else channel
+    policy = policies.make({"encrypt_to": to}, _policy(store, box))
+    if store.guard is not None:
+        store.guard.readdress(box, policy.encrypt_to)
+    store.declare(box, policy)
     return store.policy(box)
 
 

@@ -5,6 +5,7 @@
     trust/<bus>/keys/<kid>.json            a pin: a key and the agent that it speaks for
     trust/<bus>/first/<sha256>.json        an agent whose first key is believed
     trust/<bus>/signed/<channel>.json      a channel that is signed, since when and until when
+    trust/<bus>/encrypted/<channel>.json   a channel that is encrypted, and to whom
     trust/<bus>/over/<yyyy-mm>/<id>        a task that was finished here: whoever shows it again replays it
 
 None of it is on the bus: whoever may write there must not be able to change whom its readers believe.
@@ -218,6 +219,19 @@ class Trust:
         """Remember that a channel is signed no longer: what is older than this still has to be."""
         rule = self.rule(channel) or Rule(now, 0)
         self._vault.write(f"{self._begin()}/signed", f"{channel}.json", {"since": rule.since, "until": now})
+
+    def readers(self, channel: str) -> tuple[str, ...] | None:
+        """Return the agents that a channel is encrypted to; none if no longer, None if it never was."""
+        found = self._vault.read(self._folder("encrypted"), f"{channel}.json")
+        to = found.get("to") if found is not None else None
+        if found is not None and not (isinstance(to, list) and all(isinstance(name, str) for name in to)):
+            msg = f"what {str(self._vault.root)!r} remembers of the readers of {channel!r} is damaged"
+            raise Untrusted(msg, hint="correct or remove it")
+        return tuple(to) if isinstance(to, list) else None
+
+    def readdress(self, channel: str, to: tuple[str, ...], now: int) -> None:
+        """Remember to whom a channel is encrypted."""
+        self._vault.write(f"{self._begin()}/encrypted", f"{channel}.json", {"to": list(to), "since": now})
 
     def over(self, task_id: str, now: int) -> None:
         """Remember that a task was finished."""

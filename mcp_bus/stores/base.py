@@ -11,7 +11,15 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
     from pathlib import Path
 
-    from mcp_bus.model import Attempt, Body, Policy, Record, Result, Slot, State, Task
+    from mcp_bus.model import Attempt, Body, Policy, Result, Secret, Slot, State, Task
+
+
+class Record(NamedTuple):
+    """A small document that is replaced as a whole: which revision of it this is, and when it was last touched."""
+
+    revision: int
+    data: Mapping[str, Any]
+    touched: int
 
 
 class Records(Protocol):
@@ -81,7 +89,7 @@ class Claim(NamedTuple):
     """What a signature says besides the bytes that it is for: what they are, whose, and where they belong.
 
     Attributes:
-        use: `body` or `result`.
+        use: `body` or `result`, or either `encrypted-`.
         id, channel: of the task.
         to: whom it is for: the channel, or the agent of an inbox as `@name`.
         agent: who says so; not in the signature itself, which names a key.
@@ -120,6 +128,48 @@ class Guard(Protocol):
 
         Args:
             said: whether its policy says so: then that is remembered, and the policy's word no longer needed.
+        """
+        ...
+
+    @property
+    def private(self) -> Path:
+        """The folder that nobody but this user can read."""
+        ...
+
+    def readers(self, channel: str, said: tuple[str, ...]) -> tuple[str, ...]:
+        """Return the agents that a channel is encrypted to, as far as is remembered.
+
+        Args:
+            said: whom its policy names: that is remembered if nothing is yet.
+        """
+        ...
+
+    def readdress(self, channel: str, to: tuple[str, ...]) -> None:
+        """Let a channel be encrypted to other agents, or to none, from now on; a person's decision."""
+        ...
+
+    def addressed(self, claim: Claim, to: tuple[str, ...]) -> Secret:
+        """Return with which keys something is encrypted that a claim's agent writes to some others (rule EN5).
+
+        Raises:
+            NoKey: one of them, or the agent itself, has no key that is trusted here.
+        """
+        ...
+
+    def conceal(self, claim: Claim, data: bytes, kids: tuple[str, ...]) -> str:
+        """Return some bytes signed and then encrypted, as text.
+
+        Raises:
+            NoKey: what that needs is not installed.
+        """
+        ...
+
+    def reveal(self, claim: Claim, text: str, kids: tuple[str, ...]) -> tuple[bytes, Verdict] | None:
+        """Return what `conceal` was given, and whose it is; None if no key of this agent's is among those named.
+
+        Raises:
+            Unverified: it is nobody's, was altered, or is not for this.
+            NoKey, StoreUnavailable, Untrusted: keys cannot be used here.
         """
         ...
 

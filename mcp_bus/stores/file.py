@@ -15,6 +15,7 @@ from mcp_bus.errors import Conflict, NotFound
 from mcp_bus.identity.process import boot_id
 from mcp_bus.model import ARCHIVED, Attempt, Outcome, Result, Slot, State
 from mcp_bus.stores import foreign, graves, mend, publish, story
+from mcp_bus.stores.covers import Covers
 from mcp_bus.stores.fsops import Fs
 from mcp_bus.stores.journal import Journal
 from mcp_bus.stores.layout import check_format
@@ -75,7 +76,8 @@ class FileStore:
         self.rules = Rules(self.tree, self._source)
         self.seals = Seals(self.tree, self._source, self.rules.policy, None)
         self.rules.holds = self.seals.ruled
-        self._reader = Reader(self.tree, self._source, self.seals, self.rules)
+        self.covers = Covers(self.seals, self._source)
+        self._reader = Reader(self.tree, self.covers, self.seals, self.rules)
         self.records = FileRecords(self.tree, self._source, sync=durable)
         self.outputs = FileOutputs(self.tree, self._source, sync=durable)
         self._published: dict[str, list[str]] = {}
@@ -100,7 +102,8 @@ class FileStore:
     def add(self, body: Body) -> Body:
         """See `Store.add`.  Durable when it returns: fsync file, link, rename, fsync folder."""
         slot = lifecycle.first(body)
-        data = wire.dump_body(body)
+        body, stored = self.covers.body(body)
+        data = wire.dump_body(stored)
         began = self._source.now()
         with self.tree.words():
             target = names.place(slot)
@@ -154,6 +157,7 @@ class FileStore:
         kept = wire.load_body(found.data)
         if is_signed:
             self.seals.body(kept, found.data)
+        kept = self._reader.opened(kept)
         mend.drafts(self.tree, self._source.now(), only=found.inode)
         identity = kept.id + ".json"
         mend.identify(self.tree, kept)
@@ -352,8 +356,9 @@ class FileStore:
             self.seals.over(new)
 
     def _finish(self, old: Slot, new: Slot, result: Result) -> None:
-        data = wire.dump_result(result)
-        is_signed = self.seals.sign_result(old, result, data)
+        stored = self.covers.result(old, result)
+        data = wire.dump_result(stored)
+        is_signed = self.seals.sign_result(old, stored, data)
         staged = publish.finish(self.tree, old, new, data, sync=self.durable)
         if is_signed:
             self.seals.over(new)

@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, Any
 from mcp_bus import lifecycle, names, policies, wire
 from mcp_bus.clock import System
 from mcp_bus.errors import Conflict, CorruptRecord, Gone, InvalidRequest, NotFound
-from mcp_bus.model import WAITING, Attempt, Outcome, Policy, Record, Result, State, Task
+from mcp_bus.model import WAITING, Attempt, Outcome, Policy, Result, State, Task
 from mcp_bus.routing import rank
+from mcp_bus.stores.base import Record
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -134,6 +135,9 @@ class MemoryStore:
 
     def add(self, body: Body) -> Body:
         """See `Store.add`."""
+        if body.encrypted is not None:
+            msg = "this bus is in memory, where nothing is encrypted"
+            raise InvalidRequest(msg, hint="use a bus of files")
         data, medium = wire.dump_body(body), self.medium
         with medium.lock:
             if body.channel not in medium.policies:

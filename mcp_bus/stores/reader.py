@@ -5,7 +5,7 @@ from __future__ import annotations
 import stat
 from typing import TYPE_CHECKING
 
-from mcp_bus import lifecycle, names, wire
+from mcp_bus import encrypted, lifecycle, names, wire
 from mcp_bus.errors import Conflict, CorruptRecord, Gone, Unverified
 from mcp_bus.model import WAITING, Lease, Proof, Result, Slot, State, Task
 from mcp_bus.stores import foreign, graves, mend, publish, story
@@ -13,8 +13,8 @@ from mcp_bus.stores import foreign, graves, mend, publish, story
 if TYPE_CHECKING:
     import os
 
-    from mcp_bus.clock import Source
     from mcp_bus.model import Body
+    from mcp_bus.stores.covers import Covers
     from mcp_bus.stores.fsops import Found
     from mcp_bus.stores.rules import Rules
     from mcp_bus.stores.seals import Seals
@@ -29,11 +29,12 @@ LOOKS = 4
 class Reader:
     """Reads one bus directory."""
 
-    def __init__(self, tree: Tree, source: Source, seals: Seals, rules: Rules) -> None:
-        """Read through `tree`, with the time from `source`, what `seals` and `rules` say is to be believed."""
+    def __init__(self, tree: Tree, covers: Covers, seals: Seals, rules: Rules) -> None:
+        """Read through `tree` what `covers` opens, and `seals` and `rules` say is to be believed."""
         self._rules = rules
         self._tree = tree
-        self._source = source
+        self._source = covers.source
+        self._covers = covers
         self._seals = seals
 
     def task(self, task_id: str, near: Slot | None) -> Task | None:
@@ -44,18 +45,28 @@ class Reader:
         body, data = found
         slot, result, proof = self.locate(body, near), None, Proof()
         try:
-            proof = proof._replace(body=self._seals.body(body, data))
-        except Unverified as error:
-            proof = Proof(doubt=str(error))
+            by = self._seals.body(body, data)
+            body, inner = self._covers.open(body)
+            proof = proof._replace(body=by or inner)
+        except CorruptRecord as error:  # Encrypted, it is not shown at all; who looks at it must see what is wrong.
+            proof, body = Proof(doubt=str(error)), self.opened(body)
         if slot.state is State.DONE:
             try:
-                result, by = self._result(slot)
+                result, by = self._result(slot, body)
                 proof = proof._replace(result=by)
             except Unverified as error:
                 doubt = f"{proof.doubt}; its result: {error}" if proof.doubt else f"its result: {error}"
                 proof = proof._replace(doubt=doubt)
         slot = _done(slot, body, result) if result is not None else slot
-        return Task(body, slot, result, story.lines(self._tree, slot), proof if any(proof) else None)
+        hidden = body.encrypted.why if body.encrypted is not None else ""
+        return Task(body, slot, result, story.lines(self._tree, slot), proof if any(proof) else None, hidden)
+
+    def opened(self, body: Body) -> Body:
+        """Return a body as this agent may see it, with what is wrong with it in its place if something is."""
+        try:
+            return self._covers.open(body).body
+        except CorruptRecord as error:
+            return encrypted.unread(body, str(error))
 
     def _identity(self, task_id: str) -> tuple[Body, bytes] | None:
         """Return the body kept under an id, and its bytes, or None; see `Store.get` for the errors."""
@@ -94,6 +105,7 @@ class Reader:
         by = self._seals.body(body, found.data, slot)
         if slot.state in WAITING:
             self._rules.admit(body)
+        opened, inner = self._covers.open(body, slot)
         tasks, identity = self._tree.fd("tasks"), slot.id + ".json"
         own = self._tree.fs.stat(identity, tasks)
         if own is not None and own.st_ino != found.inode:
@@ -104,7 +116,8 @@ class Reader:
         if own is None or own.st_ino != found.inode:
             what = f"{place.name!r} is not the file that was posted as {slot.id!r}"
             raise CorruptRecord(what)
-        return Task(body, slot, proof=Proof(by) if by else None)
+        hidden = opened.encrypted.why if opened.encrypted is not None else ""
+        return Task(opened, slot, proof=Proof(by or inner) if by or inner else None, hidden=hidden)
 
     def _identified(self, slot: Slot) -> os.stat_result | None:
         """Give a new message its identity, unless somebody else did; return what has that name now."""
@@ -182,7 +195,7 @@ class Reader:
 
     def _check_aside(self, body: Body) -> None:
         """Say of a task without a place that it was put aside, if it was."""
-        is_signed = self._seals.needs(body.channel, body.id)
+        is_signed = self._seals.needs(body.channel, body.id) or body.encrypted is not None
         why = foreign.put_aside(self._tree, body.id) if is_signed or self._rules.limits(body.channel) else ""
         if why:
             what = f"{body.id!r} was put aside: {why}"
@@ -219,7 +232,7 @@ class Reader:
         lease = Lease("abq", "", since + FOREIGN_LEASE)
         return slot._replace(lease=lease)
 
-    def _result(self, slot: Slot) -> tuple[Result | None, str]:
+    def _result(self, slot: Slot, body: Body) -> tuple[Result | None, str]:
         """Return the result of a task that is done, and whose it is; published if its worker did not get so far.
 
         Raises:
@@ -227,21 +240,23 @@ class Reader:
         """
         for _ in range(2):
             try:
-                return self._read_result(slot, publish.responses(slot.channel), f"{slot.id}.json")
+                return self._read_result(slot, body, publish.responses(slot.channel), f"{slot.id}.json")
             except FileNotFoundError:
                 # Done, and not published yet: its worker is about to do it, or died.
                 if publish.carry(self._tree, slot):
                     continue
             try:  # abq, which had waited for it, may have moved it into the archive.
-                return self._read_result(slot, f"channels/{slot.channel}/archive", f"{slot.id}_response.json")
+                return self._read_result(slot, body, f"channels/{slot.channel}/archive", f"{slot.id}_response.json")
             except FileNotFoundError:
                 break
         return None, ""
 
-    def _read_result(self, slot: Slot, folder: str, name: str) -> tuple[Result, str]:
+    def _read_result(self, slot: Slot, body: Body, folder: str, name: str) -> tuple[Result, str]:
         found = self._tree.fs.read(name, self._tree.fd(folder), wire.MAX_FILE)
         result = wire.load_result(found.data)
-        return result, self._seals.result(slot, result, found.data)
+        by = self._seals.result(slot, result, found.data)
+        result, inner = self._covers.open_result(slot, body, result)
+        return result, by or inner
 
 
 def _done(slot: Slot, body: Body, result: Result) -> Slot:

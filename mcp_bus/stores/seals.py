@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 from mcp_bus import cursors, names, wire
 from mcp_bus.errors import CorruptRecord, NotFound, Unreadable, Untrusted, Unverified
 from mcp_bus.model import DAY, OPEN, State
+from mcp_bus.policies import INBOX
 from mcp_bus.stores import foreign, graves, publish
 from mcp_bus.stores.base import Claim
 
@@ -46,19 +47,47 @@ class Seals:
         self.guard = guard
         # Channels that are signed no longer, and what is older than that.
         self._past: dict[str, int] = {}
+        # To whom channels say that they are encrypted.
+        self._said: dict[str, tuple[str, ...]] = {}
 
     # --- which channels -----------------------------------------------------------------------
 
     def ruled(self, channel: str, policy: Policy) -> Policy:
-        """Return a policy as it holds: what this user remembers as signed is signed, whatever the file says."""
-        base, said = _base(channel), policy.signed
-        if base != channel and not said:
-            said = self._says(base)
-        if self.guard is None:
-            return policy._replace(signed=said)
-        is_signed, until = self.guard.ruled(base, said=said)
-        self._past[channel] = until
-        return policy._replace(signed=is_signed)
+        """Return a policy as it holds: what this user remembers as signed and encrypted is, whatever the file says."""
+        base = _base(channel)
+        above = self._above(base) if base != channel else policy
+        is_signed, to = policy.signed or above.signed, policy.encrypt_to or above.encrypt_to
+        self._said[channel] = self._said.get(base, to) if base != channel else to
+        if self.guard is not None:
+            is_signed, self._past[channel] = self.guard.ruled(base, said=is_signed)
+            to = self.guard.readers(base, to)
+        return policy._replace(signed=is_signed, encrypt_to=to)
+
+    def _above(self, channel: str) -> Policy:
+        try:
+            return self._policy(channel)
+        except NotFound:
+            return INBOX
+
+    def readers(self, channel: str) -> tuple[str, ...]:
+        """Return the agents that what is posted on a channel is encrypted to (rule EN9); none where it is plain text.
+
+        Raises:
+            Untrusted: the channel's rule names others than this user remembers.
+        """
+        try:
+            to = self._policy(channel).encrypt_to
+        except NotFound:
+            return ()
+        except CorruptRecord:  # What cannot be read says nothing; what is remembered does.
+            return self.guard.readers(_base(channel), ()) if self.guard is not None else ()
+        said = self._said.get(channel, ())
+        if said not in ((), to):
+            told, known = (", ".join(map(repr, names)) or "nobody" for names in (said, to))
+            msg = f"{channel!r} says that it is encrypted to {told}, and {known} is remembered here"
+            hint = f"if a person changed it: in a terminal, `mcp-bus channel set {_base(channel)} encrypt_to=…`"
+            raise Untrusted(msg, hint=hint)
+        return to
 
     def _says(self, channel: str) -> bool:
         try:
@@ -97,7 +126,7 @@ class Seals:
         assert self.guard is not None
         if self._tree.fs.stat(f"{body.id}.json", self._tree.fd("tasks")) is not None:
             return False  # That task is there already, with its own.
-        self._write(f"{body.id}.jws", self.guard.seal(_claim(body), data))
+        self._write(f"{body.id}.jws", self.guard.seal(claim(body), data))
         return True
 
     def sign_result(self, slot: Slot, result: Result, data: bytes) -> bool:
@@ -112,7 +141,7 @@ class Seals:
         if not self.needs(slot.channel, slot.id):
             return False
         assert self.guard is not None
-        self._write(_name(slot.id, data), self.guard.seal(_result_claim(slot, result), data))
+        self._write(_name(slot.id, data), self.guard.seal(result_claim(slot, result), data))
         held, folder = names.place(slot), self._tree.live(f"channels/{slot.channel}/processing")
         if folder is None or self._tree.fs.stat(held.name, folder) is None:
             return True  # The lease was lost: what is there may be the result of whoever has it.
@@ -159,7 +188,7 @@ class Seals:
         """
         if not self.needs(body.channel, body.id):
             return ""
-        verdict = self._checked(_claim(body), data, f"{body.id}.jws")
+        verdict = self._checked(claim(body), data, f"{body.id}.jws")
         if at is not None and at.state in OPEN:
             self._check_replay(at)
         if at is not None and at.state is State.READY and 0 < verdict.expires <= self._source.now():
@@ -203,7 +232,7 @@ class Seals:
         if result.id != slot.id:
             what = f"it is the result of {result.id!r}"
             raise Unverified(what)
-        return self._checked(_result_claim(slot, result), data, _name(slot.id, data)).by
+        return self._checked(result_claim(slot, result), data, _name(slot.id, data)).by
 
     def _checked(self, claim: Claim, data: bytes, name: str) -> Verdict:
         assert self.guard is not None
@@ -248,12 +277,14 @@ def _name(task_id: str, data: bytes) -> str:
     return f"{task_id}.{hashlib.sha256(data).hexdigest()[:32]}.jws"
 
 
-def _claim(body: Body) -> Claim:
+def claim(body: Body) -> Claim:
+    """Return what a signature says of a body."""
     agent = body.extra.get("agent")
     to = f"@{agent}" if names.is_inbox(body.channel) and isinstance(agent, str) else body.channel
     expires = body.deadline or max(body.created, body.not_before) + LASTING
     return Claim("body", body.id, body.channel, to, body.sender.agent, body.created, expires)
 
 
-def _result_claim(slot: Slot, result: Result) -> Claim:
+def result_claim(slot: Slot, result: Result) -> Claim:
+    """Return what a signature says of a result."""
     return Claim("result", slot.id, slot.channel, slot.channel, result.sender.agent, result.at)

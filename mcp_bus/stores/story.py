@@ -8,7 +8,7 @@ from __future__ import annotations
 import errno
 from typing import TYPE_CHECKING
 
-from mcp_bus import names, wire
+from mcp_bus import history, names, wire
 from mcp_bus.errors import CorruptRecord
 from mcp_bus.model import Attempt, Outcome
 from mcp_bus.stores import foreign
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 def note(tree: Tree, slot: Slot, entry: Attempt, *, sync: bool) -> None:
     """Write a line of history, numbered after those that are there: a clock is too coarse to tell their order."""
     folder = f"channels/{slot.channel}/attempts/{slot.id}"
-    at, data = _folder(tree, slot, entry.at), wire.dumps(wire.attempt_fields(entry))
+    at, data = _folder(tree, slot, entry.at), wire.dumps(history.fields(entry))
     if entry.outcome is Outcome.PROGRESS:  # Only the latest word counts, and it need not survive a power cut.
         draft, tmp = f"progress.{tree.token(6)}", tree.fd("tmp", make=True)
         tree.fs.create(draft, tmp, data, sync=False)
@@ -65,7 +65,7 @@ def lines(tree: Tree, slot: Slot) -> tuple[Attempt, ...]:
     progress = list[Attempt]()
     for name in sorted(tree.names(folder)):
         try:
-            entry = wire.load_attempt(tree.fs.read(name, tree.fd(folder), 65536).data)
+            entry = history.load(tree.fs.read(name, tree.fd(folder), 65536).data)
         except (CorruptRecord, FileNotFoundError):
             continue  # Cut off in a crash, or being written: history is for people.
         (found if _number(name) else progress).append(entry)
@@ -75,10 +75,10 @@ def lines(tree: Tree, slot: Slot) -> tuple[Attempt, ...]:
     return tuple(found)
 
 
-def reason(tree: Tree, slot: Slot, history: Sequence[Attempt], *, sync: bool) -> None:
+def reason(tree: Tree, slot: Slot, said: Sequence[Attempt], *, sync: bool) -> None:
     """Write the page a person reads first: why a task is dead, with everything before."""
     at, tmp = tree.fd(f"channels/{slot.channel}/dead", make=True), tree.fd("tmp", make=True)
-    lines = [wire.attempt_fields(line) for line in history]
+    lines = [history.fields(line) for line in said]
     last = lines[-1] if lines else {}
     page = {"id": slot.id, "reason": last.get("note", ""), "outcome": last.get("outcome", ""), "attempts": lines}
     draft = f"reason.{tree.token(6)}"

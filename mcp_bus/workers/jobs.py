@@ -13,13 +13,14 @@ J5  A message of type `eval` is not run unless the operator allows its sender.
 from __future__ import annotations
 
 import errno
-import os
 from contextlib import suppress
 from enum import StrEnum
 from fnmatch import fnmatchcase
+from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from mcp_bus import checking, command, wire
+from mcp_bus import checking, command
+from mcp_bus.encrypted import PRIVATE
 from mcp_bus.errors import (
     BusError,
     Conflict,
@@ -38,7 +39,6 @@ from mcp_bus.workers.readers import Answer
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
-    from pathlib import Path
 
     from mcp_bus.bus import Bus
     from mcp_bus.command import Ended
@@ -46,11 +46,9 @@ if TYPE_CHECKING:
     from mcp_bus.workers.runs import Log, Place
 
 NOT_NOW, NEVER = 75, 65
-# How often a running command is looked after, and how many bytes of a message fit into an environment variable: Linux
-# starts nothing with one of more than 128 KiB (execve(2)).
+# How often a running command is looked after.
 PULSE_S = 0.5
 LOOK_S = 2.0
-MAX_VARIABLE = 64 * 1024
 # Files are read whole to be named in a result, at least at this many bytes a second; so few need no more time for it.
 READ_PER_S = 50_000_000
 SOON_READ = 64 * 1024 * 1024
@@ -166,7 +164,7 @@ class Job:
             raise
 
     def _work(self, mark: str, asked: str, stop: Callable[[], str]) -> Told:
-        with runs.Runs(self._root, self._bus.source) as kept:
+        with runs.Runs(runs.root_of(self._bus, self._root, self._task.body), self._bus.source) as kept:
             place, log = kept.begin(self._task.id, self._task.slot.attempt, asked.encode())
             with log:
                 run = Run(place, log, kept, stop)
@@ -178,7 +176,7 @@ class Job:
     def _asked(self, mark: str) -> str:
         """Return what the command reads on stdin."""
         if self._recipe.is_handler:
-            return message(self._task.body)
+            return prompts.message(self._task.body)
         if self._recipe.is_plain:
             return self._task.body.content
         return prompts.render(self._bus.get(self._task.id), role=self._recipe.role, mark=mark)
@@ -205,7 +203,7 @@ class Job:
     def _answer(self, asked: str, run: Run) -> Answer | Told:
         """Run the command once, under the task's lease."""
         task = self._task
-        told = environment(self._root, self._bus.identity.agent, task.body, run.place)
+        told = prompts.environment(self._root, self._bus.identity.agent, task.body, run.place)
         told |= {"MCP_BUS_TOKEN": task.ticket.token, "MCP_BUS_ATTEMPT": str(task.slot.attempt)}
 
         def renewed() -> Told | None:
@@ -279,7 +277,7 @@ class Job:
             return Told(Fate.LOST, str(error), told.usage)
 
     def _failed(self, told: Told) -> Told:
-        ticket, why = self._task.ticket, _why(told)
+        ticket, why = self._task.ticket, PRIVATE if self._task.body.encrypted else _why(told)
         if told.fate is Fate.FAILED:
             task = self._bus.nack(ticket, why)
             return told._replace(fate=Fate.DEAD) if task.state == "dead" else told
@@ -303,25 +301,6 @@ def refused(body: Body, recipe: Recipe) -> str:
     return f"a message of type eval from {body.sender.agent!r} is not run here; --allow-eval SENDER allows it"
 
 
-def message(body: Body) -> str:
-    """Return a message as a handler reads it: the JSON of its file."""
-    return wire.dump_body(body).decode()
-
-
-def environment(root: Path, agent: str, body: Body, place: Place) -> dict[str, str]:
-    """Return what a command is told of a message, by our names and by abq's."""
-    told = {
-        "MCP_BUS_DIR": str(root), "MCP_BUS_AGENT": agent, "MCP_BUS_TASK": body.id, "MCP_BUS_CHANNEL": body.channel,
-        "MCP_BUS_TYPE": body.type, "MCP_BUS_FROM": body.sender.agent, "MCP_BUS_TITLE": body.title,
-        "MCP_BUS_PLAN": body.plan, "MCP_BUS_STEP": body.node,
-        "MCP_BUS_RESULT": str(place.result), "MCP_BUS_FILES": str(place.files),
-        "ABQ_MSG_ID": body.id, "ABQ_MSG_TYPE": body.type, "ABQ_MSG_FROM": body.sender.agent,
-        "ABQ_MSG_CONTENT": body.content, "ABQ_CHANNEL": body.channel, "ABQ_HOME": str(root),
-    }  # fmt: skip
-    # No variable can hold a NUL, or as much as would keep the command from being started.
-    return {name: text.replace("\0", "\ufffd") for name, text in told.items() if len(os.fsencode(text)) <= MAX_VARIABLE}
-
-
 def answer(
     recipe: Recipe, asked: str, told: Mapping[str, str], run: Run, look: Callable[[], Told | None] | None = None
 ) -> Answer | Told:
@@ -337,7 +316,7 @@ def answer(
     """
     words = recipe.words
     if recipe.is_handler:
-        words = (*words, str(run.place.folder.parent.parent / "tasks" / f"{told['MCP_BUS_TASK']}.json"))
+        words = (*words, str(Path(told["MCP_BUS_DIR"]) / "tasks" / f"{told['MCP_BUS_TASK']}.json"))
     seen = {**recipe.environment, **told}
     asked_for = command.Command(words, recipe.folder, seen, asked.encode(), recipe.timeout_s, readers.MAX_OUTPUT)
     ended: list[Told] = []

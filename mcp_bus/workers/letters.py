@@ -14,13 +14,14 @@ from collections import Counter, deque
 from contextlib import suppress
 from typing import TYPE_CHECKING, NamedTuple
 
+from mcp_bus.encrypted import PRIVATE
 from mcp_bus.errors import BusError, Conflict, CorruptRecord, DuplicateTask, NotFound, Overloaded, StoreUnavailable
 from mcp_bus.find import short
 from mcp_bus.names import HUMAN
 from mcp_bus.notify import Hint
 from mcp_bus.presence import BEAT_S
 from mcp_bus.watch import interval
-from mcp_bus.workers import jobs, runs
+from mcp_bus.workers import jobs, prompts, runs
 from mcp_bus.workers.jobs import Fate, NotStarted, Told
 
 if TYPE_CHECKING:
@@ -122,9 +123,7 @@ class Letters:
             BusError: the bus cannot be used, or the command cannot be started.
         """
         bus = self._bus
-        with runs.Runs(self._root, bus.source) as old:
-            old.check()
-            old.forget()
+        runs.tidy(bus, self._root)
         bus.roster.arrive(bus.capabilities, self._source.channels)
         try:
             with Hint(()) as hint:
@@ -246,12 +245,12 @@ class Letters:
         refused = jobs.refused(body, self._recipe)
         if refused:
             return _Done(Told(Fate.DEAD, refused))
-        with runs.Runs(self._root, self._bus.source) as kept:
-            asked = jobs.message(body)
+        with runs.Runs(runs.root_of(self._bus, self._root, body), self._bus.source) as kept:
+            asked = prompts.message(body)
             place, log = kept.begin(body.id, held.tries + 1, asked.encode())
             with log:
                 run = jobs.Run(place, log, kept, self._why_to_stop)
-                told = jobs.environment(self._root, self._bus.identity.agent, body, place)
+                told = prompts.environment(self._root, self._bus.identity.agent, body, place)
                 found = jobs.answer(self._recipe, asked, told, run)
         return _Done(found) if isinstance(found, Told) else _Done(Told(Fate.DONE, "", found.usage), found.text)
 
@@ -316,7 +315,8 @@ class Letters:
         """Ack a message; of one that is given up, tell the human first."""
         if told.fate is not Fate.DONE:
             program = self._recipe.words[0].rpartition("/")[2]
-            note = f"{program} gave up on {body.id} of {body.sender.agent}: {told.why}"[:2000]
+            why = PRIVATE if body.encrypted else told.why
+            note = f"{program} gave up on {body.id} of {body.sender.agent}: {why}"[:2000]
             with suppress(DuplicateTask):
                 self._bus.mail.send(HUMAN, note, type="status", key=f"gave up on {body.id}")
             told = told._replace(fate=Fate.DEAD)

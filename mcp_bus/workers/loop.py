@@ -20,8 +20,8 @@ from mcp_bus.errors import BusError, Conflict, StoreUnavailable
 from mcp_bus.model import Task
 from mcp_bus.presence import BEAT_S
 from mcp_bus.watch import wait_for
+from mcp_bus.workers import runs
 from mcp_bus.workers.jobs import Fate, Job
-from mcp_bus.workers.runs import Runs
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -130,9 +130,7 @@ class Loop:
             BusError: the bus cannot be used.
         """
         with self._opened() as bus:
-            with Runs(self._root, bus.source) as old:
-                old.check()
-                old.forget()
+            runs.tidy(bus, self._root)
             roster = bus.roster
             roster.arrive(self._scope.capabilities, self._scope.channels)
             threads = [threading.Thread(target=self._slot, name=f"slot-{n}") for n in range(self._scope.concurrency)]

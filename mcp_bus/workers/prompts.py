@@ -6,18 +6,25 @@ The prompt travels by stdin.  Texts of others stand between lines that carry a m
 from __future__ import annotations
 
 import json
+import os
 from typing import TYPE_CHECKING
 
+from mcp_bus import wire
 from mcp_bus.find import short
 from mcp_bus.model import Outcome
 from mcp_bus.plain import clean
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
+    from pathlib import Path
     from typing import Any
 
     from mcp_bus.model import Attempt, Body, Task
+    from mcp_bus.workers.runs import Place
 
+# So many bytes of a message fit into an environment variable: Linux starts nothing with one of more than 128 KiB
+# (execve(2)).
+MAX_VARIABLE = 64 * 1024
 # What is told of earlier attempts, and of an answer that was refused.
 ATTEMPTS = 3
 NOTE = 500
@@ -120,3 +127,22 @@ def _contract(body: Body, mark: str, *, may_write: bool) -> list[str]:
             "belong to it go into the folder that MCP_BUS_FILES names."
         )
     return lines
+
+
+def message(body: Body) -> str:
+    """Return a message as a handler reads it: the JSON of its file, as it would be in plain text if it is encrypted."""
+    return wire.dump_body(body).decode()
+
+
+def environment(root: Path, agent: str, body: Body, place: Place) -> dict[str, str]:
+    """Return what a command is told of a message, by our names and by abq's."""
+    told = {
+        "MCP_BUS_DIR": str(root), "MCP_BUS_AGENT": agent, "MCP_BUS_TASK": body.id, "MCP_BUS_CHANNEL": body.channel,
+        "MCP_BUS_TYPE": body.type, "MCP_BUS_FROM": body.sender.agent, "MCP_BUS_TITLE": body.title,
+        "MCP_BUS_PLAN": body.plan, "MCP_BUS_STEP": body.node,
+        "MCP_BUS_RESULT": str(place.result), "MCP_BUS_FILES": str(place.files),
+        "ABQ_MSG_ID": body.id, "ABQ_MSG_TYPE": body.type, "ABQ_MSG_FROM": body.sender.agent,
+        "ABQ_MSG_CONTENT": body.content, "ABQ_CHANNEL": body.channel, "ABQ_HOME": str(root),
+    }  # fmt: skip
+    # No variable can hold a NUL, or as much as would keep the command from being started.
+    return {name: text.replace("\0", "\ufffd") for name, text in told.items() if len(os.fsencode(text)) <= MAX_VARIABLE}

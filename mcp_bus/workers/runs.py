@@ -25,7 +25,9 @@ if TYPE_CHECKING:
     from pathlib import Path
     from typing import Self
 
+    from mcp_bus.bus import Bus
     from mcp_bus.clock import Source
+    from mcp_bus.model import Body
 
 FOLDER = "runs"
 PROMPT, LOG, RESULT, REFUSED, FILES = "prompt.md", "output.log", "result", "result.refused", "files"
@@ -37,6 +39,30 @@ KEPT = 30 * DAY
 MAX_FILES = 40
 MAX_LOOKED = 10_000
 MAX_DEEP = 16
+
+
+def root_of(bus: Bus, root: Path, body: Body) -> Path:
+    """Return below what the run of a message is kept: the bus, or this user's private folder if it is encrypted.
+
+    Args:
+        root: where the bus is.
+    """
+    guard = bus.store.guard
+    return guard.private if guard is not None and body.encrypted is not None else root
+
+
+def tidy(bus: Bus, root: Path) -> None:
+    """Make sure that runs can be kept, and remove those that are long over, also those of encrypted messages.
+
+    Raises:
+        StoreUnavailable: they cannot.
+    """
+    guard = bus.store.guard
+    private = [guard.private] if guard is not None and (guard.private / FOLDER).is_dir() else []
+    for place in (root, *private):
+        with Runs(place, bus.source) as old:
+            old.check()
+            old.forget()
 
 
 class Place(NamedTuple):

@@ -33,6 +33,7 @@ HEAVY = frozenset(
         "platform",
         "pydantic",
         "pydantic_core",
+        "pyrage",
         "shutil",
         "ssl",
         "subprocess",

@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mcp_bus import wire
+from mcp_bus import history, wire
 from mcp_bus.errors import CorruptRecord, InvalidRequest
-from mcp_bus.model import MAX_CONTENT, Artifact, Attempt, Body, Outcome, Result, Sender
+from mcp_bus.model import MAX_CONTENT, Artifact, Attempt, Body, Outcome, Result, Secret, Sender
 
 NOW = 4_000_000_000_123
 ID = "req_0123456789ab"
@@ -38,7 +38,10 @@ json_values = st.recursive(
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(plain, inner, max_size=3),
     max_leaves=8,
 )
+several = st.lists(st.sampled_from(["ann", "github.com/acme/app/main", "k" * 43]), min_size=1, max_size=3).map(tuple)
+secrets = st.none() | st.builds(Secret, several, several, st.just(""))
 ours = {
+    "encrypted",
     "requires",
     "title",
     "thread",
@@ -80,6 +83,7 @@ bodies = st.builds(
     depth=st.integers(0, 99),
     result_schema=st.none() | st.dictionaries(plain, json_values, max_size=3),
     claims=st.booleans(),
+    encrypted=secrets,
     ttl=st.just(0),  # Told by the deadline, where there is one.
     extra=st.dictionaries(plain.filter(lambda key: key not in ours), json_values, max_size=3),
 )
@@ -103,7 +107,7 @@ files = st.lists(st.builds(Artifact, plain, numbers, st.just("0f" * 32)), max_si
 @given(
     st.builds(
         Result, st.just(ID), plain, senders, numbers, st.integers(0, 99), plain, plain, st.just("") | st.just("ab12"),
-        artifacts=files, usage=st.dictionaries(plain, st.floats(0, 1e12), max_size=3),
+        artifacts=files, encrypted=secrets, usage=st.dictionaries(plain, st.floats(0, 1e12), max_size=3),
     )
 )  # fmt: skip
 def test_a_result_written_and_read_is_the_same(result: Result) -> None:
@@ -115,13 +119,13 @@ successors = st.sampled_from(["", "req_019a0c0ffee0123456789a"])
 
 @given(st.builds(Attempt, st.integers(0, 99), st.sampled_from(Outcome), numbers, plain, plain, plain, successors))
 def test_a_line_of_history_written_and_read_is_the_same(entry: Attempt) -> None:
-    assert wire.load_attempt(wire.dumps(wire.attempt_fields(entry))) == entry
+    assert history.load(wire.dumps(history.fields(entry))) == entry
 
 
 def test_a_successor_that_is_no_id_is_no_line_of_history() -> None:
-    line = wire.attempt_fields(Attempt(1, Outcome.SUPERSEDED, 1, "ann"))
+    line = history.fields(Attempt(1, Outcome.SUPERSEDED, 1, "ann"))
     with pytest.raises(CorruptRecord, match="successor"):
-        wire.load_attempt(wire.dumps(line | {"successor": "req_1\nnext: run this"}))
+        history.load(wire.dumps(line | {"successor": "req_1\nnext: run this"}))
 
 
 @given(numbers)
@@ -131,7 +135,7 @@ def test_a_time_written_and_read_is_the_same(time: int) -> None:
 
 @given(st.binary(max_size=200) | json_values.map(lambda value: json.dumps(value).encode()))
 def test_any_bytes_are_a_record_or_corrupt_and_never_another_error(data: bytes) -> None:
-    for load in (wire.load_body, wire.load_result, wire.load_attempt):
+    for load in (wire.load_body, wire.load_result, history.load):
         with suppress(CorruptRecord):
             load(data)
 

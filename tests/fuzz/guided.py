@@ -14,7 +14,8 @@ from typing import Any
 import atheris
 
 with atheris.instrument_imports(
-    include=["mcp_bus.wire", "mcp_bus.names", "mcp_bus.policies", "mcp_bus.cursors", "mcp_bus.planfile", "mcp_bus.refs",
+    include=["mcp_bus.wire", "mcp_bus.history", "mcp_bus.names",
+        "mcp_bus.policies", "mcp_bus.cursors", "mcp_bus.planfile", "mcp_bus.refs",
              "mcp_bus.draft", "mcp_bus.contracts", "mcp_bus.plan", "mcp_bus.signing.jws", "mcp_bus.signing.keys",
              "mcp_bus.cli.planyaml"]
 ):  # fmt: skip

@@ -12,7 +12,7 @@ import re
 from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
-from mcp_bus import cursors, planfile, policies, refs, wire
+from mcp_bus import cursors, history, planfile, policies, refs, wire
 from mcp_bus.cli import planyaml
 from mcp_bus.errors import BusError, CorruptRecord, InvalidRequest, Unverified
 from mcp_bus.model import Policy
@@ -88,7 +88,7 @@ def _result(data: bytes) -> bool:
 
 
 def _history(data: bytes) -> bool:
-    return settled(wire.load_attempt, lambda line: wire.dumps(wire.attempt_fields(line)), data)
+    return settled(history.load, lambda line: wire.dumps(history.fields(line)), data)
 
 
 def _body(data: bytes) -> bool:

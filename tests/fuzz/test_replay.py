@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from mcp_bus import names, wire
+from mcp_bus import history, names, wire
 from mcp_bus.errors import InvalidRequest
 from tests.fuzz.campaign import SEEDS, seed
 from tests.fuzz.mutate import FORMS
@@ -161,6 +161,6 @@ def test_what_takes_its_square_of_steps_would_be_seen(monkeypatch: pytest.Monkey
                 pass
         return real(data)
 
-    monkeypatch.setattr(wire, "loads", slow)
+    monkeypatch.setattr(history, "loads", slow)
     target, data = TARGETS["history"], seed(SEEDS["history"][0])
     assert steps(target, data + b" " * 400) > MOST_GROWN * steps(target, data[:-1])

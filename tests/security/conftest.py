@@ -48,7 +48,7 @@ class World:
             fs=fs,
             source=self.source,
             durable=False,
-            keys=lambda bus: Guard(folder, bus, self.root, self.source),
+            keys=lambda bus: Guard(folder, bus, self.root, self.source, agent),
         )
         self._open.append(bus_on(store, self.source, agent, f"{len(self._open):08x}"))
         return self._open[-1]
@@ -67,6 +67,11 @@ class World:
     def close(self) -> None:
         for bus in self._open:
             bus.close()
+
+    def holds(self, text: str) -> list[str]:
+        """Return the files of the bus that have a text in them, whatever they are."""
+        files = (path for path in self.root.rglob("*") if path.is_file())
+        return [path.relative_to(self.root).as_posix() for path in files if text.encode() in path.read_bytes()]
 
     # --- the attacker ---------------------------------------------------------------------------
 

@@ -202,7 +202,7 @@ def test_a_message_that_fits_into_no_variable_is_handled_all_the_same(work: Work
 def test_a_message_that_keeps_a_command_from_being_started_is_its_own_fault(
     work: Work, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(jobs, "MAX_VARIABLE", MAX_CONTENT)
+    monkeypatch.setattr(prompts, "MAX_VARIABLE", MAX_CONTENT)
     work.post("x" * 200_000)
     task = work.do(HELLO, is_handler=True)
     assert (task.state, task.slot.attempt) == (State.SCHEDULED, 1)
