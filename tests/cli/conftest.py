@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from mcp_bus.cli.main import main
+from mcp_bus.clients import probe
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -115,3 +116,9 @@ def with_cursor(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> Cli:
     monkeypatch.setenv("PATH", str(cli.home / "bin"))
     (cli.home / ".cursor").mkdir()
     return cli
+
+
+@pytest.fixture
+def answering(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A server that answers without being started, which takes a second and is not what these tests are about."""
+    monkeypatch.setattr("mcp_bus.clients.probe.ask", lambda *_: probe.Answer(("a_tool",), 0.1))

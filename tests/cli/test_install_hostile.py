@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
     from tests.cli.conftest import Cli
 
+pytestmark = pytest.mark.usefixtures("answering")
+
 
 @pytest.mark.timeout(30)
 @pytest.mark.parametrize("what", ["a FIFO", "a device", "without an end"])

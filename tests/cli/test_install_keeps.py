@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from mcp_bus.cli import steps
-from mcp_bus.clients import edits, jsonc, probe
+from mcp_bus.clients import edits, jsonc
 from mcp_bus.clients.known import CLIENTS, Home, Server
 from mcp_bus.clients.parts import Entry
 from tests.cli.test_doctor import findings
@@ -18,17 +18,14 @@ from tests.cli.test_install import CLAUDE, program, servers, settings
 if TYPE_CHECKING:
     from tests.cli.conftest import Cli
 
+pytestmark = pytest.mark.usefixtures("answering")
+
 MINE = {
     "command": "mcp-bus",
     "args": ["serve", "--read-only"],
     "env": {"MCP_BUS_DIR": "/srv/team-bus", "MCP_BUS_AGENT": "ann"},
     "disabled": True,
 }
-
-
-@pytest.fixture(autouse=True)
-def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("mcp_bus.clients.probe.ask", lambda *_: probe.Answer(("a_tool",), 0.1))
 
 
 def having(cli: Cli, entry: object) -> str:

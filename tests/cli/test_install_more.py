@@ -18,6 +18,8 @@ from tests.cli.test_install import CLAUDE, program, settings
 if TYPE_CHECKING:
     from tests.cli.conftest import Cli
 
+pytestmark = pytest.mark.usefixtures("answering")
+
 ALL = ("--hooks", "--agents-md", "--skill")
 GEMINI = '{\n  // mine\n  "hooks": {\n    "AfterTool": [{"hooks": [{"type": "command", "command": "date"}]}]\n  }\n}\n'
 
@@ -134,7 +136,7 @@ def test_a_plain_install_after_a_move_renews_what_is_there_and_adds_nothing(
     before = tree(with_cursor).keys()
     moved = program(with_cursor, "mcp-bus", "")
     monkeypatch.setattr("sys.argv", [str(moved)])
-    with_cursor.json("install", "codex", "opencode", "--yes", code=1)  # It does not answer: it is empty.
+    with_cursor.json("install", "codex", "opencode", "--yes")
     assert tree(with_cursor).keys() == before
     hooks = with_cursor.home / ".codex" / "hooks.json"
     assert commands(hooks)[0] == f"{moved} --agent codex hook codex SessionStart"
