@@ -91,6 +91,24 @@ def check_senders(store: Store, channel: str, patterns: Sequence[str]) -> None:
             raise Conflict(msg, hint="let such tasks be done or cancel them first, or name their senders, too")
 
 
+def check_rules(bus: Operator, channel: str, known: Policy, policy: Policy) -> None:
+    """Refuse to let an agent whom none of a channel's rules names change what they say.
+
+    Raises:
+        NotAllowed: says who may.
+    """
+    before, after = ((one.post_by, one.claim_by, one.read_by) for one in (known, policy))
+    rules = [patterns for patterns in before if patterns]
+    if before == after or not rules or bus.is_person:
+        return
+    if not any(policies.lets(patterns, bus.identity.agent) for patterns in rules):
+        those = whom(sorted({name for patterns in rules for name in patterns}))
+        msg = (
+            f"{bus.identity.agent!r} may not change who may post, claim and read on {channel!r}: its rules name {those}"
+        )
+        raise NotAllowed(msg, hint="one of those changes it, or a person in a terminal, with no --agent")
+
+
 def may_claim(policy: Policy, agent: str) -> bool:
     """Tell whether an agent may claim: whoever claims reads, so without `claim_by` it is `read_by` that says."""
     return policies.lets(policy.claim_by or policy.read_by, agent)

@@ -144,6 +144,7 @@ class Bus(Worker):
 
         Raises:
             Conflict: it is to be signed, and unsigned tasks wait there; or tasks of who may not post then.
+            NotAllowed: its rules say who may, and this agent is not among those.
         """
         if channel.startswith("@") or settings.keys() & {"signed", "encrypt_to"}:
             from mcp_bus.signing import switch  # noqa: PLC0415  as above
@@ -159,6 +160,8 @@ class Bus(Worker):
         if policy.kind == "inbox" or (known is not None and known.kind != policy.kind):
             msg = f"{channel!r} cannot become a channel of kind {policy.kind!r}"
             raise InvalidRequest(msg, hint="choose 'queue' or 'topic' when a channel is made, and keep it")
+        if known is not None:
+            access.check_rules(self, channel, known, policy)
         if known is not None and policy.post_by not in ((), known.post_by):
             access.check_senders(self.store, channel, policy.post_by)
         self.store.declare(channel, policy)

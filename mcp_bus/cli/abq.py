@@ -227,8 +227,13 @@ def _received(bus: Bus, channel: str, name: str) -> Task:
 
 
 def answered(bus: Bus, task: Task, result: str, *, status: str, error: str) -> Result:
-    """Finish a task for whoever received it: this agent in an earlier call, or abq, whose claims have no token."""
-    from mcp_bus import encrypted, lifecycle, names, outputs
+    """Finish a task for whoever received it: this agent in an earlier call, or abq, whose claims have no token.
+
+    Raises:
+        NotFound: another agent has it.
+        NotAllowed: nobody knows who has it, and this agent may not claim on its channel.
+    """
+    from mcp_bus import access, encrypted, lifecycle, names, outputs
     from mcp_bus.model import Result
 
     if task.slot.lease is not None and task.slot.lease.token:
@@ -237,6 +242,7 @@ def answered(bus: Bus, task: Task, result: str, *, status: str, error: str) -> R
             raise NotFound(msg)
         wrong = error or (status if status != "success" else "")
         return bus.ack(Ticket(task.id, task.slot.lease.token), result, error=wrong)
+    access.check_claim(task.channel, bus.store.policy(task.channel), bus.identity.agent)
     done = lifecycle.ack(task.slot, now=bus.source.now())
     made = Result(
         task.id, result, bus.sender(), bus.source.now(), task.slot.attempt, status, error,

@@ -27,6 +27,9 @@ if TYPE_CHECKING:
     from mcp_bus.model import Body
     from mcp_bus.workers.jobs import Recipe, Told
 
+# Bytes of a role, as many as one in the bus may have.
+MAX_ROLE = 64 * 1024
+
 
 def declare(parser: Parser, *, timeout: str) -> None:
     """Declare the options of whatever runs commands for what comes."""
@@ -98,6 +101,8 @@ def command(handler: str, timeout_s: float, evals: tuple[str, ...]) -> Recipe:
 def role(bus: Bus, name: str) -> str:
     """Return the role of a name, or of the agent itself if it has one.
 
+    It is by whoever can write the bus, and an agent obeys its role: `own_role` is for who trusts those less.
+
     Raises:
         NotFound: it was named, and there is none.
     """
@@ -106,6 +111,26 @@ def role(bus: Bus, name: str) -> str:
         msg = f"there is no role {name[:60]!r}"
         raise NotFound(msg, hint=f"write agents/{one_line(name, 60)}.md in the bus directory")
     return text or ""
+
+
+def own_role(path: str) -> str:
+    """Return a role that the user keeps outside the bus.
+
+    Raises:
+        InvalidRequest: it is no text file, or has more than 64 KiB.
+    """
+    from pathlib import Path
+
+    try:
+        with Path(path).open("rb") as file:
+            text = file.read(MAX_ROLE + 1).decode()
+    except (OSError, UnicodeDecodeError) as error:
+        msg = f"the role {path[:200]!r} cannot be read: {error}"
+        raise InvalidRequest(msg, hint="name a text file") from None
+    if len(text.encode()) > MAX_ROLE:
+        msg = f"the role {path[:200]!r} has more than {MAX_ROLE} bytes"
+        raise InvalidRequest(msg, hint="shorten it")
+    return text
 
 
 def pair(text: str) -> tuple[str, str]:

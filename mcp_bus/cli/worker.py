@@ -27,6 +27,7 @@ def declare(parser: Parser) -> None:
         "--preset", default="", metavar="NAME", help="an agent CLI: claude, codex, gemini, opencode, qwen"
     )
     parser.add_argument("--role", default="", metavar="NAME", help="agents/NAME.md in the bus says what it is to be")
+    parser.add_argument("--role-file", metavar="PATH", help="a text of yours says it, and none in the bus")
     parser.add_argument("--lines", "-n", type=positive, default=40, metavar="N", help="logs: the last so many (40)")
     parser.add_argument("--follow", "-f", action="store_true", help="logs: go on")
     parser.add_argument("--stdin", choices=("prompt", "body"), default="prompt", help="run: what a command reads")
@@ -76,9 +77,8 @@ def _recipe(call: Call, bus: Bus) -> Recipe:
     reader = args.preset or readers.named(asked)
     made = running.recipe(call, asked, TIMEOUT_S)
     is_agent, is_plain = reader in readers.PRESETS, args.stdin == "body"
-    return made._replace(
-        reader=reader, role=running.role(bus, args.role), corrects=is_agent and not is_plain, is_plain=is_plain
-    )
+    role = running.own_role(args.role_file) if args.role_file else running.role(bus, args.role)
+    return made._replace(reader=reader, role=role, corrects=is_agent and not is_plain, is_plain=is_plain)
 
 
 VERBS = {

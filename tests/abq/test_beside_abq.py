@@ -398,3 +398,14 @@ def test_what_cannot_be_is_an_error_as_abq_has_it(cli: Cli, abq: Abq, words: lis
     assert abq.home.exists()
     got, out, err = cli.main("abq", *words)
     assert (got, why in err) == (code, True), (got, out, err)
+
+
+def test_what_abq_received_is_answered_by_nobody_who_may_not_claim_there(cli: Cli, abq: Abq) -> None:
+    ours(cli, "status")
+    cli.json("channel", "set", "app", "claim_by=bob")
+    name = abq.send("app", "command", "x")
+    assert abq.recv("app") is not None
+    code, _, err = cli.main("abq", "respond", "app", name, "--result", "mine")
+    assert code != 0
+    assert "may not claim on 'app'" in err
+    assert cli.state(name) == "leased"

@@ -124,6 +124,20 @@ def test_a_plan_posts_in_its_owners_name_and_its_step_says_why_it_could_not(bus:
     assert outcome(plan, progress) == "failed"
 
 
+def test_whom_the_rules_leave_out_does_not_change_them(bus: Bus, other: Bus) -> None:
+    bus.create_channel("work", claim_by=[bus.identity.agent], read_by=["reader"])
+    before = bus.store.policy("work")
+    for rule, names in (("claim_by", []), ("read_by", ["*"]), ("post_by", [other.identity.agent])):
+        with pytest.raises(NotAllowed, match="may not change who may") as told:
+            other.create_channel("work", **{rule: names})
+        assert told.value.hint
+        assert bus.store.policy("work") == before
+    other.create_channel("work", description="anybody may say what it is for")
+    bus.create_channel("work", read_by=[])
+    other.is_person = True
+    assert other.create_channel("work", claim_by=[]).claim_by == ()
+
+
 def test_a_rule_is_not_made_over_tasks_it_would_put_aside(bus: Bus, other: Bus) -> None:
     bus.create_channel("work")
     task = other.post("work", "x")
@@ -166,6 +180,7 @@ def test_a_rule_that_was_widened_just_now_puts_nothing_aside(root: Path, source:
     )
     one.create_channel("work", post_by=["ann"])
     assert one.store.policy("work").post_by == ("ann",)
+    two.is_person = True
     two.create_channel("work", post_by=[])
     two.post("work", "x")
     assert one.store.policy("work").post_by == ("ann",)  # Read at most once a second.
