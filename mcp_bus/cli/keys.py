@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from mcp_bus.cli.arguments import Verb, content
 from mcp_bus.cli.codes import OK
 from mcp_bus.cli.fields import stamp
 from mcp_bus.cli.output import one_line
+from mcp_bus.clock import span
 from mcp_bus.errors import InvalidRequest, NotFound
 from mcp_bus.signing import jws, keys
 from mcp_bus.signing.guard import Guard
@@ -41,7 +43,9 @@ def declare_key(parser: Parser) -> None:
     )
     parser.add_argument("--first-use", action="store_true", help="trust: believe the first key the agent signs with")
     parser.add_argument("--here", action="store_true", help="trust: accept the bus at this place, moved or copied")
-    parser.add_argument("--before", metavar="TIME", help="revoke: what it signed before counts, as 2026-11-27T12:00Z")
+    parser.add_argument(
+        "--before", metavar="TIME", help="revoke: what it signed before counts: 2h ago, or 2026-11-27T12:00Z"
+    )
 
 
 def key(call: Call) -> int:
@@ -99,7 +103,7 @@ def _newest(call: Call, bus: Bus, guard: Guard) -> Key:
     found = guard.own(agent)
     if not found:
         msg = f"there is no key of {agent!r} here"
-        raise NotFound(msg, hint="make one: `mcp-bus key new`")
+        raise NotFound(msg, hint=f"`mcp-bus key new {agent!r}` makes one")
     return found[-1]
 
 
@@ -214,6 +218,21 @@ def _offered(guard: Guard, agent: str, source: str) -> bytes:
     return said.public
 
 
+def _moment(text: str, now: int) -> int:
+    """Return a moment in milliseconds: `2h` ago, or a date and time.
+
+    Raises:
+        InvalidRequest: it is neither.
+    """
+    with suppress(ValueError):
+        return now - int(span(text) * 1000)
+    made = unstamp(text)
+    if not made:
+        msg = f"{text[:40]!r} is not a time"
+        raise InvalidRequest(msg, hint="so long ago, as 2h or 3d, or a date, as 2026-11-27T12:00:00Z")
+    return made
+
+
 def _revoke(call: Call, bus: Bus, guard: Guard) -> int:
     asked = call.args.words[0]
     pins = guard.trust.keys()
@@ -221,10 +240,7 @@ def _revoke(call: Call, bus: Bus, guard: Guard) -> int:
     if len(found) != 1:
         msg = f"{asked[:60]!r} is not one key that is trusted here"
         raise NotFound(msg, hint=f"give at least {keys.SHORT} characters; `mcp-bus key list` shows them")
-    before = unstamp(call.args.before) if call.args.before else 0
-    if call.args.before and not before:
-        msg = f"{call.args.before[:40]!r} is not a time"
-        raise InvalidRequest(msg, hint="as 2026-11-27T12:00:00Z")
+    before = _moment(call.args.before, bus.source.now()) if call.args.before else 0
     pin = guard.trust.revoke(found[0], bus.source.now(), before=before)
     if call.out.as_json:
         call.out.json(_about(found[0], pin, None))

@@ -168,7 +168,7 @@ class Guard:
             why = "was revoked" if own else "is not here"
             how = "encrypted" if claim.use.startswith("encrypted") else "signed"
             msg = f"{claim.channel!r} is {how}, and a key of {claim.agent!r} to sign with {why}"
-            raise NoKey(msg, hint="make one with `mcp-bus key new`, as that agent")
+            raise NoKey(msg, hint=f"`mcp-bus key new {claim.agent!r}` makes one, where that agent runs")
         key, pin = usable[-1]
         if pin is None:  # Who has the private key knows whose it is.
             self.trust.pin(claim.agent, key.public, self._source.now())

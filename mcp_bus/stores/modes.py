@@ -107,7 +107,7 @@ def check(about: os.stat_result, root: Path, *, is_repair: bool = False) -> None
     if not modes.is_shared and me != about.st_uid:
         owner = user_name(about.st_uid)
         msg = f"the bus {path!r} belongs to user {owner}, and this is user {user_name(me)}"
-        hint = "run as its owner, share one with a group (`mcp-bus init --group`), or use your own (--bus, MCP_BUS_DIR)"
+        hint = "run as its owner, or use a bus of your own (--bus, MCP_BUS_DIR); its owner can share one with a group"
         raise Untrusted(msg, hint=hint)
     if about.st_mode & stat.S_IWOTH and not is_repair:
         msg = f"everyone on this machine may write the bus {path!r} (mode {stat.S_IMODE(about.st_mode):o})"
@@ -208,4 +208,4 @@ def _primary() -> int:
 
 def _choices() -> str:
     names = sorted({group_name(gid).partition(" ")[0] for gid in os.getgroups()})
-    return f"name a group of yours: --group NAME, with NAME one of {', '.join(names)}"
+    return f"name a group of yours: --group NAME, with NAME one of {', '.join(names)}" if names else "--group NAME"

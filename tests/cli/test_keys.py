@@ -9,7 +9,9 @@ import re
 import stat
 import subprocess
 import sys
+import time
 from contextlib import suppress
+from datetime import datetime
 from typing import TYPE_CHECKING
 
 import pytest
@@ -58,7 +60,7 @@ def test_who_has_no_key_is_told_how_to_make_one(cli: Cli) -> None:
     cli.json("channel", "create", "deploy", "signed=yes")
     code, _, err = cli.main("post", "deploy", "x")
     assert code == 1
-    assert "`mcp-bus key new`" in err
+    assert "`mcp-bus key new 'tester'`" in err
 
 
 def test_what_is_verified_is_said_where_it_is_shown(signed: Cli) -> None:
@@ -77,18 +79,18 @@ def test_what_is_verified_is_said_where_it_is_shown(signed: Cli) -> None:
 def test_a_result_that_does_not_hold_needs_a_person(signed: Cli) -> None:
     task = signed.post("deploy")
     _, token = signed.claim("deploy")
-    signed.json("submit", task, "--token", token, "--done", "ok")
+    signed.json("submit", task, "--token", token, "--done", "swordfish")
     path = signed.bus / "channels" / "deploy" / "responses" / f"{task}.json"
-    path.write_text(path.read_text().replace('"ok"', '"ko"'))
+    path.write_text(path.read_text().replace('"swordfish"', '"marlin"'))
     code, out, _ = signed.main("wait", task)
-    assert (code, "NOT VERIFIED: its result: it is not signed" in out, "ko" in out) == (6, True, False)
+    assert (code, "NOT VERIFIED: its result: it is not signed" in out, "marlin" in out) == (6, True, False)
     code, out, _ = signed.main("show", task)
-    assert (code, "NOT VERIFIED" in out, "ko" in out) == (0, True, False)
+    assert (code, "NOT VERIFIED" in out, "marlin" in out) == (0, True, False)
     assert signed.json("show", task)["result"] is None
     with open_bus(agent="tester") as bus:
         text = answers.shown(bus, bus.get(task), "0011", 0, ALL_WAYS)
         assert "NOT VERIFIED" in text
-        assert "ko" not in text.replace("token", "")
+        assert "marlin" not in text
 
 
 def test_an_agent_is_told_in_one_word(signed: Cli) -> None:
@@ -153,6 +155,10 @@ def test_a_private_key_is_not_taken_for_a_public_one(cli: Cli) -> None:
 
 def test_a_revoked_key_is_listed_and_signs_no_more(signed: Cli) -> None:
     (found,) = signed.json("key", "list")["keys"]
+    assert signed.main("key", "revoke", found["kid"][:8], "--before", "soon")[0] == 2
+    signed.json("key", "revoke", found["kid"][:8], "--before", "2h")
+    (pin,) = [key for key in signed.json("key", "list")["keys"] if key["kid"] == found["kid"]]
+    assert abs(time.time() - datetime.fromisoformat(pin["counts_before"]).timestamp() - 7200) < 60
     assert signed.json("key", "revoke", found["kid"][:8], "--before", "2020-01-01T00:00:00Z")["trusted"] is False
     (found,) = signed.json("key", "list")["keys"]
     assert found["counts_before"] == "2020-01-01T00:00:00.000Z"
