@@ -32,6 +32,7 @@ from tests.tally import CUTS, DAYS, INPUTS, MESSAGES, ROWS, STOPS, TASKS, Line
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+KINDS = ("ext4", "xfs")
 # Cuts of each file system or stops at each step, rounds of races, days of churn, where nothing else is asked for.
 TIMES, ROUNDS, DAYS_OF_WORK = 1000, 100, 60
 # What is done between two lines about how far it is; tasks that each of eight processes posts in a race.
@@ -154,8 +155,9 @@ def run_churn(place: Path, args: argparse.Namespace) -> list[Line]:
         print(line)
     last = made.days[-1]
     print(
-        f"{made.tasks} tasks, {made.killed} processes killed; at the end {last.files.total()} files, "
-        f"{last.resident >> 20} MiB and {last.descriptors} descriptors; {made.left.total()} files are left"
+        f"{made.tasks} tasks, {made.killed} processes killed; on the last day {last.files.total()} files, "
+        f"{last.resident >> 20} MiB and {last.descriptors} descriptors; when all was forgotten "
+        f"{made.left.total()} files of days, agents and channels, such as cursors and tombstones"
     )
     return [Line("P25", f"days of churn, {made.killed} kills", days, DAYS, len(made.growth()))]
 
@@ -182,15 +184,30 @@ RUNS: dict[str, Callable[[Path, argparse.Namespace], list[Line]]] = {
 }
 
 
+def positive(text: str) -> int:
+    """Return a number of at least 1.
+
+    Raises:
+        ValueError: it is none.
+    """
+    if (number := int(text)) < 1:
+        raise ValueError
+    return number
+
+
 def main() -> int:
     """Run, and say what came of it."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.soak", description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("what", nargs="?", choices=RUNS, help="what to run (all of it)")
     parser.add_argument("--quick", action="store_true", help="what the tests try, and no more")
-    parser.add_argument("--messages", type=int, default=100_000, metavar="N", help="messages on the topic (100,000)")
-    parser.add_argument("--times", type=int, default=0, metavar="N", help="cuts, stops, rounds, days, inputs")
-    parser.add_argument("--seconds", type=int, default=600, metavar="S", help="for each parser, without --times (600)")
-    parser.add_argument("--file-system", nargs="+", default=["ext4", "xfs"], metavar="KIND", help="what to cut off")
+    parser.add_argument(
+        "--messages", type=positive, default=100_000, metavar="N", help="messages on the topic (100,000)"
+    )
+    parser.add_argument("--times", type=positive, default=0, metavar="N", help="cuts, stops, rounds, days, inputs")
+    parser.add_argument(
+        "--seconds", type=positive, default=600, metavar="S", help="for each parser, without --times (600)"
+    )
+    parser.add_argument("--file-system", nargs="+", choices=KINDS, default=KINDS, help="what to cut off")
     parser.add_argument("--seed", type=int, default=0, metavar="N", help="another run of cuts (0)")
     parser.add_argument("--dir", type=Path, metavar="DIR", help="where to work; a disk, not memory")
     args = parser.parse_args()

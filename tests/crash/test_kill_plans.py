@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 # `pytest --hypothesis-profile=soak tests/crash/test_kill_plans.py` tries thousands of points.
 IS_SOAK = settings().max_examples > 1000
 SMALL = [(seed, 2 + seed % 7) for seed in range(60)] if IS_SOAK else [(1, 2), (2, 4), (3, 7)]
-STRIDE = 1 if IS_SOAK else 5
+STRIDE = 1 if IS_SOAK else 8
 # What a step of a random plan does when it is worked on, by a letter in its body.
 FATES = "dddddddff"
 DEATHS = 3
