@@ -73,7 +73,7 @@ def _row(bus: Operator, plan: Plan, step: Step, node: Node, is_critical: bool) -
     stage, who, why, attempts = str(node.stage), node.by, node.why, node.attempts
     if node.stage is Stage.RELEASED:
         stage, who, why, attempts = _released(bus, plan, step, node)
-    if why and node.task:  # Words of whoever worked on it; without a task it is what the plan itself says.
+    if why:
         why = access.barred(bus, step.channel, plan.owner) or why
     took = max(0, (node.ended or bus.source.now()) - node.released) if node.released else 0
     is_critical = is_critical and node.released > 0

@@ -140,6 +140,19 @@ class Racer(Fs):
             super().create(dst, dst_at, b"{}", sync=False)
 
 
+def test_a_plan_that_nobody_signed_is_not_posted_where_its_channel_becomes_signed_meanwhile(world: World) -> None:
+    class Signing(Fs):
+        def link(self, src: str, src_at: int, dst: str, dst_at: int) -> None:
+            if dst == "channel.json":
+                super().create(dst, dst_at, b'{"signed": true}', sync=False)
+            super().link(src, src_at, dst, dst_at)
+
+    with pytest.raises(Conflict, match="became signed"):
+        conductor.post(world.bus(fs=Signing()), {"goal": "x", "steps": [{"name": "one", "body": "x"}]})
+    assert world.bus().store.ids() == []
+    assert not (world.root / "signatures").exists()
+
+
 def test_a_file_that_is_swapped_as_its_channel_is_made_leaves_it_signed_and_encrypted(world: World) -> None:
     made = world.bus(fs=Racer(world.root)).create_channel(PLACE, signed=True, encrypt_to=["worker"])
     assert (made.signed, made.encrypt_to) == (True, ("worker",))
