@@ -102,6 +102,7 @@ class Seals:
             Untrusted: this is not the bus that keys were trusted for.
         """
         if self.guard is not None and (policy.signed or policy.encrypt_to):
+            names.check_place(channel)  # It is a file's name there, too.
             self.guard.remember(_base(channel), signed=policy.signed, to=policy.encrypt_to)
 
     def needs(self, channel: str, task_id: str) -> bool:
