@@ -198,10 +198,16 @@ def _hidden(bus: Operator, task: Task) -> str:
     """Return why a task's text is not for this session; empty if it is."""
     lease, agent = task.slot.lease, bus.identity.agent
     is_holder = lease is not None and names.is_of(lease.holder, agent)
-    if bus.is_person or is_holder or task.body.sender.agent == agent or names.is_inbox(task.channel):
+    return "" if is_holder or names.is_inbox(task.channel) else barred(bus, task.channel, task.body.sender.agent)
+
+
+def barred(bus: Operator, channel: str, owner: str) -> str:
+    """Return why what an agent let be said on a channel is not for this session; empty if it is."""
+    agent = bus.identity.agent
+    if bus.is_person or owner == agent:
         return ""
     try:
-        policy = bus.store.policy(task.channel)
+        policy = bus.store.policy(channel)
     except NotFound:
         return ""
     except CorruptRecord:
@@ -209,4 +215,4 @@ def _hidden(bus: Operator, task: Task) -> str:
     if policies.lets(policy.read_by, agent):
         return ""
     those = f"{whom(policy.read_by)}, and who posted or holds a task"
-    return f"{agent!r} may not read {task.channel!r}: its rule read_by lets {those}"
+    return f"{agent!r} may not read {channel!r}: its rule read_by lets {those}"

@@ -13,7 +13,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
 
 from mcp_bus import draft, find, lifecycle, names
-from mcp_bus.errors import BusError, Conflict, InvalidRequest
+from mcp_bus.errors import BusError, Conflict, InvalidRequest, NotFound
 from mcp_bus.model import WAITING, Attempt, Outcome, Secret, State
 
 if TYPE_CHECKING:
@@ -22,9 +22,8 @@ if TYPE_CHECKING:
     from mcp_bus.bus import Bus
     from mcp_bus.model import Body, Policy, Task
 
-CALL, BID, AWARD = "call", "bid", "award"
-# The queue that awarded tasks wait in.
-AWARDS = "awards"
+CALL, BID, AWARD = names.CALL, "bid", "award"
+AWARDS = names.AWARDS
 # How long a call is open unless its ttl says otherwise.
 OPEN_S = 60.0
 MAX_TERMS = 16
@@ -98,9 +97,8 @@ def bids(bus: Bus, call_id: str) -> list[Bid]:
 
 def winner(bus: Bus, call_id: str) -> str:
     """Return the id of the bid that a call was awarded to; empty if it was not."""
-    task = next((line.successor for line in bus.whole(call_id).history if line.successor), "")
-    with suppress(BusError):
-        return str(bus.whole(task).body.extra.get("bid", "")) if task else ""
+    with suppress(NotFound):
+        return str(find.latest(bus, call_id).body.extra.get("bid", ""))
     return ""
 
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from mcp_bus import names
 from mcp_bus.errors import BusError, Conflict, CorruptRecord, InvalidRequest, NotFound
-from mcp_bus.find import short
+from mcp_bus.find import latest, short
 from mcp_bus.model import ENDED, State
 from mcp_bus.operate import TRIES
 
@@ -78,17 +78,17 @@ def _ids(record: Record | None) -> list[str]:
 
 
 def _is_over(bus: Operator, name: str) -> bool:
-    from mcp_bus import plans, release  # noqa: PLC0415  what plans need is not for who has none
+    from mcp_bus import plans  # noqa: PLC0415  what plans need is not for who has none
 
     try:
         if name.startswith("plan_"):
             return bool(plans.progress(bus, name)[1].over)
-        task = release.task_of(bus, name)
+        task = latest(bus, name)
     except (NotFound, CorruptRecord):
         return True  # Its posting was cut off before it began; or it was edited, and is not moved on any more.
     except BusError:
         return False
-    return task is None or (task.state in ENDED and task.question is None)
+    return task.state in ENDED and task.question is None
 
 
 def forget(bus: Operator, parent: str) -> None:

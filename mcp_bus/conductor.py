@@ -57,6 +57,7 @@ def post(bus: Operator, data: object, *, key: str = "", parent: str = "") -> Pla
     who = bus.identity.agent
     digits = draft.key_of(who, f"plan {key}")[:32] if key else bus.ids.next().removeprefix("req_")
     plan = planfile.parse(data, plan_id=f"plan_{digits}", owner=who, created=bus.source.now())
+    sealed.check(bus, plan)
     if parent:
         above = children.parent_of(bus, parent)
         plan = plan._replace(parent=above.id, depth=above.body.depth + 1)
@@ -151,11 +152,11 @@ def _absorbed(look: _Look, step: Step, node: Node, stopped: str) -> Node:
     """Return how a released step stands by its task; a task that waits in vain is taken back."""
     bus = look.bus
     try:
-        task = task_of(bus, node.task)
+        task = task_of(bus, look.plan, step, node)
     except CorruptRecord as error:
         return node._replace(stage=Stage.FAILED, why=f"its task cannot be read: {error}"[:500], ended=bus.source.now())
     if task is None:
-        return node._replace(stage=Stage.FAILED, why="its task is gone", ended=bus.source.now())
+        return node._replace(stage=Stage.FAILED, why="its task is gone, or is not this step's", ended=bus.source.now())
     if task.state in (State.READY, State.SCHEDULED, State.LEASED):
         why = _in_vain(look, step, node, task, stopped)
         if not why:
@@ -173,7 +174,7 @@ def _verified(look: _Look, step: Step, node: Node, stopped: str) -> Node:
     """Hold a done step that has a check back until it was run; what does not pass is done anew, within its attempts."""
     if node.stage is not Stage.DONE or not step.verify:
         return node
-    task = task_of(look.bus, node.task)
+    task = task_of(look.bus, look.plan, step, node)
     if stopped:
         return node._replace(stage=Stage.FAILED, why="its check was not run before the plan was stopped")
     why, wrong = "its check was not run yet", ""
@@ -303,19 +304,17 @@ def retry(bus: Operator, plan_id: str, steps: Iterable[str] = (), note: str = ""
             msg = f"{again[0]!r} was skipped by choice, and would be again: {known.nodes[again[0]].why}"
             raise Conflict(msg, hint="post another plan; on_failure: continue lets go on what comes after such a step")
         made = retried(plan, known, again)
-        nodes = {
-            name: node._replace(why=_told(bus, known.nodes[name], note)) if node != known.nodes[name] else node
-            for name, node in made.nodes.items()
-        }
-        return made._replace(nodes={**nodes, **_alive(bus, known, again)})
+        anew = [name for name, node in made.nodes.items() if node != known.nodes[name]]
+        told = {name: made.nodes[name]._replace(why=_told(bus, plan, known, name, note)) for name in anew}
+        return made._replace(nodes={**made.nodes, **told, **_alive(bus, plan, known, again)})
 
     return _decided(bus, plan_id, decide)
 
 
-def _told(bus: Operator, node: Node, note: str) -> str:
+def _told(bus: Operator, plan: Plan, known: Progress, name: str, note: str) -> str:
     """Return what the worker of a step that is done anew should know of the last run, and from whoever retries it."""
-    task = task_of(bus, node.task) if node.task else None
-    history = task.history if task is not None else ()
+    node = known.nodes[name]
+    history = task.history if node.task and (task := task_of(bus, plan, plan.by_name[name], node)) else ()
     answers = [f"a person said: {line.note}" for line in history if line.outcome is Outcome.RETRIED and line.note]
     ended = f"run {node.run} ended: {node.why}" if node.task else ""
     return "; ".join(filter(None, [f"a person said: {note}" if note else "", *answers, ended]))[:1000]
@@ -330,7 +329,7 @@ def revive(bus: Operator, plan_id: str, name: str) -> None:
             return known._replace(nodes={**known.nodes, name: again})
         if known.stage(name) not in (Stage.FAILED, Stage.SKIPPED):
             return known
-        alive = _alive(bus, known, [name])
+        alive = _alive(bus, plan, known, [name])
         made = retried(plan, known, [name]) if alive else known
         return made._replace(nodes={**made.nodes, **alive})
 
@@ -340,19 +339,20 @@ def revive(bus: Operator, plan_id: str, name: str) -> None:
 def replaced_by(bus: Operator, task: Task) -> str:
     """Return the task that a step of a plan has now, if it is another than this one; else nothing."""
     try:
-        node = progress(bus, task.body.plan)[1].nodes.get(task.body.node)
-        now = task_of(bus, node.task) if node is not None and node.task else None
+        plan, known = progress(bus, task.body.plan)
+        node = known.nodes.get(task.body.node)
+        now = task_of(bus, plan, plan.by_name[task.body.node], node) if node is not None and node.task else None
     except BusError:
         return ""
     return now.id if now is not None and task.id not in (now.id, now.body.retry_of) else ""
 
 
-def _alive(bus: Operator, known: Progress, again: Iterable[str]) -> dict[str, Node]:
+def _alive(bus: Operator, plan: Plan, known: Progress, again: Iterable[str]) -> dict[str, Node]:
     """Return those of the steps whose tasks a person brought back already: they keep them."""
     made = {}
     for name in again:
         node = known.nodes[name]
-        task = task_of(bus, node.task) if node.task else None
+        task = task_of(bus, plan, plan.by_name[name], node) if node.task else None
         is_later = task is not None and task.result is not None and task.result.at > node.ended
         if task is not None and (task.state in OPEN or (task.state is State.DONE and is_later)):
             made[name] = node._replace(stage=Stage.RELEASED, task=task.id, why="", released=bus.source.now(), ended=0)

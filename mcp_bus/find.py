@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from mcp_bus.bus import Bus
+    from mcp_bus.operate import Operator
     from mcp_bus.stores.base import Store
 
 # Ready tasks that are looked into to say why nobody gets them.
@@ -256,18 +257,34 @@ def _has(task: Task, words: Sequence[str]) -> bool:
 
 def ending(bus: Bus, task_id: str) -> Ending:
     """Return how a task ended or who has it, following edited retries to the task that counts."""
-    seen: set[str] = set()
-    current = task_id
-    while True:
-        try:
-            task = bus.get(current)
-        except Gone as error:
-            return Ending(task_id, None, is_over=True, error=str(error))
+    try:
+        task = latest(bus, task_id)
+    except Gone as error:
+        return Ending(task_id, None, is_over=True, error=str(error))
+    return Ending(task_id, access.shown(bus, task), is_over=task.state in ENDED)
+
+
+def latest(bus: Operator, task_id: str) -> Task:
+    """Return a task, or the one that took its place when it was edited or awarded; for no eyes, as `whole`.
+
+    Raises:
+        NotFound, Gone: it is not there.
+    """
+    task, seen = bus.whole(task_id), set[str]()
+    while task.state is State.CANCELLED and task.id not in seen:
         seen.add(task.id)
         following = next((line.successor for line in reversed(task.history) if line.successor), "")
-        if task.state is not State.CANCELLED or not following or following in seen:
-            return Ending(task_id, task, is_over=task.state in ENDED)
-        current = following
+        later = bus.whole(following) if following else task
+        task = later if _replaces(later, task) else task
+    return task
+
+
+def _replaces(new: Task, old: Task) -> bool:
+    """Tell whether a task says itself that it takes another's place: that one's history may be anyone's."""
+    is_next = new.channel == old.channel and new.body.retry_of == old.id
+    is_award = old.body.type == names.CALL and new.channel == names.AWARDS and new.body.extra.get("call") == old.id
+    is_proven = new.proof is None or bool(new.proof.body)
+    return (is_next or is_award) and is_proven and (old.body.encrypted is None or new.body.encrypted is not None)
 
 
 def safe_ending(bus: Bus, task_id: str) -> Ending:

@@ -24,6 +24,8 @@ IN_NAME = r"req_[0-9a-f]{8,48}"
 # Recipients that nobody else may be called.
 HUMAN, BROADCAST = "human", "broadcast"
 RESERVED = frozenset({HUMAN, BROADCAST})
+# The type of a call for proposals, and the queue that awarded tasks wait in.
+CALL, AWARDS = "call", "awards"
 # What a capability begins with that one agent alone has: a task that needs it is addressed to that agent.
 ADDRESSED = "to:"
 # Names Windows cannot have, with any extension.

@@ -5,9 +5,9 @@ from __future__ import annotations
 import hashlib
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from mcp_bus import draft, refs, sealed, wire
-from mcp_bus.errors import Gone, InvalidRequest, NotAllowed, NotFound
-from mcp_bus.model import DAY, Body, State
+from mcp_bus import draft, find, refs, sealed, wire
+from mcp_bus.errors import Conflict, InvalidRequest, NotAllowed, NotFound
+from mcp_bus.model import DAY, Body
 from mcp_bus.plan import Node, Progress, Stage, Why
 
 if TYPE_CHECKING:
@@ -66,23 +66,32 @@ def release(
     large = {name: shown[name] for name, text in texts.items() if len(text.encode(errors="replace")) > refs.INLINE}
     try:
         text = draft.check_size(refs.fill(step.body, texts, large), "body")
-        task, is_known = _post(bus, plan, step, run, _Made(text, tuple(inputs), HELD if is_held else 0))
+        task, is_known = _post(bus, plan, step, run, _Made(text, tuple(inputs), HELD if is_held else 0, is_signed))
     except (InvalidRequest, NotAllowed) as error:
         return Node(Stage.FAILED, run, why=f"it could not be posted: {error}", ended=now), False
     return Node(Stage.RELEASED, run, task.id, released=task.created), is_known
 
 
 class _Made(NamedTuple):
-    """What a task is given besides what its step says: `held` is for how long nobody can claim it, in milliseconds."""
+    """What a task is given besides what its step says.
+
+    Attributes:
+        held: for how long nobody can claim it, in milliseconds.
+        is_signed: whether it may be signed: its plan is.
+    """
 
     content: str
     inputs: tuple[Mapping[str, Any], ...]
     held: int
+    is_signed: bool
 
 
 def _post(bus: Operator, plan: Plan, step: Step, run: int, filled: _Made) -> tuple[Body, bool]:
     bus.store.declare(step.channel)
     policy = bus.store.policy(step.channel)
+    if sealed.is_signed(bus, step.channel) != filled.is_signed:  # It was made just now, also by this very post.
+        msg = f"{step.channel!r} became signed meanwhile"
+        raise Conflict(msg, hint="repeat the call")
     if policy.kind != "queue":
         msg = f"{step.channel!r} is a {policy.kind}"
         raise InvalidRequest(msg)
@@ -118,8 +127,8 @@ def _post(bus: Operator, plan: Plan, step: Step, run: int, filled: _Made) -> tup
 def _result(bus: Operator, plan: Plan, node: Node, name: str) -> Result | None:
     if node.stage is not Stage.DONE:
         return None
-    task = task_of(bus, node.task)
-    return task.result if task is not None and sealed.is_of(bus, plan, plan.by_name[name], task) else None
+    task = task_of(bus, plan, plan.by_name[name], node)
+    return task.result if task is not None else None
 
 
 def _input(bus: Operator, name: str, node: Node, result: Result | None, left: tuple[int, int]) -> dict[str, Any]:
@@ -148,17 +157,10 @@ def _elsewhere(item: Mapping[str, Any]) -> str:
     return f"(the result of {item['step']}: {about}; it is the field `result` of {item.get('path')} in the bus)"
 
 
-def task_of(bus: Operator, task_id: str) -> Task | None:
-    """Return a task, or the one that took its place when a person edited and retried it."""
-    seen = set[str]()
-    while task_id not in seen:
-        seen.add(task_id)
-        try:
-            task = bus.whole(task_id)
-        except (Gone, NotFound):
-            return None
-        following = next((line.successor for line in reversed(task.history) if line.successor), "")
-        if task.state is not State.CANCELLED or not following:
-            return task
-        task_id = following
-    return None
+def task_of(bus: Operator, plan: Plan, step: Step, node: Node) -> Task | None:
+    """Return the task of a step, or the one that took its place; None if it is gone, or is not of this step."""
+    try:
+        task = find.latest(bus, node.task)
+    except NotFound:
+        return None
+    return task if sealed.is_of(plan, step, task) else None

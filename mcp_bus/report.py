@@ -5,9 +5,9 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from mcp_bus import plans, wire
+from mcp_bus import access, plans, wire
 from mcp_bus.crew import Crew
-from mcp_bus.errors import BusError
+from mcp_bus.errors import BusError, NotFound
 from mcp_bus.find import short
 from mcp_bus.model import Outcome, State
 from mcp_bus.plain import clean, cut
@@ -26,6 +26,7 @@ from mcp_bus.plan import (
     ordered,
     outcome,
 )
+from mcp_bus.release import task_of
 
 if TYPE_CHECKING:
     from mcp_bus.model import Task
@@ -56,9 +57,10 @@ class Row(NamedTuple):
 
 def rows(bus: Operator, plan: Plan, progress: Progress) -> list[Row]:
     """Return every step, each after those it waits for."""
-    now, crew = bus.source.now(), Crew(bus)
-    critical = set(critical_path(plan, progress, now))
-    made = [_row(bus, step, progress.nodes.get(step.name, NEW), now, critical) for step in ordered(plan.steps)]
+    crew, critical = Crew(bus), set(critical_path(plan, progress, bus.source.now()))
+    made = [
+        _row(bus, plan, step, progress.nodes.get(step.name, NEW), step.name in critical) for step in ordered(plan.steps)
+    ]
     return [
         row._replace(why=cut(clean(f"no live worker can do {', '.join(row.step.requires)}"), WHY))
         if row.stage == "ready" and row.step.requires and not row.why and not crew.is_able(row.step.requires)
@@ -67,19 +69,21 @@ def rows(bus: Operator, plan: Plan, progress: Progress) -> list[Row]:
     ]
 
 
-def _row(bus: Operator, step: Step, node: Node, now: int, critical: set[str]) -> Row:
+def _row(bus: Operator, plan: Plan, step: Step, node: Node, is_critical: bool) -> Row:  # noqa: FBT001  a column
     stage, who, why, attempts = str(node.stage), node.by, node.why, node.attempts
     if node.stage is Stage.RELEASED:
-        stage, who, why, attempts = _released(bus, node)
-    took = max(0, (node.ended or now) - node.released) if node.released else 0
-    is_critical = step.name in critical and node.released > 0
+        stage, who, why, attempts = _released(bus, plan, step, node)
+    if why:
+        why = access.barred(bus, step.channel, plan.owner) or why
+    took = max(0, (node.ended or bus.source.now()) - node.released) if node.released else 0
+    is_critical = is_critical and node.released > 0
     shown = node._replace(attempts=attempts)
     return Row(step, shown, stage, clean(who), cut(clean(why), WHY), took, is_critical)
 
 
-def _released(bus: Operator, node: Node) -> tuple[str, str, str, int]:
+def _released(bus: Operator, plan: Plan, step: Step, node: Node) -> tuple[str, str, str, int]:
     try:
-        task = bus.get(node.task)
+        task = brought(bus, plan, step, node)
     except BusError as error:
         return "released", "", str(error), node.attempts
     last = task.history[-1] if task.history else None
@@ -93,6 +97,19 @@ def _released(bus: Operator, node: Node) -> tuple[str, str, str, int]:
     if why and last is not None and last.outcome is not Outcome.PROGRESS:  # What was, not what is.
         why = f"attempt {last.attempt} {last.outcome}: {why}"
     return str(task.state), who, why, task.slot.attempt
+
+
+def brought(bus: Operator, plan: Plan, step: Step, node: Node) -> Task:
+    """Return the task of a step as this session may see it.
+
+    Raises:
+        BusError: it cannot be read, or is not of this step, whatever the plan's progress says.
+    """
+    task = task_of(bus, plan, step, node)
+    if task is None:
+        msg = f"the task of {step.name!r} is gone, or is not this step's"
+        raise NotFound(msg)
+    return access.shown(bus, task)
 
 
 def fields(bus: Operator, plan: Plan, progress: Progress) -> dict[str, Any]:
@@ -159,7 +176,7 @@ def synthesis(bus: Operator, plan: Plan, progress: Progress) -> str:
         lines += ["", f"Left out by choice: {', '.join(row.step.name for row in chosen)}."]
     for row in done:
         who = f"By {span(row.who)}, task {span(short(row.node.task))}."
-        lines += ["", f"## {row.step.name}", "", who, "", *_block(bus, row)]
+        lines += ["", f"## {row.step.name}", "", who, "", *_block(bus, plan, row)]
     return "\n".join(lines) + "\n"
 
 
@@ -181,10 +198,9 @@ def fenced(text: str) -> list[str]:
     return [fence, text, fence]
 
 
-def _block(bus: Operator, row: Row) -> list[str]:
-    task: Task | None = None
+def _block(bus: Operator, plan: Plan, row: Row) -> list[str]:
     try:
-        task = bus.get(row.node.task)
+        task = brought(bus, plan, row.step, row.node)
     except BusError as error:
         return [f"(its result cannot be read: {clean(str(error))})"]
     files = [

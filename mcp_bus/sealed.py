@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from mcp_bus import planfile, wire
-from mcp_bus.errors import Conflict, CorruptRecord, InvalidRequest, NotFound, UnknownKey, Unverified
+from mcp_bus.errors import Conflict, InvalidRequest, UnknownKey, Unverified
 from mcp_bus.model import PLANS
 from mcp_bus.stores.base import Claim
 
@@ -23,20 +23,34 @@ SEALS = "plans.signed"
 
 
 def is_signed(bus: Operator, channel: str) -> bool:
-    """Tell whether a channel is there, and signed."""
-    try:
-        return bus.store.policy(channel).signed
-    except (NotFound, CorruptRecord):
-        return False
+    """Tell whether what is posted on a channel is signed, as far as this user knows or remembers."""
+    return bus.store.guarded(channel).signed
 
 
 def closed(bus: Operator, step: Step) -> str:
-    """Return why a step may not be posted as one: its channel is encrypted, and plans are not; empty if it may."""
-    try:
-        to = bus.store.policy(step.channel).encrypt_to
-    except (NotFound, CorruptRecord):
-        return ""
-    return f"the step {step.name!r} is for {step.channel!r}, which is encrypted, and plans are plain text" if to else ""
+    """Return why a step may not be posted as one: its channel is encrypted, and plans are not; empty if it may.
+
+    Raises:
+        CorruptRecord, Untrusted: what its channel is cannot be told.
+    """
+    known = bus.store.guarded(step.channel)
+    if known.to:
+        return f"the step {step.name!r} is for {step.channel!r}, which is encrypted, and plans are plain text"
+    if known.doubt is not None:
+        raise known.doubt
+    return ""
+
+
+def check(bus: Operator, plan: Plan) -> None:
+    """Refuse a plan before anything of it is written down.
+
+    Raises:
+        InvalidRequest: a step is for an encrypted channel.
+        CorruptRecord, Untrusted: what a step's channel is cannot be told.
+    """
+    why = next(filter(None, (closed(bus, step) for step in plan.steps)), "")
+    if why:
+        raise InvalidRequest(why, hint="post what is secret as a task of its own, without a plan")
 
 
 def write(bus: Operator, plan: Plan) -> None:
@@ -45,11 +59,7 @@ def write(bus: Operator, plan: Plan) -> None:
     Raises:
         Conflict: it is there already.
         NoKey: its owner has no key here.
-        InvalidRequest: a step is for an encrypted channel.
     """
-    why = next(filter(None, (closed(bus, step) for step in plan.steps)), "")
-    if why:
-        raise InvalidRequest(why, hint="post what is secret as a task of its own, without a plan")
     data, records, guard = planfile.dump(plan), bus.store.records, bus.store.guard
     if guard is not None and any(is_signed(bus, step.channel) for step in plan.steps):
         if records.read(PLANS, plan.id) is not None:
@@ -80,12 +90,16 @@ def wrong(bus: Operator, plan: Plan) -> str:
     return ""
 
 
-def is_of(bus: Operator, plan: Plan, step: Step, task: Task) -> bool:
-    """Tell whether a task is the one of a step, as far as signatures show: progress may name any."""
-    if not is_signed(bus, step.channel):
-        return True
-    is_verified = task.proof is not None and bool(task.proof.body) and not task.proof.doubt
-    return is_verified and (task.body.plan, task.body.node) == (plan.id, step.name)
+def is_of(plan: Plan, step: Step, task: Task) -> bool:
+    """Tell whether a task is the one of a step: progress, which anyone may have written, may name any.
+
+    The task itself says so, with a proof where its channel is signed.  An encrypted one never is: what is opened of it
+    would be written down in plain text.
+    """
+    body, result = task.body, task.result
+    is_said = (body.plan, body.node, task.channel) == (plan.id, step.name, step.channel)
+    is_proven = task.proof is None or bool(task.proof.body)
+    return is_said and is_proven and body.encrypted is None and (result is None or result.encrypted is None)
 
 
 def _claim(plan: Plan) -> Claim:

@@ -101,7 +101,7 @@ def shown(bus: Bus, plan_id: str, ways: Ways, *, waited_s: float | None = None) 
         if blocked:
             wish = f'control_task(task="{short(blocked.node.task)}", action="retry", note="the answer")'
         return "\n".join([*lines, f"next: {ways.first(wish, 'go on; it moves by itself')}"])
-    lines += _brought(bus, rows, ways, "\n".join(lines))
+    lines += _brought(bus, made, rows, ways, "\n".join(lines))
     good = outcome(made, progress) == "done"
     retry = f'control_task(task="{name}", action="retry") tries again what failed, or use what there is'
     following = "use the results" if good else ways.first(retry, "use what there is")
@@ -119,7 +119,7 @@ def _step(row: Row) -> str:
     return ", ".join(words)
 
 
-def _brought(bus: Bus, rows: list[Row], ways: Ways, told: str) -> list[str]:
+def _brought(bus: Bus, made: Plan, rows: list[Row], ways: Ways, told: str) -> list[str]:
     """Show the results of done steps that no other step comes after."""
     needed = {need for row in rows for need in row.step.after}
     last = [row for row in rows if row.node.stage is Stage.DONE and row.step.name not in needed]
@@ -127,7 +127,7 @@ def _brought(bus: Bus, rows: list[Row], ways: Ways, told: str) -> list[str]:
     lines: list[str] = []
     for row in last:
         try:
-            task = bus.get(row.node.task)
+            task = report.brought(bus, made, row.step, row.node)
         except BusError:
             continue
         text = task.result.content if task.result else ""

@@ -79,6 +79,14 @@ class Guard:
             return True, 0
         return (not rule.until, rule.until) if rule is not None else (False, 0)
 
+    def remember(self, channel: str, *, signed: bool, to: tuple[str, ...]) -> None:
+        """See `stores.base.Guard`."""
+        rule = self.trust.rule(channel)
+        if signed and (rule is None or rule.until):
+            self.trust.begin(channel, self._source.now())
+        if to and self.trust.readers(channel) is None:
+            self.trust.readdress(channel, to, self._source.now())
+
     def _trusts(self) -> bool:
         """Tell whether this user has ever trusted anything.
 

@@ -21,14 +21,13 @@ def check(store: Store, channel: str, settings: Mapping[str, object]) -> None:
         InvalidRequest: it is to be switched off, or encrypted to others than it is.
         Conflict: tasks wait there that nobody signed.
     """
-    to, known = settings.get("encrypt_to"), _policy(store, channel).encrypt_to
+    to, (is_signed, known, _) = settings.get("encrypt_to"), store.guarded(channel)
     if known and isinstance(to, list | tuple) and tuple(dict.fromkeys(to)) != known:
         msg = f"{channel!r} is encrypted to {', '.join(known)}, and only a person may change that"
         raise InvalidRequest(msg, hint=f"in a terminal: `mcp-bus channel set {channel} encrypt_to=…`")
     value = settings.get("signed")
     if type(value) is not bool:
         return  # Whoever reads settings says what is wrong with it.
-    is_signed = _policy(store, channel).signed
     if is_signed and not value:
         msg = f"{channel!r} is signed, and only a person may end that"
         raise InvalidRequest(msg, hint=f"in a terminal: `mcp-bus channel set {channel} signed=no`")

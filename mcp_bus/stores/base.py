@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
     from pathlib import Path
 
+    from mcp_bus.errors import BusError
     from mcp_bus.model import Attempt, Body, Policy, Result, Secret, Slot, State, Task
 
 
@@ -106,6 +107,20 @@ class Claim(NamedTuple):
     expires: int = 0
 
 
+class Guarded(NamedTuple):
+    """How a channel is guarded.
+
+    Attributes:
+        signed: whether what is posted there is signed.
+        to: the agents that it is encrypted to; none where it is plain text.
+        doubt: why that may be wrong: its rules cannot be read, or name other agents than are remembered.
+    """
+
+    signed: bool = False
+    to: tuple[str, ...] = ()
+    doubt: BusError | None = None
+
+
 class Verdict(Protocol):
     """A signature that holds: whose it is, as people are told, and until when it may be handed out (0: for ever)."""
 
@@ -141,6 +156,17 @@ class Guard(Protocol):
 
         Args:
             said: whom its policy names: that is remembered if nothing is yet.
+        """
+        ...
+
+    def remember(self, channel: str, *, signed: bool, to: tuple[str, ...]) -> None:
+        """Remember what a channel is about to be, before anyone can read it there.
+
+        Args:
+            to: whom it is encrypted to: what is remembered of that already stays.
+
+        Raises:
+            Untrusted: this is not the bus that keys were trusted for.
         """
         ...
 
@@ -302,6 +328,13 @@ class Store(Protocol):
 
         Raises:
             NotFound: there is no such channel.
+        """
+        ...
+
+    def guarded(self, channel: str) -> Guarded:
+        """Return whether a channel is signed and to whom it is encrypted, by what this user remembers first.
+
+        The one place that says so: also where the channel's file or folder is gone, was swapped, or cannot be read.
         """
         ...
 

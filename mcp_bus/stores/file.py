@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
     from mcp_bus.clock import Source
     from mcp_bus.model import Body, Policy, Task
-    from mcp_bus.stores.base import Guard
+    from mcp_bus.stores.base import Guard, Guarded
 
 # Published results whose staged names are removed together, after one fsync.
 BATCH = 64
@@ -257,8 +257,14 @@ class FileStore:
         """See `Store.policy`."""
         return self.rules.policy(channel)
 
+    def guarded(self, channel: str) -> Guarded:
+        """See `Store.guarded`."""
+        return self.seals.guarded(channel)
+
     def declare(self, channel: str, policy: Policy | None = None, *, is_default: bool = False) -> None:
         """See `Store.declare`."""
+        if policy is not None and not is_default:
+            self.seals.remember(channel, policy)
         self.rules.declare(channel, policy, is_default=is_default, sync=self.durable)
 
     def count(self, channel: str) -> dict[State, int]:

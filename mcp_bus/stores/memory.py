@@ -14,7 +14,7 @@ from mcp_bus.clock import System
 from mcp_bus.errors import Conflict, CorruptRecord, Gone, InvalidRequest, NotFound
 from mcp_bus.model import WAITING, Attempt, Outcome, Policy, Result, State, Task
 from mcp_bus.routing import rank
-from mcp_bus.stores.base import Record
+from mcp_bus.stores.base import Guarded, Record
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -250,6 +250,11 @@ class MemoryStore:
             msg = f"there is no channel {channel!r}"
             raise NotFound(msg, hint="the first post makes a queue of that name, `mcp-bus subscribe` a topic")
         return self.medium.policies[channel]
+
+    def guarded(self, channel: str) -> Guarded:
+        """See `Store.guarded`: nothing is signed or encrypted here."""
+        policy = self.medium.policies.get(channel, Policy())
+        return Guarded(policy.signed, policy.encrypt_to)
 
     def declare(self, channel: str, policy: Policy | None = None, *, is_default: bool = False) -> None:
         """See `Store.declare`."""

@@ -14,16 +14,16 @@ from typing import TYPE_CHECKING
 
 from mcp_bus import cursors, names, wire
 from mcp_bus.errors import CorruptRecord, NotFound, Unreadable, Untrusted, Unverified
-from mcp_bus.model import DAY, OPEN, State
+from mcp_bus.model import DAY, OPEN, Policy, State
 from mcp_bus.policies import INBOX
 from mcp_bus.stores import foreign, graves, publish
-from mcp_bus.stores.base import Claim
+from mcp_bus.stores.base import Claim, Guarded
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from mcp_bus.clock import Source
-    from mcp_bus.model import Body, Policy, Result, Slot
+    from mcp_bus.model import Body, Result, Slot
     from mcp_bus.stores.base import Guard, Verdict
     from mcp_bus.stores.tree import Tree
 
@@ -69,31 +69,41 @@ class Seals:
         except NotFound:
             return INBOX
 
+    def guarded(self, channel: str) -> Guarded:
+        """See `Store.guarded`."""
+        base, doubt = _base(channel), None
+        try:
+            policy = self._policy(channel)
+        except (NotFound, CorruptRecord) as error:  # What is not there says nothing; what is remembered does.
+            doubt = error if isinstance(error, CorruptRecord) else None
+            self._said.pop(channel, None)
+            if base != channel:
+                above = self.guarded(base)
+                return above._replace(doubt=doubt or above.doubt)
+            policy = self.ruled(channel, Policy())
+        said, to = self._said.get(channel, ()), policy.encrypt_to
+        return Guarded(policy.signed, to, doubt if said in ((), to) else _other(channel, said, to))
+
     def readers(self, channel: str) -> tuple[str, ...]:
         """Return the agents that what is posted on a channel is encrypted to (rule EN9); none where it is plain text.
 
         Raises:
             Untrusted: the channel's rule names others than this user remembers.
         """
-        try:
-            to = self._policy(channel).encrypt_to
-        except NotFound:
-            return ()
-        except CorruptRecord:  # What cannot be read says nothing; what is remembered does.
-            return self.guard.readers(_base(channel), ()) if self.guard is not None else ()
-        said = self._said.get(channel, ())
-        if said not in ((), to):
-            told, known = (", ".join(map(repr, names)) or "nobody" for names in (said, to))
-            msg = f"{channel!r} says that it is encrypted to {told}, and {known} is remembered here"
-            hint = f"if a person changed it: in a terminal, `mcp-bus channel set {_base(channel)} encrypt_to=…`"
-            raise Untrusted(msg, hint=hint)
-        return to
+        known = self.guarded(channel)
+        if isinstance(known.doubt, Untrusted):
+            raise known.doubt
+        return known.to
 
-    def _says(self, channel: str) -> bool:
-        try:
-            return self._policy(channel).signed
-        except NotFound:
-            return False
+    def remember(self, channel: str, policy: Policy) -> None:
+        """Remember what a policy that is about to be written says: whoever changes the file meanwhile changes nothing.
+
+        Raises:
+            Untrusted: this is not the bus that keys were trusted for.
+        """
+        if self.guard is not None and (policy.signed or policy.encrypt_to):
+            names.check_place(channel)  # It is a file's name there, too.
+            self.guard.remember(_base(channel), signed=policy.signed, to=policy.encrypt_to)
 
     def needs(self, channel: str, task_id: str) -> bool:
         """Tell whether a task must be signed: its channel is, or was when the task was made.
@@ -101,16 +111,11 @@ class Seals:
         Raises:
             Untrusted: it must, and nobody here knows any key.
         """
-        try:
-            is_signed = self._says(channel)
-        except CorruptRecord:  # What cannot be read says nothing; what is remembered does.
-            if self.guard is None:
-                return False
-            is_signed, self._past[channel] = self.guard.ruled(_base(channel), said=False)
+        is_signed = self.guarded(channel).signed
         if is_signed and self.guard is None:
             msg = f"{channel!r} is signed, and this program was started without keys"
             raise Untrusted(msg, hint="open the bus with `open_bus`")
-        until = self._past.get(channel, 0)
+        until = self._past.get(channel, 0) or self._past.get(_base(channel), 0)
         return is_signed or bool(until and cursors.time_of(task_id) < until)
 
     # --- making -------------------------------------------------------------------------------
@@ -269,6 +274,13 @@ class Seals:
 def _base(channel: str) -> str:
     """Return the inbox that has the rule for a session's own; any other channel has its own."""
     return channel.partition("~")[0] if names.is_inbox(channel) else channel
+
+
+def _other(channel: str, said: tuple[str, ...], to: tuple[str, ...]) -> Untrusted:
+    told, known = (", ".join(map(repr, agents)) or "nobody" for agents in (said, to))
+    msg = f"{channel!r} says that it is encrypted to {told}, and {known} is remembered here"
+    hint = f"if a person changed it: in a terminal, `mcp-bus channel set {_base(channel)} encrypt_to=…`"
+    return Untrusted(msg, hint=hint)
 
 
 def _name(task_id: str, data: bytes) -> str:
