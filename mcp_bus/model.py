@@ -234,11 +234,16 @@ class Ticket(NamedTuple):
 
 
 class Proof(NamedTuple):
-    """What signatures show on a signed channel: whose `body` and `result` are, as `ann (kP3x9Q2a)`, or the doubt."""
+    """What signatures show on a signed channel: whose `body` and `result` are, as `ann (kP3x9Q2a)`, or the doubt.
+
+    Attributes:
+        broken: why nobody may act on what the body says; `doubt` tells it, too.
+    """
 
     body: str = ""
     result: str = ""
     doubt: str = ""
+    broken: str = ""
 
 
 class Task(NamedTuple):

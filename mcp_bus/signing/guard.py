@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from mcp_bus.stores.base import Claim
 
 KEYS = "keys"
+LOOK_S = 1.0
 
 
 class Verdict(NamedTuple):
@@ -52,6 +53,8 @@ class Guard:
         self._root = root
         self._source = source
         self._trust: Trust | None = None
+        # Whether any task is remembered as encrypted, and when that is looked at again while none is.
+        self._has_secrets, self._look_at = False, 0.0
 
     @property
     def trust(self) -> Trust:
@@ -102,6 +105,18 @@ class Guard:
     def over(self, task_id: str) -> None:
         """Remember that a task was finished."""
         self.trust.over(task_id, self._source.now())
+
+    def is_secret(self, task_id: str) -> bool:
+        """Tell whether a task is remembered as encrypted; looked into only where anything is."""
+        now = self._source.monotonic()
+        if not self._has_secrets and now >= self._look_at:
+            self._has_secrets, self._look_at = self._trusts() and self.trust.has_secrets(), now + LOOK_S
+        return self._has_secrets and self.trust.is_secret(task_id)
+
+    def secret(self, task_id: str) -> None:
+        """Remember that a task is encrypted."""
+        self.trust.secret(task_id, self._source.now())
+        self._has_secrets = True
 
     # --- signing ----------------------------------------------------------------------------------
 

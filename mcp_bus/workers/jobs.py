@@ -179,7 +179,8 @@ class Job:
             return prompts.message(self._task.body)
         if self._recipe.is_plain:
             return self._task.body.content
-        return prompts.render(self._bus.get(self._task.id), role=self._recipe.role, mark=mark)
+        told = self._task._replace(history=self._bus.get(self._task.id).history)
+        return prompts.render(told, role=self._recipe.role, mark=mark)
 
     def _accepted(self, asked: str, mark: str, run: Run) -> Answer | Told:
         """Return an answer that meets the task's contract, or why there is none; it may be corrected once (rule J4)."""
