@@ -187,11 +187,11 @@ class Topics:
         return made
 
     def _is_wanted(self, cursor: Cursor, slot: Slot) -> bool | None:
-        """Tell whether a message was asked for; None where it cannot be read, which may change."""
+        """Tell whether a message was asked for; None where it cannot be read, which may change, or is not open here."""
         known = self._wanted.get(slot.id)
         if known is None:
             task = self._task(slot)
-            if task is None:
+            if task is None or task.hidden:
                 return None
             known = cursors.wants(cursor, fields(task.body))
             if len(self._wanted) > 100 * LOOKED:
@@ -248,8 +248,10 @@ class Topics:
         for message in waiting:
             if len(shown) >= limit or room <= 0 or (is_urgent and retained[message].priority <= 0):
                 break
-            if cursor.match and self._is_wanted(cursor, retained[message]) is False:
+            is_wanted = self._is_wanted(cursor, retained[message]) if cursor.match else True
+            if is_wanted is False:
                 unwanted.append(message)
+            if not is_wanted:
                 continue
             task = self._task(retained[message])
             if task is not None:

@@ -251,7 +251,7 @@ class Letters:
             asked = prompts.message(body)
             place, log = kept.begin(body.id, held.tries + 1, asked.encode())
             with log:
-                run = jobs.Run(place, log, kept, self._why_to_stop)
+                run = jobs.Run(place, log, kept, self._why_to_stop, body.encrypted is not None)
                 told = prompts.environment(self._root, self._bus.identity.agent, body, place)
                 found = jobs.answer(self._recipe, asked, told, run)
         return _Done(found) if isinstance(found, Told) else _Done(Told(Fate.DONE, "", found.usage), found.text)
