@@ -9,10 +9,11 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from contextlib import suppress
+from itertools import islice
 from typing import TYPE_CHECKING, NamedTuple, Unpack
 
 from mcp_bus import cursors, lifecycle, names, routing
-from mcp_bus.errors import BusError, Conflict, CorruptRecord, NotFound
+from mcp_bus.errors import BusError, Conflict, CorruptRecord, NotFound, UnknownKey
 from mcp_bus.model import Lease, Outcome, State, Task
 from mcp_bus.operate import TRIES
 from mcp_bus.outbox import BY_ACK, LOOKED, MAX_UNREAD, Outbox, Sent, bodies, line
@@ -71,6 +72,7 @@ class Mail:
         """Read and write for the session that `bus` speaks for."""
         self._bus = bus
         self.topics = Topics(bus)
+        self._passed = self.topics.passed
         self._offered: dict[str, Task] = {}
         self._outbox = Outbox(bus, bus.roster, self.topics)
 
@@ -83,6 +85,10 @@ class Mail:
     def send(self, to: str, body: object, *, supersedes: str = "", **options: Unpack[PostOptions]) -> Sent:
         """Queue a message; see `Outbox.send`."""
         return self._outbox.send(to, body, supersedes=supersedes, **options)
+
+    def passed(self) -> str:
+        """Return why messages were passed over that stay where they are, for people; empty if none were."""
+        return self._passed.whys()
 
     # --- reading ------------------------------------------------------------------------------
 
@@ -98,7 +104,8 @@ class Mail:
     def _unread(self) -> list[Slot]:
         """List what waits in this session's inboxes, the urgent first."""
         now = self._bus.source.now()
-        slots = (slot for box in self.inboxes for slot in self._bus.store.scan(box, State.READY, limit=MAX_UNREAD))
+        found = [self._bus.store.scan(box, State.READY) for box in self.inboxes]
+        slots = (slot for box in found for slot in islice((s for s in box if s.id not in self._passed), MAX_UNREAD))
         return sorted((slot for slot in slots if not lifecycle.is_expired(slot, now=now)), key=routing.rank)
 
     def read(self, *, limit: int = 20, room: int = 6000, path: str = "library", only: str = "") -> list[Delivery]:
@@ -114,6 +121,14 @@ class Mail:
             only: a topic that it reads, or `INBOX_ONLY`; all of it if empty.
         """
         self._bus.tend()
+        while True:
+            count = self._passed.count
+            made = self._read(limit, room, path, only)
+            if made or self._passed.count == count:
+                return self._counted(made)
+
+    def _read(self, limit: int, room: int, path: str, only: str) -> list[Delivery]:
+        """Return what `read` does of the first that wait: what was passed over may have kept others out of them."""
         made: list[Delivery] = []
         slots = self._unread() if only in ("", INBOX_ONLY) else []
         urgent = [slot for slot in slots if slot.priority > 0]
@@ -134,8 +149,7 @@ class Mail:
                 if not made:
                     raise
                 break  # What was offered is shown; the rest comes with the next look, or its error does.
-        made.sort(key=lambda item: (-item.body.priority, item.body.id))
-        return self._counted(made)
+        return sorted(made, key=lambda item: (-item.body.priority, item.body.id))
 
     def _from_inbox(self, slots: Sequence[Slot], limit: int, room: int, path: str) -> list[Delivery]:
         made: list[Delivery] = []
@@ -199,6 +213,9 @@ class Mail:
             lease = Lease(bus.identity.holder, bus.source.token(6), now + int(lease_s * 1000))
             taken = lifecycle.claim(slot, lease)
             bus.store.swap(slot, taken, line(self._bus, taken, Outcome.OFFERED, path))
+        except UnknownKey as error:
+            self._passed.add(slot.id, str(error))
+            return None
         except (Conflict, CorruptRecord):
             return None  # Another session of this agent was faster, or the store puts it aside.
         self._offered[task.id] = Task(task.body, taken, proof=task.proof)

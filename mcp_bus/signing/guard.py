@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from mcp_bus.stores.base import Claim
 
 KEYS = "keys"
+TRUST = "`mcp-bus key trust AGENT FILE` trusts one, as `mcp-bus key export` prints it there"
 LOOK_S = 1.0
 
 
@@ -257,7 +258,7 @@ class Guard:
 
         Raises:
             Unverified: it does not hold, or not for this.
-            UnknownKey: its key is nobody's, as far as was said here.
+            UnknownKey: its key is not the agent's, as far as was said here.
             Untrusted: this is not the bus that keys were trusted for.
         """
         from mcp_bus.signing import jws, keys  # noqa: PLC0415  as above
@@ -270,33 +271,38 @@ class Guard:
                 raise Unverified(what)
         kid = seal.header["kid"]
         pin = self.trust.key(kid) or self._first(claim, seal, data)
-        if pin.agent != claim.agent:
-            what = f"it is signed by a key of {pin.agent!r}, and says that it is from {cut(claim.agent, 80)!r}"
-            raise Unverified(what)
-        if pin.revoked and seal.header["iat"] >= pin.before:
-            what = f"it is signed by the key {keys.short(kid)} of {pin.agent!r}, which was revoked"
-            raise Unverified(what)
         if not jws.holds(pin.public, seal, data):
             what = "its signature does not hold: it was altered"
+            raise Unverified(what)
+        if pin.agent != claim.agent:
+            what = f"it is signed by a key of {pin.agent!r}, and says that it is from {cut(claim.agent, 80)!r}"
+            raise UnknownKey(what, hint=TRUST)
+        if pin.revoked and seal.header["iat"] >= pin.before:
+            what = f"it is signed by the key {keys.short(kid)} of {pin.agent!r}, which was revoked"
             raise Unverified(what)
         return Verdict(f"{pin.agent} ({keys.short(kid)})", seal.header["exp"])
 
     def _first(self, claim: Claim, seal: Seal, data: bytes) -> Pin:
-        """Believe the first key of an agent of which that was asked for, if it signed this."""
+        """Believe the first key of an agent of which that was asked for, if it signed this.
+
+        Raises:
+            Unverified: the key that it names as its own did not, so that it is wrong for everybody.
+            UnknownKey: it did, and that was not asked for.
+        """
         from mcp_bus.signing import jws, keys  # noqa: PLC0415  as above
 
         kid = seal.header["kid"]
+        try:
+            public = keys.public_of(seal.header["jwk"])
+        except InvalidRequest:
+            public = b""
+        if not public or keys.kid_of(public) != kid or not jws.holds(public, seal, data):
+            what = "its signature does not hold: it was altered"
+            raise Unverified(what)
         if self.trust.is_expected(claim.agent):
-            try:
-                public = keys.public_of(seal.header["jwk"])
-            except InvalidRequest:
-                public = b""
-            if public and keys.kid_of(public) == kid and jws.holds(public, seal, data):
-                return self.trust.pin(claim.agent, public, self._source.now())
+            return self.trust.pin(claim.agent, public, self._source.now())
         what = f"it is signed by a key {cut(kid, 8)} that nobody here trusts to be {cut(claim.agent, 80)!r}"
-        raise UnknownKey(
-            what, hint="`mcp-bus key trust AGENT FILE` trusts one, as `mcp-bus key export` prints it there"
-        )
+        raise UnknownKey(what, hint=TRUST)
 
 
 def _open(data: Mapping[str, Any]) -> dict[str, Any]:
