@@ -234,16 +234,12 @@ class Ticket(NamedTuple):
 
 
 class Proof(NamedTuple):
-    """What signatures show on a signed channel: whose `body` and `result` are, as `ann (kP3x9Q2a)`, or the doubt.
-
-    Attributes:
-        broken: why nobody may act on what the body says; `doubt` tells it, too.
-    """
+    """What signatures show on a signed channel: whose `body` and `result` are, as `ann (kP3x9Q2a)`, or the doubt."""
 
     body: str = ""
     result: str = ""
     doubt: str = ""
-    broken: str = ""
+    broken: str = ""  # What is in doubt of the body: nobody acts on what it says.
 
 
 class Task(NamedTuple):
