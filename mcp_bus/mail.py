@@ -101,11 +101,16 @@ class Mail:
         """Return what is unread, in the inbox and on topics, by id; see `Topics.waiting`."""
         return {slot.id: slot for slot in self._unread()} | self.topics.waiting(is_count=is_count)
 
-    def _unread(self) -> list[Slot]:
-        """List what waits in this session's inboxes, the urgent first."""
+    def _unread(self, *, is_all: bool = False) -> list[Slot]:
+        """List what waits in this session's inboxes, the urgent first.
+
+        Args:
+            is_all: however many: what is passed over must not keep what is behind it from its reader.
+        """
+        most = None if is_all else MAX_UNREAD
         now = self._bus.source.now()
         found = [self._bus.store.scan(box, State.READY) for box in self.inboxes]
-        slots = (slot for box in found for slot in islice((s for s in box if s.id not in self._passed), MAX_UNREAD))
+        slots = (slot for box in found for slot in islice((s for s in box if s.id not in self._passed), most))
         return sorted((slot for slot in slots if not lifecycle.is_expired(slot, now=now)), key=routing.rank)
 
     def read(self, *, limit: int = 20, room: int = 6000, path: str = "library", only: str = "") -> list[Delivery]:
@@ -121,16 +126,8 @@ class Mail:
             only: a topic that it reads, or `INBOX_ONLY`; all of it if empty.
         """
         self._bus.tend()
-        while True:
-            count = self._passed.count
-            made = self._read(limit, room, path, only)
-            if made or self._passed.count == count:
-                return self._counted(made)
-
-    def _read(self, limit: int, room: int, path: str, only: str) -> list[Delivery]:
-        """Return what `read` does of the first that wait: what was passed over may have kept others out of them."""
         made: list[Delivery] = []
-        slots = self._unread() if only in ("", INBOX_ONLY) else []
+        slots = self._unread(is_all=True) if only in ("", INBOX_ONLY) else []
         urgent = [slot for slot in slots if slot.priority > 0]
         steps: tuple[Callable[[], list[Delivery]], ...] = (
             lambda: self._from_inbox(urgent, limit - len(made), left(), path),
@@ -149,7 +146,8 @@ class Mail:
                 if not made:
                     raise
                 break  # What was offered is shown; the rest comes with the next look, or its error does.
-        return sorted(made, key=lambda item: (-item.body.priority, item.body.id))
+        made.sort(key=lambda item: (-item.body.priority, item.body.id))
+        return self._counted(made)
 
     def _from_inbox(self, slots: Sequence[Slot], limit: int, room: int, path: str) -> list[Delivery]:
         made: list[Delivery] = []

@@ -20,8 +20,6 @@ class Passed:
         self._source = source
         self._until: dict[str, tuple[float, str]] = {}
         self._room = ROOM
-        # How many were ever added.
-        self.count = 0
 
     def add(self, task_id: str, why: str) -> None:
         """Pass a task over from now on."""
@@ -30,7 +28,6 @@ class Passed:
             self._until = {name: told for name, told in self._until.items() if told[0] > now}
             self._room = max(ROOM, 2 * len(self._until))
         self._until[task_id] = (self._source.monotonic() + CLOSED_S, why)
-        self.count += 1
 
     def __contains__(self, task_id: str) -> bool:
         """Tell whether a task is passed over still."""
