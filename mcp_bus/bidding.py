@@ -114,7 +114,7 @@ def _bid(body: Body) -> Bid:
 
 
 def _own_call(bus: Bus, call_id: str) -> Task:
-    call = bus.whole(call_id)
+    call = bus.sound(call_id)
     if call.body.type != CALL:
         msg = f"{call.id!r} is a {call.body.type}, not a call for proposals"
         raise InvalidRequest(msg, hint="a task posted on a topic is one")
@@ -134,7 +134,7 @@ def award(bus: Bus, bid_id: str) -> Task:
         InvalidRequest: it is no bid on a call of this agent.
         Conflict: the call was awarded to another bid.
     """
-    found = bus.whole(bid_id)
+    found = bus.sound(bid_id)
     if found.body.type != BID:
         msg = f"{found.id!r} is a {found.body.type}, not a bid"
         raise InvalidRequest(msg, hint="award the id of a bid")

@@ -31,7 +31,7 @@ def parent_of(bus: Operator, name: str) -> Task:
     Raises:
         InvalidRequest: it may not.
     """
-    parent = bus.whole(name)
+    parent = bus.sound(name)
     holder = parent.slot.lease.holder if parent.slot.lease and parent.state is State.LEASED else ""
     if not names.is_of(holder, bus.identity.agent):
         msg = f"{parent.id!r} is not held by {bus.identity.agent!r}, so nothing can be posted for it"

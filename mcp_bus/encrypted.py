@@ -36,18 +36,37 @@ def answer_to(task: Body) -> Secret | None:
     """
     if task.encrypted is None:
         return None
-    if task.encrypted.why:
-        msg = f"{task.id!r} cannot be answered by who cannot read it: {task.encrypted.why}"
-        raise NotAllowed(msg, hint="release it, or work as an agent that can")
+    _check_read(task)
     more = task.encrypted.to if task.retry_of else ()
     return Secret(tuple(dict.fromkeys((task.sender.agent, *more))))
 
 
 def reply_to(parent: Body, agent: str) -> Secret | None:
-    """Return to whom the answer to a message is encrypted: its one recipient, or all who can read the message."""
+    """Return to whom the answer to a message is encrypted: its one recipient, or all who can read the message.
+
+    Raises:
+        NotAllowed: as of `answer_to`.
+    """
     if parent.encrypted is None:
         return None
+    _check_read(parent)
     return Secret((agent,) if agent else tuple(dict.fromkeys((parent.sender.agent, *parent.encrypted.to))))
+
+
+def same_readers(old: Body) -> Secret | None:
+    """Return to whom what takes the place of a message is encrypted: to those who could read that.
+
+    Raises:
+        NotAllowed: as of `answer_to`.
+    """
+    _check_read(old)
+    return Secret(old.encrypted.to) if old.encrypted is not None else None
+
+
+def _check_read(task: Body) -> None:
+    if task.encrypted is not None and task.encrypted.why:
+        msg = f"{task.id!r} cannot be answered by who cannot read it: {task.encrypted.why}"
+        raise NotAllowed(msg, hint="release it, or work as an agent that can")
 
 
 def whom(secret: Secret) -> str:
@@ -57,8 +76,8 @@ def whom(secret: Secret) -> str:
 
 def unread(kept: Body, why: str) -> Body:
     """Return a body that is not opened here, with the reason in the place of what it says."""
-    assert kept.encrypted is not None
-    return body(kept, f"({why})")._replace(encrypted=kept.encrypted._replace(why=why))
+    secret = kept.encrypted or Secret(())  # Its encryption was taken off.
+    return body(kept, f"({why})")._replace(encrypted=secret._replace(why=why))
 
 
 def unread_result(kept: Result, why: str) -> Result:

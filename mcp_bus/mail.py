@@ -9,10 +9,11 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from contextlib import suppress
+from itertools import islice
 from typing import TYPE_CHECKING, NamedTuple, Unpack
 
 from mcp_bus import cursors, lifecycle, names, routing
-from mcp_bus.errors import BusError, Conflict, CorruptRecord, NotFound
+from mcp_bus.errors import BusError, Conflict, CorruptRecord, NotFound, UnknownKey
 from mcp_bus.model import Lease, Outcome, State, Task
 from mcp_bus.operate import TRIES
 from mcp_bus.outbox import BY_ACK, LOOKED, MAX_UNREAD, Outbox, Sent, bodies, line
@@ -71,6 +72,7 @@ class Mail:
         """Read and write for the session that `bus` speaks for."""
         self._bus = bus
         self.topics = Topics(bus)
+        self._passed = self.topics.passed
         self._offered: dict[str, Task] = {}
         self._outbox = Outbox(bus, bus.roster, self.topics)
 
@@ -84,6 +86,10 @@ class Mail:
         """Queue a message; see `Outbox.send`."""
         return self._outbox.send(to, body, supersedes=supersedes, **options)
 
+    def passed(self) -> str:
+        """Return why messages were passed over that stay where they are, for people; empty if none were."""
+        return self._passed.whys()
+
     # --- reading ------------------------------------------------------------------------------
 
     def unread(self) -> Unread:
@@ -95,10 +101,16 @@ class Mail:
         """Return what is unread, in the inbox and on topics, by id; see `Topics.waiting`."""
         return {slot.id: slot for slot in self._unread()} | self.topics.waiting(is_count=is_count)
 
-    def _unread(self) -> list[Slot]:
-        """List what waits in this session's inboxes, the urgent first."""
+    def _unread(self, *, is_all: bool = False) -> list[Slot]:
+        """List what waits in this session's inboxes, the urgent first.
+
+        Args:
+            is_all: however many: what is passed over must not keep what is behind it from its reader.
+        """
+        most = None if is_all else MAX_UNREAD
         now = self._bus.source.now()
-        slots = (slot for box in self.inboxes for slot in self._bus.store.scan(box, State.READY, limit=MAX_UNREAD))
+        found = [self._bus.store.scan(box, State.READY) for box in self.inboxes]
+        slots = (slot for box in found for slot in islice((s for s in box if s.id not in self._passed), most))
         return sorted((slot for slot in slots if not lifecycle.is_expired(slot, now=now)), key=routing.rank)
 
     def read(self, *, limit: int = 20, room: int = 6000, path: str = "library", only: str = "") -> list[Delivery]:
@@ -115,7 +127,7 @@ class Mail:
         """
         self._bus.tend()
         made: list[Delivery] = []
-        slots = self._unread() if only in ("", INBOX_ONLY) else []
+        slots = self._unread(is_all=True) if only in ("", INBOX_ONLY) else []
         urgent = [slot for slot in slots if slot.priority > 0]
         steps: tuple[Callable[[], list[Delivery]], ...] = (
             lambda: self._from_inbox(urgent, limit - len(made), left(), path),
@@ -199,6 +211,9 @@ class Mail:
             lease = Lease(bus.identity.holder, bus.source.token(6), now + int(lease_s * 1000))
             taken = lifecycle.claim(slot, lease)
             bus.store.swap(slot, taken, line(self._bus, taken, Outcome.OFFERED, path))
+        except UnknownKey as error:
+            self._passed.add(slot.id, str(error))
+            return None
         except (Conflict, CorruptRecord):
             return None  # Another session of this agent was faster, or the store puts it aside.
         self._offered[task.id] = Task(task.body, taken, proof=task.proof)

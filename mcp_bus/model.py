@@ -239,6 +239,7 @@ class Proof(NamedTuple):
     body: str = ""
     result: str = ""
     doubt: str = ""
+    broken: str = ""  # What is in doubt of the body: nobody acts on what it says.
 
 
 class Task(NamedTuple):

@@ -12,7 +12,16 @@ from typing import TYPE_CHECKING
 
 from mcp_bus import access, draft, find, lifecycle, wire
 from mcp_bus.clock import Ids
-from mcp_bus.errors import BusError, Conflict, DuplicateTask, IllegalTransition, InvalidRequest, NotAllowed, NotFound
+from mcp_bus.errors import (
+    BusError,
+    Conflict,
+    DuplicateTask,
+    IllegalTransition,
+    InvalidRequest,
+    NotAllowed,
+    NotFound,
+    Unverified,
+)
 from mcp_bus.model import ENDED, Attempt, Outcome, Sender, State
 
 if TYPE_CHECKING:
@@ -70,6 +79,18 @@ class Operator:
             task = self.store.get(full)
         if task is None:
             raise NotFound(find.unknown(task_id), hint="search for it")
+        return task
+
+    def sound(self, task_id: str) -> Task:
+        """Return `whole` for who acts on what a task says, and was not handed it in this process.
+
+        Raises:
+            Unverified: it is not what was posted, as far as can be shown here.
+        """
+        task = self.whole(task_id)
+        if task.proof is not None and task.proof.broken:
+            msg = f"{task.id!r} is not acted on: {task.proof.broken}"
+            raise Unverified(msg, hint="look at it; if the work is wanted, post it anew")
         return task
 
     def sender(self) -> Sender:
@@ -135,7 +156,7 @@ class Operator:
         return self._revived(task)
 
     def _replace(self, task_id: str, content: str, note: str) -> Task:
-        old = self.whole(task_id)
+        old = self.sound(task_id)
         _unedited(old, "edit")
         if (why := access.shown(self, old).hidden) and old.state is State.DEAD:
             msg = f"cannot edit {old.id!r}: {why}"
@@ -241,8 +262,8 @@ class Operator:
             IllegalTransition: says why not.
         """
         proof = task.proof
-        if proof is not None and not proof.body:
-            msg = f"cannot retry {task.id!r}: {proof.doubt}"
+        if proof is not None and proof.broken:
+            msg = f"cannot retry {task.id!r}: {proof.broken}"
             raise IllegalTransition(msg, hint="post it anew, if you know that it is wanted")
         if proof is not None and 0 < task.body.deadline <= self.source.now():
             msg = f"cannot retry {task.id!r}: its ttl has passed, and with it its signature"

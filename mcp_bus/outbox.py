@@ -109,6 +109,8 @@ class Outbox:
             raise InvalidRequest(msg, hint="leave the recipient out: reply_to says it")
         made = self._body(address, content, checked, parent)
         made = made._replace(supersedes=old.id if old else "", extra=_named(address))
+        if old is not None and made.encrypted is None:  # It says again what was for those.
+            made = made._replace(encrypted=encrypted.same_readers(old.body))
         self._check_room(address, made, 1 if old and old.channel == address.channel and old.state is State.READY else 0)
         kept = self._bus.put(made)
         if kept.id != made.id and not draft.same(kept, made):
@@ -149,14 +151,14 @@ class Outbox:
 
     def _message(self, message_id: str) -> Task:
         try:
-            return self._bus.whole(message_id)
+            return self._bus.sound(message_id)
         except NotFound as error:
             msg = f"reply_to: {error}"
             raise InvalidRequest(msg, hint="give the id of the message that is answered, or leave it out") from None
 
     def _own(self, message_id: str) -> Task:
         """Return an earlier message of this very agent."""
-        old = self._bus.whole(message_id)
+        old = self._bus.sound(message_id)
         if old.body.sender.agent != self._bus.identity.agent:
             msg = f"{old.id!r} was sent by {old.body.sender.agent!r}, and only its sender can supersede it"
             raise InvalidRequest(msg, hint="send a message of your own without supersedes")

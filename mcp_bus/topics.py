@@ -13,9 +13,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from mcp_bus import access, addresses, cursors, find, lifecycle, names
 from mcp_bus.cursors import Cursor, Mark
-from mcp_bus.errors import BusError, Conflict, CorruptRecord, InvalidRequest, NotFound
+from mcp_bus.errors import BusError, Conflict, CorruptRecord, InvalidRequest, NotFound, UnknownKey
 from mcp_bus.model import Policy, State
 from mcp_bus.operate import TRIES
+from mcp_bus.passed import Passed
 from mcp_bus.policies import EVERYONE
 
 if TYPE_CHECKING:
@@ -58,6 +59,7 @@ class Topics:
         self._acked: set[str] = set()
         self._wanted: dict[str, bool] = {}
         self._listed: dict[str, tuple[float, dict[str, Slot]]] = {}
+        self.passed = Passed(bus.source)
 
     # --- subscriptions ------------------------------------------------------------------------
 
@@ -173,7 +175,7 @@ class Topics:
             return is_new or mark is None or mark.at + lease <= now
 
         fresh = {message for message in retained if cursors.time_of(message) >= self._since}
-        return [message for message in sorted(unread | fresh) if is_due(message)]
+        return [message for message in sorted(unread | fresh) if message not in self.passed and is_due(message)]
 
     def waiting(self, *, is_count: bool = True) -> dict[str, Slot]:
         """Return what waits on all topics, by id; for a count, as far as a listing of a moment ago tells."""
@@ -187,11 +189,11 @@ class Topics:
         return made
 
     def _is_wanted(self, cursor: Cursor, slot: Slot) -> bool | None:
-        """Tell whether a message was asked for; None where it cannot be read, which may change."""
+        """Tell whether a message was asked for; None where it cannot be read, which may change, or is not open here."""
         known = self._wanted.get(slot.id)
         if known is None:
             task = self._task(slot)
-            if task is None:
+            if task is None or task.hidden:
                 return None
             known = cursors.wants(cursor, fields(task.body))
             if len(self._wanted) > 100 * LOOKED:
@@ -200,8 +202,12 @@ class Topics:
         return known
 
     def _task(self, slot: Slot) -> Task | None:
-        with suppress(Conflict, CorruptRecord):
+        try:
             return self._bus.store.get(slot.id, at=slot)
+        except UnknownKey as error:
+            self.passed.add(slot.id, str(error))
+        except (Conflict, CorruptRecord):
+            pass
         return None
 
     def offer(self, limit: int, room: int, path: str, *, is_urgent: bool = False, only: str = "") -> list[Offer]:
@@ -248,8 +254,9 @@ class Topics:
         for message in waiting:
             if len(shown) >= limit or room <= 0 or (is_urgent and retained[message].priority <= 0):
                 break
-            if cursor.match and self._is_wanted(cursor, retained[message]) is False:
-                unwanted.append(message)
+            is_wanted = self._is_wanted(cursor, retained[message]) if cursor.match else True
+            unwanted += [message] if is_wanted is False else []
+            if not is_wanted:
                 continue
             task = self._task(retained[message])
             if task is not None:

@@ -8,9 +8,19 @@ from typing import TYPE_CHECKING
 
 from mcp_bus import access, children, draft, encrypted, find, lifecycle, names, routing, wire
 from mcp_bus.backlog import Backlog
-from mcp_bus.errors import BusError, Conflict, CorruptRecord, InvalidRequest, LeaseLost, NotFound, ResultRejected
+from mcp_bus.errors import (
+    BusError,
+    Conflict,
+    CorruptRecord,
+    InvalidRequest,
+    LeaseLost,
+    NotFound,
+    ResultRejected,
+    UnknownKey,
+)
 from mcp_bus.model import NOTHING, Attempt, Lease, Outcome, Result, State, Task, Ticket
 from mcp_bus.operate import TRIES, Operator
+from mcp_bus.passed import Passed
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -25,8 +35,6 @@ if TYPE_CHECKING:
 RELIST = 8
 # Bodies whose requirements are remembered, so that they are not read again for each claim.
 REMEMBERED = 20_000
-# One that was encrypted to others is not read again for so long; its key may come meanwhile.
-CLOSED_S = 10.0
 
 
 class Worker(Operator):
@@ -39,8 +47,8 @@ class Worker(Operator):
         self._backlog = Backlog(store, source)
         self._held: dict[str, Task] = {}
         self._requires: dict[str, tuple[str, ...]] = {}
-        # What this agent has no key for, and until when that is not looked at again.
-        self._closed: dict[str, float] = {}
+        # What is encrypted to others, or signed by who is unknown here.
+        self._passed = Passed(source)
 
     def tend(self) -> None:
         """Sweep if the last sweep is long enough ago; waiters call it between looks."""
@@ -90,6 +98,9 @@ class Worker(Operator):
                     candidates.refresh()
                     losses = 0
                 continue
+            except UnknownKey as error:
+                self._passed.add(slot.id, str(error))
+                continue
             except CorruptRecord:
                 continue  # The store remembers it, and its `mend` puts it aside.
             if task is not None:
@@ -103,7 +114,7 @@ class Worker(Operator):
         self, slot: Slot, can: frozenset[str], lease_s: float | None, only: Callable[[Body], bool] | None
     ) -> Task | None:
         known = self._requires.get(slot.id)
-        if (known is not None and self._lacks(known, can)) or self._closed.get(slot.id, 0) > self.source.monotonic():
+        if (known is not None and self._lacks(known, can)) or slot.id in self._passed:
             return None
         now = self.source.now()
         if lifecycle.is_expired(slot, now=now):
@@ -131,10 +142,8 @@ class Worker(Operator):
 
     def _is_closed(self, task: Task) -> bool:
         """Tell whether a task is encrypted to others; it is not read again for a while."""
-        if len(self._closed) >= REMEMBERED:
-            self._closed.clear()
         if task.hidden:
-            self._closed[task.id] = self.source.monotonic() + CLOSED_S
+            self._passed.add(task.id, task.hidden)
         return bool(task.hidden)
 
     def able(self, capabilities: Sequence[str] | None = None) -> frozenset[str]:
@@ -336,7 +345,7 @@ class Worker(Operator):
         draft.check_token(ticket.token)
         task = self._held.get(ticket.id)
         if task is None or task.lease.token != ticket.token:
-            task = self.whole(ticket.id)
+            task = self.sound(ticket.id)
         attempt = 0
         for _ in range(TRIES):
             lost = task.slot.lease is None or task.slot.lease.token != ticket.token or task.state is not State.LEASED
@@ -346,8 +355,8 @@ class Worker(Operator):
             new, entry = decide(task)
             try:
                 self.store.swap(task.slot, new, entry)
-            except Conflict:
-                task = self.whole(ticket.id)
+            except Conflict:  # Whatever its file says now: it was handed out as this.
+                task = self.whole(ticket.id)._replace(body=task.body)
                 continue
             return self._followed(Task(task.body, new, task.result, task.history))
         msg = f"{ticket.id!r} is being written by others all the time"

@@ -223,7 +223,7 @@ def _received(bus: Bus, channel: str, name: str) -> Task:
             found = bus.store.get(slot.id, at=slot)
             if found is not None:
                 return found
-    return bus.get(name)
+    return bus.sound(name)
 
 
 def answered(bus: Bus, task: Task, result: str, *, status: str, error: str) -> Result:

@@ -84,7 +84,7 @@ def proof(task: Task) -> dict[str, Any]:
         return {"hidden": task.hidden}
     if task.proof is None:
         return {}
-    body, result, doubt = (text or None for text in task.proof)
+    body, result, doubt = (text or None for text in task.proof[:3])
     return {"verified": body, "result_verified": result, "not_verified": doubt}
 
 

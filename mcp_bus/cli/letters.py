@@ -245,7 +245,9 @@ def _tell(call: Call, bus: Bus, found: list[Delivery], acked: list[Acked]) -> No
     for done in acked:
         out.line(f"{short(done.id)} {'acked' if done.is_new else f'not acked: {one_line(done.note)}'}")
     if not found and not acked:
-        out.note(f"nothing waits for {one_line(bus.identity.agent, 160)}")
+        why = bus.mail.passed()
+        left = f" that can be shown; left where it is: {one_line(why, 400)}" if why else ""
+        out.note(f"nothing waits for {one_line(bus.identity.agent, 160)}{left}")
     for number, item in enumerate(found):
         if number:
             out.line()

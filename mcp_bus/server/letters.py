@@ -122,6 +122,8 @@ def empty(bus: Bus, told: list[str], waited_s: float, ways: Ways) -> str:
         return read(bus, mine[:LIMIT], again, bus.source.token(6), ways)
     topics = ", ".join(list(bus.mail.topics.subscribed())[:10])
     lines = [*told, f"no unread messages, waited {waited_s:.0f} s" + (f"; topics read: {topics}" if topics else "")]
+    why = bus.mail.passed()
+    lines += [f"left where they are: {said(why, 400)}"] if why else []
     return "\n".join([*lines, *others, "next: go on with your work, or call read_inbox again to wait"])
 
 

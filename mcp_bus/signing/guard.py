@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from mcp_bus.stores.base import Claim
 
 KEYS = "keys"
+TRUST = "`mcp-bus key trust AGENT FILE` trusts one, as `mcp-bus key export` prints it there"
+LOOK_S = 1.0
 
 
 class Verdict(NamedTuple):
@@ -52,6 +54,8 @@ class Guard:
         self._root = root
         self._source = source
         self._trust: Trust | None = None
+        # Whether any task is remembered as encrypted, and when that is looked at again while none is.
+        self._has_secrets, self._look_at = False, 0.0
 
     @property
     def trust(self) -> Trust:
@@ -110,6 +114,18 @@ class Guard:
     def over(self, task_id: str) -> None:
         """Remember that a task was finished."""
         self.trust.over(task_id, self._source.now())
+
+    def is_secret(self, task_id: str) -> bool:
+        """Tell whether a task is remembered as encrypted; looked into only where anything is."""
+        now = self._source.monotonic()
+        if not self._has_secrets and now >= self._look_at:
+            self._has_secrets, self._look_at = self._trusts() and self.trust.has_secrets(), now + LOOK_S
+        return self._has_secrets and self.trust.is_secret(task_id)
+
+    def secret(self, task_id: str) -> None:
+        """Remember that a task is encrypted."""
+        self.trust.secret(task_id, self._source.now())
+        self._has_secrets = True
 
     # --- signing ----------------------------------------------------------------------------------
 
@@ -250,7 +266,7 @@ class Guard:
 
         Raises:
             Unverified: it does not hold, or not for this.
-            UnknownKey: its key is nobody's, as far as was said here.
+            UnknownKey: its key is not the agent's, as far as was said here.
             Untrusted: this is not the bus that keys were trusted for.
         """
         from mcp_bus.signing import jws, keys  # noqa: PLC0415  as above
@@ -263,33 +279,38 @@ class Guard:
                 raise Unverified(what)
         kid = seal.header["kid"]
         pin = self.trust.key(kid) or self._first(claim, seal, data)
-        if pin.agent != claim.agent:
-            what = f"it is signed by a key of {pin.agent!r}, and says that it is from {cut(claim.agent, 80)!r}"
-            raise Unverified(what)
-        if pin.revoked and seal.header["iat"] >= pin.before:
-            what = f"it is signed by the key {keys.short(kid)} of {pin.agent!r}, which was revoked"
-            raise Unverified(what)
         if not jws.holds(pin.public, seal, data):
             what = "its signature does not hold: it was altered"
+            raise Unverified(what)
+        if pin.agent != claim.agent:
+            what = f"it is signed by a key of {pin.agent!r}, and says that it is from {cut(claim.agent, 80)!r}"
+            raise UnknownKey(what, hint=TRUST)
+        if pin.revoked and seal.header["iat"] >= pin.before:
+            what = f"it is signed by the key {keys.short(kid)} of {pin.agent!r}, which was revoked"
             raise Unverified(what)
         return Verdict(f"{pin.agent} ({keys.short(kid)})", seal.header["exp"])
 
     def _first(self, claim: Claim, seal: Seal, data: bytes) -> Pin:
-        """Believe the first key of an agent of which that was asked for, if it signed this."""
+        """Believe the first key of an agent of which that was asked for, if it signed this.
+
+        Raises:
+            Unverified: the key that it names as its own did not, so that it is wrong for everybody.
+            UnknownKey: it did, and that was not asked for.
+        """
         from mcp_bus.signing import jws, keys  # noqa: PLC0415  as above
 
         kid = seal.header["kid"]
+        try:
+            public = keys.public_of(seal.header["jwk"])
+        except InvalidRequest:
+            public = b""
+        if not public or keys.kid_of(public) != kid or not jws.holds(public, seal, data):
+            what = "its signature does not hold: it was altered"
+            raise Unverified(what)
         if self.trust.is_expected(claim.agent):
-            try:
-                public = keys.public_of(seal.header["jwk"])
-            except InvalidRequest:
-                public = b""
-            if public and keys.kid_of(public) == kid and jws.holds(public, seal, data):
-                return self.trust.pin(claim.agent, public, self._source.now())
+            return self.trust.pin(claim.agent, public, self._source.now())
         what = f"it is signed by a key {cut(kid, 8)} that nobody here trusts to be {cut(claim.agent, 80)!r}"
-        raise UnknownKey(
-            what, hint="`mcp-bus key trust AGENT FILE` trusts one, as `mcp-bus key export` prints it there"
-        )
+        raise UnknownKey(what, hint=TRUST)
 
 
 def _open(data: Mapping[str, Any]) -> dict[str, Any]:

@@ -7,6 +7,7 @@
     trust/<bus>/signed/<channel>.json      a channel that is signed, since when and until when
     trust/<bus>/encrypted/<channel>.json   a channel that is encrypted, and to whom
     trust/<bus>/over/<yyyy-mm>/<id>        a task that was finished here: whoever shows it again replays it
+    trust/<bus>/secret/<yyyy-mm>/<id>      a task that was encrypted when it was posted, or handed out, here
 
 None of it is on the bus: whoever may write there must not be able to change whom its readers believe.
 """
@@ -235,16 +236,35 @@ class Trust:
 
     def over(self, task_id: str, now: int) -> None:
         """Remember that a task was finished."""
-        folder, month = f"{self._begin()}/over", _month(task_id)
+        self._note("over", task_id, now)
+
+    def is_over(self, task_id: str) -> bool:
+        """Tell whether a task was finished here."""
+        return self._is_noted("over", task_id)
+
+    def secret(self, task_id: str, now: int) -> None:
+        """Remember that a task is encrypted."""
+        self._note("secret", task_id, now)
+
+    def is_secret(self, task_id: str) -> bool:
+        """Tell whether a task was encrypted here."""
+        return self._is_noted("secret", task_id)
+
+    def has_secrets(self) -> bool:
+        """Tell whether any task was ever encrypted here."""
+        return self._vault.has(self._folder("secret"))
+
+    def _note(self, kind: str, task_id: str, now: int) -> None:
+        """Note a fact about a task, and forget those of long ago; that its file is gone is no reason to."""
+        folder, month = f"{self._begin()}/{kind}", _month(task_id)
         if not self._vault.has(f"{folder}/{month}"):
             for old in self._vault.names(folder):
                 if old < day_of(now - KEPT)[:7]:
                     self._vault.remove(folder, old)
         self._vault.mark(f"{folder}/{month}", task_id)
 
-    def is_over(self, task_id: str) -> bool:
-        """Tell whether a task was finished here."""
-        return self._vault.has(self._folder(f"over/{_month(task_id)}"), task_id)
+    def _is_noted(self, kind: str, task_id: str) -> bool:
+        return self._vault.has(self._folder(f"{kind}/{_month(task_id)}"), task_id)
 
 
 def _word(agent: str) -> str:

@@ -228,6 +228,14 @@ class Guard(Protocol):
         """Remember that a task was finished."""
         ...
 
+    def is_secret(self, task_id: str) -> bool:
+        """Tell whether a task is remembered as encrypted."""
+        ...
+
+    def secret(self, task_id: str) -> None:
+        """Remember that a task is encrypted."""
+        ...
+
 
 class Store(Protocol):
     """Keeps tasks, channels and records.

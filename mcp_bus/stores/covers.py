@@ -62,6 +62,7 @@ class Covers:
         secret = self._addressed(claim, to)
         whole = body._replace(encrypted=secret)
         text = self._covered(claim, wire.dump_body(whole), secret, "body")
+        self._remember(body.id)
         return whole, encrypted.body(whole, text)
 
     def result(self, slot: Slot, result: Result) -> Result:
@@ -92,6 +93,11 @@ class Covers:
             raise InvalidRequest(msg, hint="it adds a third and more; put large data in a file and send its path")
         return text
 
+    def _remember(self, task_id: str) -> None:
+        """Remember that a task is encrypted, before it is posted or handed out (rule EN11)."""
+        assert self._seals.guard is not None
+        self._seals.guard.secret(task_id)
+
     # --- reading ------------------------------------------------------------------------------
 
     def open(self, kept: Body, at: Slot | None = None) -> Opened:
@@ -101,9 +107,14 @@ class Covers:
             at: where it waits: then what it was signed for must not have ended.
 
         Raises:
-            Unverified: it is open to this agent, and not what its sender wrote for here.
+            Unverified: it is open to this agent, and not what its sender wrote for here; or it was encrypted, and is
+                plain text.
         """
+        guard = self._seals.guard
         if kept.encrypted is None:
+            if guard is not None and guard.is_secret(kept.id):
+                what = "it is plain text now, and was encrypted when it was posted or handed out here"
+                raise Unverified(what)
             return Opened(kept)
         found = self._found(seals.claim(kept)._replace(use=BODY), kept.content, kept.encrypted)
         if isinstance(found, str):
@@ -116,6 +127,11 @@ class Covers:
         if at is not None and at.state is State.READY and 0 < verdict.expires <= self.source.now():
             what = f"its signature was good until {wire.stamp(verdict.expires)}"
             raise Unverified(what)
+        if at is not None:
+            try:
+                self._remember(kept.id)
+            except (StoreUnavailable, Untrusted) as error:  # As one who cannot use its keys.
+                return Opened(encrypted.unread(kept, f"{encrypted.whom(kept.encrypted)}; {error}"))
         return Opened(whole, verdict.by)
 
     def open_result(self, slot: Slot, body: Body, kept: Result) -> tuple[Result, str]:

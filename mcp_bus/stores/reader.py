@@ -49,7 +49,7 @@ class Reader:
             body, inner = self._covers.open(body)
             proof = proof._replace(body=by or inner)
         except CorruptRecord as error:  # Encrypted, it is not shown at all; who looks at it must see what is wrong.
-            proof, body = Proof(doubt=str(error)), self.opened(body)
+            proof, body = Proof(doubt=str(error), broken=str(error)), self.opened(body)
         if slot.state is State.DONE:
             try:
                 result, by = self._result(slot, body)

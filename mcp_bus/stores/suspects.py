@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from mcp_bus import names
-from mcp_bus.errors import Conflict, CorruptRecord, Unreadable, Unverified
+from mcp_bus.errors import Conflict, CorruptRecord, UnknownKey, Unreadable, Unverified
 from mcp_bus.stores import foreign
 
 if TYPE_CHECKING:
@@ -30,10 +30,13 @@ class Suspects:
 
         Raises:
             Unreadable: this user may not read it; it stays where it is, for those who may.
+            UnknownKey: so does what is signed by who is unknown here.
             CorruptRecord: it is wrong, and was put aside, or is as soon as it has settled.
         """
         try:
             return self._reader.read_at(at)
+        except UnknownKey:  # Others may know whose it is: it stays where it is, for them.
+            raise
         except Unverified as error:
             # At once: its signature comes before it, so that nobody is about to bring that.
             place = names.place(at)
@@ -74,8 +77,8 @@ class Suspects:
             self._reader.read_at(slot)
         except Unreadable:
             raise
+        except (Conflict, UnknownKey):
+            return ""
         except CorruptRecord as error:
             return str(error)
-        except Conflict:
-            return ""
         return ""

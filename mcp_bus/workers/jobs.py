@@ -114,12 +114,14 @@ class Run(NamedTuple):
 
     Attributes:
         stop: a text that it returns is why the command is ended.
+        is_private: whether nothing that the command says may be written down elsewhere.
     """
 
     place: Place
     log: Log
     kept: runs.Runs
     stop: Callable[[], str]
+    is_private: bool
 
 
 class NotStarted(BusError):
@@ -167,7 +169,7 @@ class Job:
         with runs.Runs(runs.root_of(self._bus, self._root, self._task.body), self._bus.source) as kept:
             place, log = kept.begin(self._task.id, self._task.slot.attempt, asked.encode())
             with log:
-                run = Run(place, log, kept, stop)
+                run = Run(place, log, kept, stop, self._task.body.encrypted is not None)
                 found = self._accepted(asked, mark, run)
                 return self._submit(found, run) if isinstance(found, Answer) else self._end(found)
 
@@ -179,7 +181,8 @@ class Job:
             return prompts.message(self._task.body)
         if self._recipe.is_plain:
             return self._task.body.content
-        return prompts.render(self._bus.get(self._task.id), role=self._recipe.role, mark=mark)
+        told = self._task._replace(history=self._bus.get(self._task.id).history)
+        return prompts.render(told, role=self._recipe.role, mark=mark)
 
     def _accepted(self, asked: str, mark: str, run: Run) -> Answer | Told:
         """Return an answer that meets the task's contract, or why there is none; it may be corrected once (rule J4)."""
@@ -342,7 +345,8 @@ def answer(
         return Told(Fate.FAILED, str(error))
     found = readers.read(recipe.reader, done, written, run.log.tail)
     if found.is_unable:
-        msg = f"{clean(words[0])!r} cannot work here: {clean(found.error or run.log.tail)[-REASON:]}"
+        said = PRIVATE if run.is_private else clean(found.error or run.log.tail)[-REASON:]
+        msg = f"{clean(words[0])!r} cannot work here: {said}"
         raise NotStarted(msg, hint="log it in, or do what it asks for; the task was given back")
     return _judged(done, found, run.log.tail)
 

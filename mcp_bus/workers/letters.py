@@ -63,13 +63,14 @@ class _Held(NamedTuple):
     """A message that is to be handled.
 
     Attributes:
+        body: as it was handed out: whoever writes its file later changes nothing that is done.
         tries: how often its command failed.
         rounds: how often it was run at all.
         due: from when on it is tried again.
         done: how its command ended, if all that is left is to say so.
     """
 
-    id: str
+    body: Body
     tries: int = 0
     rounds: int = 0
     due: float = 0.0
@@ -100,7 +101,7 @@ class Letters:
         self._watcher = watcher
         self._wake = os.pipe()
         self._waiting: list[_Held] = []
-        self._running: dict[str, tuple[_Held, Body]] = {}
+        self._running: dict[str, _Held] = {}
         self._ended: deque[tuple[str, _Done]] = deque()
         self._trouble: NotStarted | None = None
         self._ending_at = 0.0
@@ -206,14 +207,14 @@ class Letters:
             if not found:
                 return
             body = found[0].body
-            if body.id in self._running or any(held.id == body.id for held in self._waiting):
+            if body.id in self._running or any(held.body.id == body.id for held in self._waiting):
                 continue  # It took longer than an offer lasts, and is offered here once more.
             self._begun += 1
-            self._start(_Held(body.id), body)
+            self._start(_Held(body))
 
     def _again(self, held: _Held) -> None:
         try:
-            body = self._bus.get(held.id).body
+            self._bus.whole(held.body.id)  # It may be gone meanwhile.
         except (NotFound, CorruptRecord) as error:
             self._watcher.say(f"{error}; it is not tried again")
         except BusError as error:
@@ -221,27 +222,28 @@ class Letters:
             self._hold(held)
         else:
             if held.done is None:
-                self._start(held, body)
+                self._start(held)
             else:
-                self._conclude(held, body, held.done)
+                self._conclude(held, held.done)
 
-    def _start(self, held: _Held, body: Body) -> None:
-        self._running[held.id] = (held, body)
-        self._watcher.begun(body)
-        threading.Thread(target=self._handle, args=(held, body), name=f"letter-{short(body.id)}").start()
+    def _start(self, held: _Held) -> None:
+        self._running[held.body.id] = held
+        self._watcher.begun(held.body)
+        threading.Thread(target=self._handle, args=(held,), name=f"letter-{short(held.body.id)}").start()
 
-    def _handle(self, held: _Held, body: Body) -> None:
+    def _handle(self, held: _Held) -> None:
         """Run the command for a message; by a thread of its own, which does not touch the bus."""
         try:
-            done = self._run(held, body)
+            done = self._run(held)
         except NotStarted as error:
             done = _Done(Told(Fate.RELEASED, str(error)), end=error)
         except (BusError, OSError) as error:
             done = _Done(Told(Fate.RELEASED, str(error)))
-        self._ended.append((body.id, done))
+        self._ended.append((held.body.id, done))
         os.write(self._wake[1], b"e")
 
-    def _run(self, held: _Held, body: Body) -> _Done:
+    def _run(self, held: _Held) -> _Done:
+        body = held.body
         refused = jobs.refused(body, self._recipe)
         if refused:
             return _Done(Told(Fate.DEAD, refused))
@@ -249,7 +251,7 @@ class Letters:
             asked = prompts.message(body)
             place, log = kept.begin(body.id, held.tries + 1, asked.encode())
             with log:
-                run = jobs.Run(place, log, kept, self._why_to_stop)
+                run = jobs.Run(place, log, kept, self._why_to_stop, body.encrypted is not None)
                 told = prompts.environment(self._root, self._bus.identity.agent, body, place)
                 found = jobs.answer(self._recipe, asked, told, run)
         return _Done(found) if isinstance(found, Told) else _Done(Told(Fate.DONE, "", found.usage), found.text)
@@ -261,25 +263,25 @@ class Letters:
         """Go on with what has ended."""
         while self._ended:
             message, done = self._ended.popleft()
-            held, body = self._running.pop(message)
+            held = self._running.pop(message)
             if done.end is not None and self._trouble is None:
                 self._trouble = done.end  # Another message would fare no better.
                 self._ending_at = self._ending_at or self._bus.source.monotonic() + self._source.drain_s
-            self._conclude(held._replace(rounds=held.rounds + 1), body, done)
+            self._conclude(held._replace(rounds=held.rounds + 1), done)
 
-    def _conclude(self, held: _Held, body: Body, done: _Done) -> None:
+    def _conclude(self, held: _Held, done: _Done) -> None:
         """Say what has to be said of a run and ack its message, or hold it to be tried again.
 
         What is said comes first: a message that is acked is not handled again, and nobody would say it.
         """
-        told, tries = done.told, held.tries
+        body, told, tries = held.body, done.told, held.tries
         try:
             told = self._answered(body, done)
             tries += told.fate is Fate.FAILED
             if told.fate in (Fate.DONE, Fate.DEAD, Fate.BLOCKED) or tries >= TRIES:
                 told = self._over(body, told)
             elif not self._is_aborting and self._trouble is None:
-                self._hold(_Held(held.id, tries, held.rounds))
+                self._hold(_Held(body, tries, held.rounds))
         except _PASSING as error:
             self._watcher.say(f"{error}; {short(body.id)} is settled when that is over")
             self._hold(held._replace(done=done))

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import pytest
 
+from mcp_bus import find
 from mcp_bus.signing import jws, keys
 from mcp_bus.signing.guard import Guard
 from mcp_bus.stores.file import FileStore
@@ -118,6 +119,14 @@ def refused(world: World, why: str, *, home: Path | None = None) -> None:
     world.bus().post(CHANNEL, "honest")
     assert world.work(home=home) == ["honest"]
     assert any(why in reason for reason in world.reasons()), world.reasons()
+
+
+def passed_over(world: World, why: str, *, home: Path | None = None) -> None:
+    """Assert that only what comes now is handed out, that nothing was put aside, and that `why` is told."""
+    world.bus().post(CHANNEL, "honest")
+    assert world.work(home=home) == ["honest"]
+    assert world.reasons() == []
+    assert why in find.why_empty(world.bus("worker", home=home), [CHANNEL], ())
 
 
 def other_home(world: World, disk: Path) -> Path:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from mcp_bus import find
 from mcp_bus.model import MAX_CONTENT, State
 from mcp_bus.signing import age, jws, keys
 from mcp_bus.signing.guard import Guard
@@ -71,6 +72,15 @@ def nothing_but_the_honest(world: World, why: str) -> None:
     assert any(why in reason for reason in world.reasons()), world.reasons()
 
 
+def only_the_honest(world: World, why: str) -> None:
+    """Assert that the worker is handed what is good alone, and that the rest is left where it is because of `why`."""
+    posted(world, "afterwards")
+    worker = world.bus("worker")
+    assert [task.body.content for task in iter(lambda: worker.claim([PLACE]), None)] == ["afterwards"]
+    assert why in find.why_empty(worker, [PLACE], ())
+    assert world.reasons() == []
+
+
 # --- somebody else's ciphertext (rules EN1, EN4, EN6) ----------------------------------------------------
 
 
@@ -112,7 +122,7 @@ def test_on_a_signed_channel_a_new_outer_signature_makes_it_nobodys_own(world: W
     seal = jws.make(key.private, {"kid": key.kid, "jwk": keys.jwk(key.public)} | claim | times, data)
     world.paths(i, PLACE).body.unlink()
     world.place(i, data, seal, PLACE)
-    nothing_but_the_honest(world, "it is signed by a key of 'planner', and says that it is from 'mallory'")
+    only_the_honest(world, "it is signed by a key of 'planner', and says that it is from 'mallory'")
 
 
 @pytest.mark.parametrize(
@@ -180,13 +190,13 @@ def test_what_an_untrusted_key_signed_inside_is_refused_and_not_shown(world: Wor
     assert shown.proof is not None
     assert shown.proof.doubt
     assert "forged" not in shown.body.content
-    nothing_but_the_honest(world, "nobody here trusts")
+    only_the_honest(world, "nobody here trusts")
 
 
 def test_what_another_agent_signed_inside_is_refused(world: World) -> None:
     world.key("mallory")
     forged(world, agent="mallory")
-    nothing_but_the_honest(world, "signed by a key of 'mallory'")
+    only_the_honest(world, "signed by a key of 'mallory'")
 
 
 @pytest.mark.parametrize(

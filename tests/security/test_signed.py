@@ -20,7 +20,7 @@ from mcp_bus.recovery import sweep
 from mcp_bus.signing import jws, keys
 from mcp_bus.stores.file import FileStore
 from tests.fakes import bus_on
-from tests.security.conftest import CHANNEL, World, refused, signed_by
+from tests.security.conftest import CHANNEL, World, passed_over, refused, signed_by
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -218,7 +218,7 @@ def test_a_header_with_a_member_twice_or_an_unknown_one_is_refused(world: World,
 def test_an_unknown_key_is_nobodys(world: World, disk: Path) -> None:
     i, data = world.forged()
     world.place(i, data, signed_by(world, disk / "evil", "planner", i, data))
-    refused(world, "nobody here trusts")
+    passed_over(world, "nobody here trusts")
 
 
 def test_the_kid_of_a_trusted_key_does_not_make_a_signature_its_own(world: World, disk: Path) -> None:
@@ -239,7 +239,7 @@ def test_a_kid_is_a_thumbprint_and_no_path(world: World, disk: Path, kid: str) -
 def test_a_trusted_agent_cannot_speak_for_another(world: World) -> None:
     i, data = world.forged("planner")
     world.place(i, data, signed_by(world, world.home, "worker", i, data))
-    refused(world, "signed by a key of 'worker'")
+    passed_over(world, "signed by a key of 'worker'")
 
 
 def test_a_revoked_key_counts_for_nothing(world: World) -> None:

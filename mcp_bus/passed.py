@@ -1,0 +1,40 @@
+"""What a session looked at and left to others: not looked at again for a while, for a key may come meanwhile."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from mcp_bus.clock import Source
+
+# For so long; and so many are kept before those whose time has passed are dropped.
+CLOSED_S = 10.0
+ROOM = 20_000
+
+
+class Passed:
+    """Ids, each with the reason and until when; as many as wait, so that each is looked at once in that time."""
+
+    def __init__(self, source: Source) -> None:
+        """Go by the clock of `source`."""
+        self._source = source
+        self._until: dict[str, tuple[float, str]] = {}
+        self._room = ROOM
+
+    def add(self, task_id: str, why: str) -> None:
+        """Pass a task over from now on."""
+        if len(self._until) >= self._room:
+            now = self._source.monotonic()
+            self._until = {name: told for name, told in self._until.items() if told[0] > now}
+            self._room = max(ROOM, 2 * len(self._until))
+        self._until[task_id] = (self._source.monotonic() + CLOSED_S, why)
+
+    def __contains__(self, task_id: str) -> bool:
+        """Tell whether a task is passed over still."""
+        told = self._until.get(task_id)
+        return told is not None and told[0] > self._source.monotonic()
+
+    def whys(self) -> str:
+        """Return why things are passed over, for people; empty if none are."""
+        now = self._source.monotonic()
+        return "; ".join(sorted({why for until, why in self._until.values() if until > now}))
