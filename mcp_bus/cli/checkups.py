@@ -95,9 +95,14 @@ def machine() -> Iterator[Finding]:
 
 def place(call: Call) -> Iterator[Finding]:
     """Look at where the bus is: that it is there, and on what."""
-    from mcp_bus.stores import modes, probe
+    from mcp_bus.stores import layout, modes, probe
 
     root, origin = call.config.path, call.config.origins["bus"]
+    if layout.is_headless(root):
+        yield Finding(
+            "bus", BAD, f"the one at {root} ({origin}) has lost its bus.json", f"{call.again()} fsck --repair"
+        )
+        return
     if not modes.is_there(root / "bus.json"):
         yield Finding("bus", WARNING, f"there is none at {root} ({origin}) yet", f"{call.again()} init", is_safe=True)
         return

@@ -74,7 +74,7 @@ KINDS: dict[str, Kind] = {
     ),
     "no-bus-json": Kind(
         _R, "bus.json is missing or cannot be read, so that mcp-bus takes the folder for no bus: somebody removed or "
-        "cut it", "puts the bytes aside and writes it anew, with a new id"
+        "cut it", "puts the bytes aside and writes it anew, with the id that it had where that is known"
     ),
     "missing-folder": Kind(_N, "a folder is missing that is made when it is needed", "makes it"),
     "lost-folder": Kind(
