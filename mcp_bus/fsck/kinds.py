@@ -126,6 +126,11 @@ KINDS: dict[str, Kind] = {
         "it also heals at the next start of the machine, or when somebody asks for it",
         "puts it where it started; it may be worked on again"
     ),
+    "put-aside": Kind(
+        _N, "the task was refused when it was to be handed out, and lies in quarantine/, for a person to look at: its "
+        "signature is missing or does not hold, or its sender may not post there; it stays there, and if the work is "
+        "wanted it is posted anew"
+    ),
     "done-without-name": Kind(
         _R, "the task has its result, and its name in the archive is gone: somebody removed it",
         "gives it the name that the result says"

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from examples import audit
 from mcp_bus import open_bus
 
 if TYPE_CHECKING:
@@ -139,3 +140,30 @@ def test_what_a_sweep_left_is_not_said_to_be_repaired(cli: Cli, monkeypatch: pyt
     assert code == 0
     assert "not repaired: left as it is: it is not to be had\n" in out
     assert "repaired: left" not in out.replace("not repaired: left", "")
+
+
+# --- what was refused -----------------------------------------------------------------------------------
+
+
+def test_what_was_refused_stays_put_aside_and_is_said_with_when_and_why(signed: Cli) -> None:
+    next((signed.bus / "signatures").iterdir()).unlink()
+    assert signed.main("claim", "deploy")[0] == 4
+    [reason] = (signed.bus / "quarantine").glob("*.reason.json")
+    said = json.loads(reason.read_text())
+    files = signed.files()
+    for words in ((), ("--repair",)):
+        item = anomalies(signed, *words)["put-aside"]
+        assert item["detail"] == f"{said['at']}: it is not signed"
+        assert item["other"] == f"quarantine/{reason.name.removesuffix('.reason.json')}"
+    assert signed.files() == files
+    assert audit.look(signed.bus).problems == []
+    assert [*audit.look(signed.bus).aside.values()] == ["it is not signed"]
+
+
+def test_what_was_refused_and_is_gone_from_quarantine_is_without_a_place(signed: Cli) -> None:
+    next((signed.bus / "signatures").iterdir()).unlink()
+    signed.main("claim", "deploy")
+    for path in (signed.bus / "quarantine").iterdir():
+        path.unlink()
+    assert "orphan" in anomalies(signed, code=1)
+    assert audit.look(signed.bus).problems
