@@ -148,11 +148,12 @@ def rights(call: Call) -> Iterator[Finding]:
     if mine:
         yield Finding(RIGHTS, WARNING, _some_wrong(mine), f"{call.again()} doctor --fix", is_safe=True)
     if theirs:
-        yield Finding(RIGHTS, WARNING, _some_wrong(theirs), f"ls -ld {root / theirs[0].path}")
+        fix = f"ls -ld {root / theirs[0].path}" if modes.is_shared else f'sudo chown -R "$(id -un)" {root}'
+        yield Finding(RIGHTS, PERSON, _some_wrong(theirs), fix)
 
 
 def _some_wrong(found: Sequence[Wrong]) -> str:
-    return f"{len(found)} with a wrong mode or group, such as {found[0].path}: {found[0].said}"
+    return f"{len(found)} with a wrong mode, group or owner, such as {found[0].path}: {found[0].said}"
 
 
 def mend_rights(call: Call) -> int:

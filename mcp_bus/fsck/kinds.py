@@ -95,8 +95,12 @@ KINDS: dict[str, Kind] = {
     ),
     "mode": Kind(
         _R, "somebody whose bus it is may not read, write or enter it: an umask, a chmod, or a program that knows "
-        "nothing of the bus; what is not yours, its owner has to mend",
+        "nothing of the bus",
         "gives what you own the mode, and on a shared bus the group, that it has to have"
+    ),
+    "others-mode": Kind(
+        _P, "somebody whose bus it is may not read, write or enter it, or everyone may write it, and it is another "
+        "user's: that user, or root, has to mend it"
     ),
     "writable-by-others": Kind(
         _R, "other users may change what is on the bus, and with it what agents are told to do",
@@ -106,8 +110,8 @@ KINDS: dict[str, Kind] = {
         _N, "other users may read what is on the bus; `chmod 700` on the bus ends that"
     ),
     "owner": Kind(
-        _P, "it belongs to another user than the bus, which is private, and that user may change it: chown it, or move "
-        "it away"
+        _P, "it belongs to another user than the bus, which is private, and that user may change it: have root "
+        "`chown -R` the bus to its user, or move it away"
     ),
     # --- tasks
     "bad-body": Kind(

@@ -174,10 +174,11 @@ class Surveyor:
         made = list[Anomaly]()
         if path.startswith(f"{QUARANTINE}/"):
             return made  # A stranger's bytes, with the mode they came with, and nobody needs them.
-        if not self._modes.fits(found):
-            made.append(Anomaly("mode", path, detail=modes.told(found, self._modes)))
-        elif found.st_mode & stat.S_IWOTH and not stat.S_ISLNK(found.st_mode) and path != ".":
-            made.append(Anomaly("writable-by-others", path, detail=modes.told(found, self._modes)))
+        is_open = found.st_mode & stat.S_IWOTH and not stat.S_ISLNK(found.st_mode) and path != "."
+        if is_open or not self._modes.fits(found):
+            kind = "writable-by-others" if self._modes.fits(found) else "mode"
+            kind = kind if modes.is_mine(found) else "others-mode"
+            made.append(Anomaly(kind, path, detail=modes.told(found, self._modes)))
         if found.st_uid != self._owner and not self._modes.is_shared:
             said = f"it belongs to user {found.st_uid}, the bus to user {self._owner}"
             made.append(Anomaly("owner", path, detail=said))
