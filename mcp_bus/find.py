@@ -15,6 +15,7 @@ from mcp_bus.errors import (
     LeaseLost,
     NotFound,
     StoreUnavailable,
+    Unreadable,
 )
 from mcp_bus.model import ENDED, MAX_CONTENT, PLANS, Policy, State, Task
 from mcp_bus.plain import cut
@@ -134,6 +135,9 @@ def _obstacle(bus: Bus, channels: Sequence[str], capabilities: Sequence[str]) ->
     for slot in islice((slot for name in channels for slot in bus.store.scan(name, State.READY)), EXAMINED):
         try:
             task = bus.store.get(slot.id, at=slot)
+        except Unreadable as error:
+            closed.add(str(error))
+            continue
         except (Conflict, CorruptRecord):
             unread += 1
             continue

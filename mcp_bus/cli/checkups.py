@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from mcp_bus.cli import fields
-from mcp_bus.errors import BusError, CorruptRecord
+from mcp_bus.errors import BusError
 from mcp_bus.find import public, queues, short
 from mcp_bus.identity import process
 from mcp_bus.model import State
@@ -189,28 +189,6 @@ def clock(call: Call, bus: Bus, seen: Sequence[Seen]) -> Finding:
         fix = TO_SET.get(sys.platform, "sudo timedatectl set-ntp true")
         return Finding("clock", WARNING, f"clocks differ: {'; '.join(said)}", fix)
     return Finding("clock", GOOD, "this machine and its file system agree; no session and no task is from the future")
-
-
-def encryption(bus: Bus) -> Iterator[Finding]:
-    """Look whether this agent could post on the channels that are encrypted; nothing is opened."""
-    from importlib.util import find_spec
-
-    from mcp_bus.stores.base import Claim
-
-    is_there = find_spec("pyrage") is not None
-    for name in bus.store.channels():
-        try:
-            to = bus.store.policy(name).encrypt_to
-            if to and bus.store.guard is not None:
-                bus.store.guard.addressed(Claim("encrypted-body", "", name, name, bus.identity.agent, 0), to)
-        except CorruptRecord:
-            continue  # `fsck` tells.
-        except BusError as error:
-            yield Finding("encryption", WARNING, f"{name} is encrypted: {error}", error.hint)
-            continue
-        if to and not is_there:
-            why = f"{name} is encrypted, and what that needs is not installed"
-            yield Finding("encryption", WARNING, why, "pip install 'mcp-bus[encrypted]'")
 
 
 def _of_disk(root: Path, source: Source) -> int:

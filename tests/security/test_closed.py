@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from mcp_bus import fsck
+from mcp_bus import find, fsck
 from mcp_bus.cli.main import main
 from mcp_bus.clock import System
 from mcp_bus.errors import InvalidRequest, StoreUnavailable, Unreadable
@@ -138,6 +138,19 @@ def test_a_message_that_the_other_user_may_not_read_is_told_and_left_and_its_own
 def only(root: Path, contents: list[str]) -> None:
     with acting(root, "bob") as bus:
         assert work(bus) == contents
+
+
+def test_who_claims_is_told_who_keeps_them_out_and_nothing_else(shared: Path) -> None:
+    def in_vain() -> None:
+        with acting(shared, "bob") as bus:
+            assert bus.claim() is None
+            said = find.why_empty(bus, (), ())
+            assert f"{ALICE.uid} owns it, mode 600: `chmod g+rw` lets the group in" in said
+            assert "still being written" not in said
+
+    for path in ready(shared):
+        ALICE.does(lambda path=path: path.chmod(0o600))  # type: ignore[misc]  # mypy cannot infer it
+    BOB.does(in_vain)
 
 
 def test_a_message_that_even_its_owner_may_not_read_stays_in_a_private_bus_until_it_is_mended(place: Path) -> None:
