@@ -10,8 +10,7 @@ from typing import TYPE_CHECKING
 from mcp_bus.fsck.kinds import Anomaly
 from mcp_bus.model import State
 from mcp_bus.names import REASON, TASK_ID, is_inbox, parse_staged
-from mcp_bus.stores.foreign import QUARANTINE, SETTLE, SETTLE_OTHER
-from mcp_bus.stores.foreign import refused as told
+from mcp_bus.stores.foreign import QUARANTINE, SETTLE, SETTLE_OTHER, why_refused
 from mcp_bus.stores.mend import PATIENCE
 
 if TYPE_CHECKING:
@@ -147,7 +146,7 @@ class Judge:
         """Return where what was refused when it was handed out is, when that was and why; None if it was not."""
         for path in self._made.aside.get(own.inode, ()):
             folder, _, name = path.partition("/")
-            why = told(self._surveyor.tree, name, (body.id, body.channel)) if folder == QUARANTINE else ""
+            why = why_refused(self._surveyor.tree, name, (body.id, body.channel)) if folder == QUARANTINE else ""
             if why:
                 return path, why
         return None

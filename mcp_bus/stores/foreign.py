@@ -152,7 +152,7 @@ def put_aside(tree: Tree, task_id: str) -> str:
     return ""
 
 
-def refused(tree: Tree, kept: str, task: tuple[str, str]) -> str:
+def why_refused(tree: Tree, kept: str, task: tuple[str, str]) -> str:
     """Return when and why a task was put aside where it waited or was held; empty if that is not so.
 
     Args:

@@ -167,3 +167,17 @@ def test_what_was_refused_and_is_gone_from_quarantine_is_without_a_place(signed:
         path.unlink()
     assert "orphan" in anomalies(signed, code=1)
     assert audit.look(signed.bus).problems
+
+
+def test_a_forged_result_does_not_bring_back_what_was_refused(signed: Cli) -> None:
+    next((signed.bus / "signatures").iterdir()).unlink()
+    signed.main("claim", "deploy")
+    [task] = (signed.bus / "tasks").iterdir()
+    forged = {"id": task.stem, "result": "forged", "from": {"agent": "tester"}, "status": "ok"}
+    response = signed.bus / "channels" / "deploy" / "responses" / task.name
+    response.write_text(json.dumps(forged))
+    response.chmod(0o600)
+    for words in ((), ("--repair",)):
+        assert {*anomalies(signed, *words)} == {"put-aside", "quarantine"}
+    assert audit.look(signed.bus).problems == []
+    assert not any((signed.bus / "channels" / "deploy" / "archive").rglob("*.json"))
