@@ -29,10 +29,11 @@ ENDS = {"request": "done", "cancelled": "cancelled", "discarded": "cancelled", "
 
 @dataclass
 class Audit:
-    """Every task's state and name, every result, what is wrong, and what was begun and is not over."""
+    """Every task's state and name, every result, why tasks were refused, what is wrong, and what is not over yet."""
 
     states: dict[str, str] = field(default_factory=dict)
     names: dict[str, str] = field(default_factory=dict)
+    aside: dict[str, str] = field(default_factory=dict)
     results: dict[str, str] = field(default_factory=dict)
     problems: list[str] = field(default_factory=list)
     leftovers: list[str] = field(default_factory=list)
@@ -125,11 +126,26 @@ def _names(audit: Audit, root: Path, identity: tuple[str, Path | None], fit: lis
             said(f"{task} has a key that is not one file with it")
     if about.st_nlink > 1 + len(names):
         names += [path for path in files(root / "tmp") if path.lstat().st_ino == about.st_ino]
-    if not fit and not any(path.parent.name == "tmp" for path in names):
+    names += [] if fit else _refused(audit, root, task, own)
+    if not fit and not any(path.parent.name in ("tmp", "quarantine") for path in names):
         said(f"{task} has an identity and no place")
     if about.st_nlink != 1 + len(names) and len(fit) < 2:
         said(f"{task} has {about.st_nlink} names, not {1 + len(names)}")
     return key
+
+
+def _refused(audit: Audit, root: Path, task: str, own: Path) -> list[Path]:
+    """Return the name of a task that was put aside where it waited or was held; note why."""
+    for path in (path for path in files(root / "quarantine") if path.lstat().st_ino == own.lstat().st_ino):
+        reason = load(path.with_name(f"{path.name}.reason.json"))
+        where, name = Path(str(reason.get("was"))), ID.search(Path(str(reason.get("was"))).name)
+        folder = where.parent.name
+        is_place = folder in ("requests", "delayed", "processing") and re.fullmatch(NAMES[folder], where.name)
+        if is_place and name and name[0] == task and where.parts[:2] == ("channels", load(own).get("to")):
+            audit.states[task], audit.names[task] = "put aside", f"quarantine/{path.name}"
+            audit.aside[task] = str(reason.get("reason"))
+            return [path]
+    return []
 
 
 def _key(audit: Audit, root: Path, task: str, key: str) -> list[Path]:
@@ -155,8 +171,8 @@ def _results(audit: Audit, root: Path) -> None:
             task, found = file.stem, load(file)
             if found.get("id") != task or not isinstance(found.get("result"), str):
                 audit.problems.append(f"{task}: {file.relative_to(root)} is no result of it")
-            elif audit.states.get(task) not in ("done", "pruning") or not audit.names[task].startswith(
-                f"channels/{channel.name}/"
+            elif audit.states.get(task) not in ("done", "pruning", "put aside") or not audit.names[task].startswith(
+                (f"channels/{channel.name}/", "quarantine/")
             ):
                 audit.problems.append(f"{task} has a result and is {audit.states.get(task, 'not there')}")
             elif "encrypted" in _ours(root / "tasks" / f"{task}.json") and "encrypted" not in _ours(file):
@@ -171,7 +187,9 @@ def _results(audit: Audit, root: Path) -> None:
 
 if __name__ == "__main__":
     made = look(Path(sys.argv[1]))
-    for line in (*made.problems, *(f"{name} is not over yet; a sweep ends it" for name in made.leftovers)):
+    notes = [f"{name} is not over yet; a sweep ends it" for name in made.leftovers]
+    notes += [f"{task} was put aside: {why}" for task, why in made.aside.items()]
+    for line in (*made.problems, *notes):
         print(line)
     print(f"{len(made.states)} tasks, {len(made.problems)} problems")
     sys.exit(bool(made.problems))

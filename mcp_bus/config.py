@@ -307,7 +307,7 @@ def open_from(config: Config, *, client: str = "", create: bool = False, tell: C
         session=config["session"] or source.token(4),
         pid=os.getpid(),
     )
-    keys = _keys(path, source, who.agent)
+    keys = guards(path, who.agent)
     store = FileStore(path, source=source, durable=config["durability"] == "full", who=who.holder, keys=keys)
     bus = Bus(store, who, source, tend=None if config["read_only"] else _tender())
     bus.capabilities = config["capabilities"]
@@ -315,15 +315,19 @@ def open_from(config: Config, *, client: str = "", create: bool = False, tell: C
     return bus
 
 
-def _keys(root: Path, source: System, agent: str) -> "Callable[[str], Guard] | None":
-    """Return what makes the guard of a bus with an id; None where this user has no private folder at all."""
+def guards(root: Path, agent: str = "") -> "Callable[[str], Guard] | None":
+    """Return what makes the guard of a bus with an id; None where this user has no private folder at all.
+
+    Args:
+        agent: whose keys open what is encrypted; empty for those of all agents of this user.
+    """
     try:
         folder = state(os.environ)
     except InvalidRequest:
         return None
     from mcp_bus.signing.guard import Guard  # noqa: PLC0415  settings alone do not need it
 
-    return lambda bus: Guard(folder, bus, root, source, agent)
+    return lambda bus: Guard(folder, bus, root, System(), agent)
 
 
 def _tender() -> Callable[[Bus], None]:

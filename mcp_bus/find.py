@@ -16,6 +16,7 @@ from mcp_bus.errors import (
     NotFound,
     StoreUnavailable,
     UnknownKey,
+    Unreadable,
 )
 from mcp_bus.model import ENDED, MAX_CONTENT, PLANS, Policy, State, Task
 from mcp_bus.plain import cut
@@ -136,7 +137,7 @@ def _obstacle(bus: Bus, channels: Sequence[str], capabilities: Sequence[str]) ->
     for slot in islice((slot for name in channels for slot in bus.store.scan(name, State.READY)), EXAMINED):
         try:
             task = bus.store.get(slot.id, at=slot)
-        except UnknownKey as error:
+        except (UnknownKey, Unreadable) as error:
             closed.add(str(error))
             continue
         except (Conflict, CorruptRecord):

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from mcp_bus.cli import fields
-from mcp_bus.errors import BusError, CorruptRecord
+from mcp_bus.errors import BusError
 from mcp_bus.find import public, queues, short
 from mcp_bus.identity import process
 from mcp_bus.model import State
@@ -95,9 +95,14 @@ def machine() -> Iterator[Finding]:
 
 def place(call: Call) -> Iterator[Finding]:
     """Look at where the bus is: that it is there, and on what."""
-    from mcp_bus.stores import modes, probe
+    from mcp_bus.stores import layout, modes, probe
 
     root, origin = call.config.path, call.config.origins["bus"]
+    if layout.is_headless(root):
+        yield Finding(
+            "bus", BAD, f"the one at {root} ({origin}) has lost its bus.json", f"{call.again()} fsck --repair"
+        )
+        return
     if not modes.is_there(root / "bus.json"):
         yield Finding("bus", WARNING, f"there is none at {root} ({origin}) yet", f"{call.again()} init", is_safe=True)
         return
@@ -143,11 +148,12 @@ def rights(call: Call) -> Iterator[Finding]:
     if mine:
         yield Finding(RIGHTS, WARNING, _some_wrong(mine), f"{call.again()} doctor --fix", is_safe=True)
     if theirs:
-        yield Finding(RIGHTS, WARNING, _some_wrong(theirs), f"ls -ld {root / theirs[0].path}")
+        fix = f"ls -ld {root / theirs[0].path}" if modes.is_shared else f'sudo chown -R "$(id -un)" {root}'
+        yield Finding(RIGHTS, PERSON, _some_wrong(theirs), fix)
 
 
 def _some_wrong(found: Sequence[Wrong]) -> str:
-    return f"{len(found)} with a wrong mode or group, such as {found[0].path}: {found[0].said}"
+    return f"{len(found)} with a wrong mode, group or owner, such as {found[0].path}: {found[0].said}"
 
 
 def mend_rights(call: Call) -> int:
@@ -183,28 +189,6 @@ def clock(call: Call, bus: Bus, seen: Sequence[Seen]) -> Finding:
         fix = TO_SET.get(sys.platform, "sudo timedatectl set-ntp true")
         return Finding("clock", WARNING, f"clocks differ: {'; '.join(said)}", fix)
     return Finding("clock", GOOD, "this machine and its file system agree; no session and no task is from the future")
-
-
-def encryption(bus: Bus) -> Iterator[Finding]:
-    """Look whether this agent could post on the channels that are encrypted; nothing is opened."""
-    from importlib.util import find_spec
-
-    from mcp_bus.stores.base import Claim
-
-    is_there = find_spec("pyrage") is not None
-    for name in bus.store.channels():
-        try:
-            to = bus.store.policy(name).encrypt_to
-            if to and bus.store.guard is not None:
-                bus.store.guard.addressed(Claim("encrypted-body", "", name, name, bus.identity.agent, 0), to)
-        except CorruptRecord:
-            continue  # `fsck` tells.
-        except BusError as error:
-            yield Finding("encryption", WARNING, f"{name} is encrypted: {error}", error.hint)
-            continue
-        if to and not is_there:
-            why = f"{name} is encrypted, and what that needs is not installed"
-            yield Finding("encryption", WARNING, why, "pip install 'mcp-bus[encrypted]'")
 
 
 def _of_disk(root: Path, source: Source) -> int:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from mcp_bus.cli import checkclients, checkups, install, installing
+from mcp_bus.cli import checkclients, checkrules, checkups, install, installing
 from mcp_bus.cli.arguments import Verb
 from mcp_bus.cli.checkups import BAD, GOOD, PERSON, WARNING, Finding
 from mcp_bus.cli.codes import ERROR, OK
@@ -49,20 +49,7 @@ def _all(call: Call) -> Iterator[Finding]:
     server, home = install.server_of(call), install.home_here()
     yield from checkups.program(server)
     yield from checkups.machine()
-    place = list(checkups.place(call))
-    yield from place
-    if place[0].level == GOOD:
-        yield from checkups.rights(call)
-        try:
-            with call.bus() as bus:
-                seen, leased = bus.roster.all(), checkups.held(bus)
-                yield checkups.clock(call, bus, seen)
-                yield checkups.drafts(call, bus)
-                yield from checkups.encryption(bus)
-                yield from checkups.work(call, bus, leased)
-                yield from checkups.agents(call, seen, leased)
-        except BusError as error:
-            yield Finding("bus", BAD, str(error), error.hint)
+    yield from _bus(call)
     for one in install.found_here(home):
         yield checkclients.client(one, home, installing.named(server, one))
         reached = checkclients.through(one, home) if call.args.clients else None
@@ -71,6 +58,35 @@ def _all(call: Call) -> Iterator[Finding]:
     left = checkclients.drafts(home)
     if left is not None:
         yield left
+
+
+def _bus(call: Call) -> Iterator[Finding]:
+    """Look at the bus; of one that cannot be used its first line says so, so that comes once the rest was tried."""
+    place, found = list(checkups.place(call)), list[Finding]()
+    if place[0].level == GOOD:
+        found += checkups.rights(call)
+        try:
+            found += _used(call)
+        except BusError as error:
+            place[0] = Finding("bus", BAD, str(error), error.hint)
+    yield from place
+    yield from found
+
+
+def _used(call: Call) -> Iterator[Finding]:
+    """Look at what is on the bus and who works there.
+
+    Raises:
+        BusError: it cannot be used.
+    """
+    with call.bus() as bus:
+        seen, leased = bus.roster.all(), checkups.held(bus)
+        yield checkups.clock(call, bus, seen)
+        yield checkups.drafts(call, bus)
+        yield from checkrules.rules(call, bus)
+        yield from checkups.work(call, bus, leased)
+        yield from checkups.agents(call, seen, leased)
+    yield Finding("files", GOOD, f"`{call.again()} fsck` looks at every file: results, hard links, keys; this did not")
 
 
 def _show(call: Call, item: Finding) -> None:

@@ -41,6 +41,7 @@ def fsck(call: Call) -> int:
     """Look at the whole bus; return 6 if a person is needed, 1 for other anomalies, 0 if there are none."""
     from mcp_bus import fsck as core
     from mcp_bus.clock import System
+    from mcp_bus.config import guards
     from mcp_bus.stores.fsops import Fs
 
     config, out = call.config, call.out
@@ -48,12 +49,12 @@ def fsck(call: Call) -> int:
     if call.args.repair and config["read_only"]:
         msg = "the setting read_only forbids --repair"
         raise InvalidRequest(msg, hint="leave --repair out to look only, or unset MCP_BUS_READ_ONLY")
-    tell = _Progress(out)
+    tell, keys = _Progress(out), guards(config.path)
     if call.args.repair:
         durable = config["durability"] == "full"
-        report = core.repair(config.path, core.Means(Fs(), System(), tell, durable=durable))
+        report = core.repair(config.path, core.Means(Fs(), System(), tell, durable=durable, keys=keys))
     else:
-        report = core.check(config.path, tell=tell)
+        report = core.check(config.path, tell=tell, keys=keys)
     if out.as_json:
         out.json(_fields(report))
     else:
@@ -79,12 +80,14 @@ def _fields(report: Report) -> dict[str, Any]:
         for item in report.anomalies
     ]  # fmt: skip
     head = {"clean": report.is_clean, "level": report.worst, "tasks": report.tasks}
-    return {**head, "anomalies": items, "done": list(report.done)}
+    return {**head, "anomalies": items, "done": list(report.done), "left": list(report.left)}
 
 
 def _show(out: Out, report: Report) -> None:
     for line in report.done:
         out.line(clean(f"repaired: {line}"))
+    for line in report.left:
+        out.line(clean(f"not repaired: {line}"))
     for kind, found in groupby(report.anomalies, key=lambda item: item.kind):
         _kind(out, kind, list(found))
     counts = Counter(item.level for item in report.anomalies)

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 from mcp_bus import cursors, history, planfile, policies, wire
 from mcp_bus.errors import BusError, CorruptRecord, Unreadable
 from mcp_bus.fsck.kinds import Anomaly
-from mcp_bus.fsck.survey import RECORDS
 from mcp_bus.model import PLANS, PROGRESS
 from mcp_bus.stores.foreign import SETTLE
+from mcp_bus.stores.layout import RECORDS
 from mcp_bus.stores.records import MAX_RECORD, MOST, REVISION
 
 if TYPE_CHECKING:
@@ -26,11 +26,11 @@ def about_bus(surveyor: Surveyor) -> Iterator[Anomaly]:
         data = surveyor.tree.fs.read("bus.json", surveyor.tree.fd(), 65536).data
         made = wire.loads(data).get("format")
     except FileNotFoundError:
-        yield Anomaly("no-bus-json", "bus.json", detail="it is missing")
+        yield Anomaly("no-bus-json", "bus.json", detail=f"it is missing; {surveyor.lost.said}")
     except Unreadable:
         return  # Its mode is told of.
     except (CorruptRecord, OSError) as error:
-        yield Anomaly("no-bus-json", "bus.json", detail=str(error))
+        yield Anomaly("no-bus-json", "bus.json", detail=f"{error}; {surveyor.lost.said}")
     else:
         if made != wire.FORMAT:
             yield Anomaly("format", "bus.json", detail=f"format {made!r}, this version knows {wire.FORMAT}")

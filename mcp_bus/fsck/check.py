@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
     from mcp_bus.clock import Source
     from mcp_bus.fsck.survey import Survey
+    from mcp_bus.stores.base import Guard
 
 # What looks wrong is looked at so often in all: a listing may miss what is renamed meanwhile.
 LOOKS = 4
@@ -36,11 +37,13 @@ class Report(NamedTuple):
         anomalies: in the order of `KINDS`, and of paths.
         tasks: how many tasks were looked at.
         done: what a repair did, a line each.
+        left: what its sweep could not do, and why, a line each.
     """
 
     anomalies: tuple[Anomaly, ...]
     tasks: int
     done: tuple[str, ...] = ()
+    left: tuple[str, ...] = ()
 
     @property
     def worst(self) -> Level:
@@ -55,12 +58,18 @@ class Report(NamedTuple):
 
 
 def check(
-    root: Path, *, fs: Fs | None = None, source: Source | None = None, tell: Callable[[int], None] = _quiet
+    root: Path,
+    *,
+    fs: Fs | None = None,
+    source: Source | None = None,
+    tell: Callable[[int], None] = _quiet,
+    keys: Callable[[str], Guard] | None = None,
 ) -> Report:
     """Look at a bus, without changing anything; others may use it meanwhile.
 
     Args:
         tell: called now and then with how many names were looked at.
+        keys: makes this user's guard, as for `FileStore`.
 
     Raises:
         StoreUnavailable: there is no bus, or it cannot be read.
@@ -70,7 +79,7 @@ def check(
     tree = Tree(root, fs or Fs(), source, is_repair=True)
     try:
         with tree.words():
-            return look(Surveyor(tree, source.now, tell))
+            return look(Surveyor(tree, source.now, tell, keys))
     finally:
         tree.close()
 

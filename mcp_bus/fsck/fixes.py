@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING
 
 from mcp_bus import names, wire
 from mcp_bus.fsck import rights
-from mcp_bus.fsck.survey import FILES
 from mcp_bus.model import Slot, State, day_of
 from mcp_bus.stores import layout, mend, story
 from mcp_bus.stores.foreign import QUARANTINE, quarantine
+from mcp_bus.stores.layout import FILES
 from mcp_bus.stores.modes import of
 
 if TYPE_CHECKING:
@@ -121,8 +121,9 @@ class Mender:
         """Write `bus.json` anew."""
         if self._stat(item.path) is not None:
             self._aside(item)
-        layout.write_about(self._tree, self._source)
-        return "written anew"
+        found = self._surveyor.lost
+        layout.write_about(self._tree, self._source, bus=found.bus)
+        return f"written anew; {found.said}"
 
     def folder(self, item: Anomaly) -> str:
         """Make a folder."""

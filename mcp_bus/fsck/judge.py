@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from mcp_bus.fsck.kinds import Anomaly
 from mcp_bus.model import State
 from mcp_bus.names import REASON, TASK_ID, is_inbox, parse_staged
-from mcp_bus.stores.foreign import SETTLE, SETTLE_OTHER
+from mcp_bus.stores.foreign import QUARANTINE, SETTLE, SETTLE_OTHER, why_refused
 from mcp_bus.stores.mend import PATIENCE
 
 if TYPE_CHECKING:
@@ -113,7 +113,7 @@ class Judge:
                 kind = "split" if found.mark == body.mark else "other-body"
                 yield Anomaly(kind, best.path, task_id, other=f"tasks/{task_id}.json")
         else:
-            yield from self._named(task_id, own, body, same)
+            yield from self._named(task_id, own, body, [spot.path for spot in same])
         lease = best.slot.lease
         if best.slot.state is State.LEASED and lease is not None and lease.token and lease.expires <= self._now:
             yield Anomaly("lease-over", best.path, task_id, f"held by {lease.holder}")
@@ -126,10 +126,13 @@ class Judge:
 
     def _nowhere(self, task_id: str, own: About, body: Read) -> Iterator[Anomaly]:
         """Judge a task that has an identity and no place."""
-        made, path = self._made, f"tasks/{task_id}.json"
+        made, path, kept = self._made, f"tasks/{task_id}.json", ""
         if task_id in made.pruning or own.inode in made.drafts:
             return  # Told of with these, if they do not go on.
-        if any(channel == body.channel for channel, _ in made.responses.get(task_id, ())):
+        if task_id not in made.buried and (refused := self._refused(own, body)):
+            kept, why = refused
+            yield Anomaly("put-aside", path, task_id, why, kept)
+        elif any(channel == body.channel for channel, _ in made.responses.get(task_id, ())):
             yield Anomaly("done-without-name", path, task_id)
         elif task_id in made.buried:
             yield Anomaly("tombstoned", path, task_id)
@@ -137,12 +140,22 @@ class Judge:
             return
         else:
             yield Anomaly("orphan", path, task_id, f"names: {own.links}")
-        yield from self._named(task_id, own, body, [])
+        yield from self._named(task_id, own, body, [kept] if kept else [])
 
-    def _named(self, task_id: str, own: About, body: Read, places: list[Spot]) -> Iterator[Anomaly]:
+    def _refused(self, own: About, body: Read) -> tuple[str, str] | None:
+        """Return where what was refused when it was handed out is, when that was and why; None if it was not."""
+        for path in self._made.aside.get(own.inode, ()):
+            folder, _, name = path.partition("/")
+            why = why_refused(self._surveyor.tree, name, (body.id, body.channel)) if folder == QUARANTINE else ""
+            if why:
+                return path, why
+        return None
+
+    def _named(self, task_id: str, own: About, body: Read, places: list[str]) -> Iterator[Anomaly]:
         """Judge the names that a task has besides its places."""
         made, path = self._made, f"tasks/{task_id}.json"
-        aside, drafts = made.aside.get(own.inode, []), made.drafts.get(own.inode, [])
+        aside = [name for name in made.aside.get(own.inode, []) if name not in places]
+        drafts = made.drafts.get(own.inode, [])
         strange = made.strange.get(own.inode, [])
         for name in aside:
             yield Anomaly("shared-aside", name, task_id)

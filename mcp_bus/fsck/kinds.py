@@ -74,7 +74,7 @@ KINDS: dict[str, Kind] = {
     ),
     "no-bus-json": Kind(
         _R, "bus.json is missing or cannot be read, so that mcp-bus takes the folder for no bus: somebody removed or "
-        "cut it", "puts the bytes aside and writes it anew, with a new id"
+        "cut it", "puts the bytes aside and writes it anew, with the id that it had where that is known"
     ),
     "missing-folder": Kind(_N, "a folder is missing that is made when it is needed", "makes it"),
     "lost-folder": Kind(
@@ -95,8 +95,12 @@ KINDS: dict[str, Kind] = {
     ),
     "mode": Kind(
         _R, "somebody whose bus it is may not read, write or enter it: an umask, a chmod, or a program that knows "
-        "nothing of the bus; what is not yours, its owner has to mend",
+        "nothing of the bus",
         "gives what you own the mode, and on a shared bus the group, that it has to have"
+    ),
+    "others-mode": Kind(
+        _P, "somebody whose bus it is may not read, write or enter it, or everyone may write it, and it is another "
+        "user's: that user, or root, has to mend it"
     ),
     "writable-by-others": Kind(
         _R, "other users may change what is on the bus, and with it what agents are told to do",
@@ -106,8 +110,8 @@ KINDS: dict[str, Kind] = {
         _N, "other users may read what is on the bus; `chmod 700` on the bus ends that"
     ),
     "owner": Kind(
-        _P, "it belongs to another user than the bus, which is private, and that user may change it: chown it, or move "
-        "it away"
+        _P, "it belongs to another user than the bus, which is private, and that user may change it: have root "
+        "`chown -R` the bus to its user, or move it away"
     ),
     # --- tasks
     "bad-body": Kind(
@@ -125,6 +129,11 @@ KINDS: dict[str, Kind] = {
         _R, "the task has an identity, and is in no state: its state file was removed, or a power cut took the name; "
         "it also heals at the next start of the machine, or when somebody asks for it",
         "puts it where it started; it may be worked on again"
+    ),
+    "put-aside": Kind(
+        _N, "the task was refused when it was to be handed out, and lies in quarantine/, for a person to look at: its "
+        "signature is missing or does not hold, or its sender may not post there; it stays there, and if the work is "
+        "wanted it is posted anew"
     ),
     "done-without-name": Kind(
         _R, "the task has its result, and its name in the archive is gone: somebody removed it",

@@ -30,9 +30,12 @@ if TYPE_CHECKING:
 
     from mcp_bus.clock import Source
     from mcp_bus.fsck.kinds import Anomaly
+    from mcp_bus.stores.base import Guard
 
 # What is uncovered by putting something right is put right in the next round.
 ROUNDS = 8
+# So a sweep begins its line about what it could not do.
+LEFT = "left "
 # Something else is where it should not be, moved meanwhile, or is another user's: that step is left, and told of.
 _IN_THE_WAY = {
     errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.ELOOP, errno.ENOTEMPTY, errno.ENXIO,
@@ -46,6 +49,7 @@ class Means(NamedTuple):
     Attributes:
         tell: called now and then with how many names were looked at.
         durable: whether what was put right is on disk for good when the repair returns.
+        keys: makes this user's guard, as for `FileStore`; without it what signed channels need is left as it is.
     """
 
     fs: Fs
@@ -53,6 +57,7 @@ class Means(NamedTuple):
     tell: Callable[[int], None]
     durable: bool = True
     agent: str = "fsck"
+    keys: Callable[[str], Guard] | None = None
 
 
 def repair(root: Path, means: Means | None = None) -> Report:
@@ -69,22 +74,23 @@ def repair(root: Path, means: Means | None = None) -> Report:
     tree.sync = means.durable
     try:
         with tree.words():
-            return _rounds(Surveyor(tree, means.source.now, means.tell), means)
+            return _rounds(Surveyor(tree, means.source.now, means.tell, means.keys), means)
     finally:
         tree.close()
 
 
 def _rounds(surveyor: Surveyor, means: Means) -> Report:
     """Look, do what can be done, and look again, until there is nothing left that can be."""
-    report, done = look(surveyor), list[str]()
+    report, done, left = look(surveyor), list[str](), tuple[str, ...]()
     _check_writable(surveyor.tree, report)
     for _ in range(ROUNDS):
         made = _round(surveyor, report, means)
-        if not made:
+        left = tuple(line for line in made if line.startswith(LEFT))
+        if len(left) == len(made):
             break
-        done += made
+        done += [line for line in made if not line.startswith(LEFT)]
         report = look(surveyor)
-    return report._replace(done=tuple(done))
+    return report._replace(done=tuple(done), left=left)
 
 
 def _check_writable(tree: Tree, report: Report) -> None:
@@ -129,6 +135,6 @@ def _fixed(mender: fixes.Mender, item: Anomaly, tree: Tree) -> str:
 def _swept(root: Path, means: Means) -> list[str]:
     session = means.source.token(4)
     who = Identity(means.agent, session, holder(means.agent, session))
-    store = FileStore(root, fs=means.fs, source=means.source, durable=means.durable, who=who.holder)
+    store = FileStore(root, fs=means.fs, source=means.source, durable=means.durable, who=who.holder, keys=means.keys)
     with Bus(store, who, means.source) as bus:
         return sweep(bus)

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import stat
 from typing import TYPE_CHECKING, NamedTuple
 
-from mcp_bus.stores.modes import is_mine, of, told
+from mcp_bus.stores.modes import is_mine, of, told, user_name
 
 if TYPE_CHECKING:
-    import os
     from collections.abc import Iterator
 
     from mcp_bus.stores.tree import Tree
@@ -22,7 +22,7 @@ class Wrong(NamedTuple):
 
     Attributes:
         said: whose it is, its mode, and the words that put it right.
-        is_mine: whether this user can put it right.
+        is_mine: whether `mend` can put it right, as this user.
     """
 
     path: str
@@ -33,6 +33,7 @@ class Wrong(NamedTuple):
 def wrong(tree: Tree, limit: int) -> Iterator[Wrong]:
     """Look at the bus itself and at most `limit` names below it, folders first, and tell of those that are wrong."""
     folders, left = [""], limit
+    owner = os.fstat(tree.fd()).st_uid
     for folder in folders:
         try:
             at, names = tree.fd(folder), sorted(tree.names(folder))
@@ -46,7 +47,10 @@ def wrong(tree: Tree, limit: int) -> Iterator[Wrong]:
             path = f"{folder}/{name}".lstrip("/")
             if stat.S_ISDIR(about.st_mode) and name != "." and path not in _OTHERS:
                 folders.append(path)
-            if is_wrong(tree, about):
+            if about.st_uid != owner and not tree.fs.modes.is_shared:
+                said = f"it belongs to user {user_name(about.st_uid)}, the bus to user {user_name(owner)}"
+                yield Wrong(path, said, is_mine=False)
+            elif is_wrong(tree, about):
                 yield Wrong(path, told(about, tree.fs.modes), is_mine(about))
 
 

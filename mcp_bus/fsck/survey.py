@@ -8,28 +8,30 @@ from __future__ import annotations
 import re
 import stat
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import TYPE_CHECKING, NamedTuple
 
 from mcp_bus import names, wire
 from mcp_bus.errors import CorruptRecord, Unreadable
 from mcp_bus.fsck.kinds import Anomaly
+from mcp_bus.fsck.lost import bus_id
 from mcp_bus.stores import graves, modes
 from mcp_bus.stores.foreign import QUARANTINE, SETTLE, SETTLE_OTHER
+from mcp_bus.stores.layout import FILES, FOLDERS, KNOWN
 
 if TYPE_CHECKING:
     import os
     from collections.abc import Callable, Iterator
 
+    from mcp_bus.fsck.lost import Found
     from mcp_bus.model import Slot
+    from mcp_bus.stores.base import Guard
     from mcp_bus.stores.tree import Tree
 
-# Folders of the root that are read here; without the first two, tasks are not seen.
+# Without these folders, tasks are not seen.
 NEEDED = ("tasks", "channels")
-FOLDERS = (*NEEDED, "keys", "tmp", "staged", "rejected", "quarantine", "tombstones", "agents", "journal")
-RECORDS = ("agents", "told", "plans", "progress", "children", "fleets", "stops")
-FILES = ("bus.json", "manifest.json", "PROTOCOL.md", "registry.json")
+# Of what is in these, only modes and owners are judged.
 SEEN = ("journal", "boots", "pipes", "outputs", "signatures")
-OTHERS = ("boots", "cursors", "pipes", "runs", "outputs", "logs", "lost+found", "workers")
 _RESPONSE = re.compile(rf"(?P<id>{names.IN_NAME})_response\.json\Z")
 # Between two words about how far it is.
 STEP = 2000
@@ -111,11 +113,19 @@ class Surveyor:
     Args:
         now: the time, in milliseconds.
         tell: called now and then with how many names were looked at.
+        keys: makes this user's guard, who may remember which bus this is.
     """
 
-    def __init__(self, tree: Tree, now: Callable[[], int], tell: Callable[[int], None]) -> None:
+    def __init__(
+        self,
+        tree: Tree,
+        now: Callable[[], int],
+        tell: Callable[[int], None],
+        keys: Callable[[str], Guard] | None = None,
+    ) -> None:
         """See the class."""
         self.tree = tree
+        self._keys = keys
         self.now = now
         self.looked = 0
         self._tell = tell
@@ -126,6 +136,11 @@ class Surveyor:
         assert root is not None
         self._owner, self._modes = root.st_uid, modes.of(root)
         self._now = 0
+
+    @cached_property
+    def lost(self) -> Found:
+        """The id that a bus without `bus.json` had."""
+        return bus_id(self.tree, self._keys)
 
     # --- looking at one name ------------------------------------------------------------------
 
@@ -159,10 +174,11 @@ class Surveyor:
         made = list[Anomaly]()
         if path.startswith(f"{QUARANTINE}/"):
             return made  # A stranger's bytes, with the mode they came with, and nobody needs them.
-        if not self._modes.fits(found):
-            made.append(Anomaly("mode", path, detail=modes.told(found, self._modes)))
-        elif found.st_mode & stat.S_IWOTH and not stat.S_ISLNK(found.st_mode) and path != ".":
-            made.append(Anomaly("writable-by-others", path, detail=modes.told(found, self._modes)))
+        is_open = found.st_mode & stat.S_IWOTH and not stat.S_ISLNK(found.st_mode) and path != "."
+        if is_open or not self._modes.fits(found):
+            kind = "writable-by-others" if self._modes.fits(found) else "mode"
+            kind = kind if modes.is_mine(found) else "others-mode"
+            made.append(Anomaly(kind, path, detail=modes.told(found, self._modes)))
         if found.st_uid != self._owner and not self._modes.is_shared:
             said = f"it belongs to user {found.st_uid}, the bus to user {self._owner}"
             made.append(Anomaly("owner", path, detail=said))
@@ -279,13 +295,13 @@ class Surveyor:
             if about is not None and not about.is_file and name != "bus.json":
                 self._odd("in-the-way", name, "it is where a file belongs")
         self.names("journal")
-        for folder in SEEN:  # Of what is in these, only modes and owners are judged.
+        for folder in SEEN:
             about = self.about("", folder)
             for name in self.names(folder) if about is not None and stat.S_ISDIR(about.mode) else ():
                 self.about(folder, name)
         for name in sorted({*FOLDERS} - {*there}):
             self._odd("lost-folder" if name in NEEDED else "missing-folder", name)
-        for name in sorted({*there} - {*FOLDERS, *FILES, *RECORDS, *OTHERS}):
+        for name in sorted({*there} - KNOWN):
             self._odd("stranger", name)
         root = self.about("", ".")
         bits = stat.S_IMODE(root.mode) & (0o007 if self._modes.is_shared else 0o077) if root else 0

@@ -35,6 +35,11 @@ FRESH_S = 1.0
 KEPT = 1200 * DAY
 
 
+def is_bus(text: str) -> bool:
+    """Tell whether a text is the id of a bus."""
+    return re.match(BUS, text) is not None
+
+
 class Pin(NamedTuple):
     """A key that speaks for an agent.
 
@@ -75,6 +80,10 @@ class Trust:
         self._bus = bus if re.match(BUS, bus) else ""
 
     # --- which bus this is ------------------------------------------------------------------------
+
+    def remembered(self) -> str:
+        """Return the id of the bus that was trusted at this place; empty if none was."""
+        return self._here()[0]
 
     def _folder(self, kind: str) -> str:
         """Return where facts of a kind are: of the bus that was at this place when they were written down."""

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 SETTLE = 5_000
 SETTLE_OTHER = 60_000
 QUARANTINE = "quarantine"
+# Where what is handed out is read, and refused.
+HANDED_OUT = ("requests", "delayed", "processing")
 # Reasons that are looked into to say what became of a task.
 LOOKED = 2000
 MAX_REASON = 65_536
@@ -29,7 +31,7 @@ def look(tree: Tree, channel: str, now: int) -> list[str]:
     """Adopt valid messages under strange names; put everything else that is not ours in quarantine."""
     done: list[str] = []
     known = frozenset(tree.names("tasks"))
-    for part in ("requests", "delayed", "processing"):
+    for part in HANDED_OUT:
         folder = f"channels/{channel}/{part}"
         for name in tree.names(folder):
             slot = names.parse(channel, part, name)
@@ -147,6 +149,22 @@ def put_aside(tree: Tree, task_id: str) -> str:
             said = wire.loads(tree.fs.read(name, tree.fd(QUARANTINE), MAX_REASON).data)
             if task_id in str(said.get("was")):
                 return str(said.get("reason"))
+    return ""
+
+
+def why_refused(tree: Tree, kept: str, task: tuple[str, str]) -> str:
+    """Return when and why a task was put aside where it waited or was held; empty if that is not so.
+
+    Args:
+        kept: the name in quarantine/ of what was put aside.
+        task: its id and channel.
+    """
+    with suppress(CorruptRecord, FileNotFoundError):
+        said = wire.loads(tree.fs.read(kept + names.REASON, tree.fd(QUARANTINE), MAX_REASON).data)
+        base, channel, folder, name = (str(said.get("was")).split("/") + [""] * 4)[:4]
+        slot = names.parse(channel, folder, name) if base == "channels" and folder in HANDED_OUT else None
+        if slot is not None and (slot.id, slot.channel) == task:
+            return f"{said.get('at')}: {said.get('reason')}"
     return ""
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from mcp_bus import wire
 from mcp_bus.clock import System
-from mcp_bus.errors import CorruptRecord, InvalidRequest, StoreUnavailable
+from mcp_bus.errors import CorruptRecord, InvalidRequest, StoreUnavailable, Unreadable
 from mcp_bus.stores.fsops import Fs
 from mcp_bus.stores.modes import Modes, group_name
 from mcp_bus.stores.probe import Verdict, probe
@@ -20,21 +20,15 @@ if TYPE_CHECKING:
     from mcp_bus.clock import Source
 
 FOLDERS = ("tasks", "channels", "staged", "tmp", "keys", "quarantine", "rejected", "agents", "journal", "tombstones")
-_OURS = frozenset(
-    {
-        *FOLDERS,
-        "boots",
-        "logs",
-        "runs",
-        "pipes",
-        "outputs",
-        "signatures",
-        "lost+found",
-        "bus.json",
-        "registry.json",
-        "PROTOCOL.md",
-        "manifest.json",
-    }
+FILES = ("bus.json", "manifest.json", "PROTOCOL.md", "registry.json")
+# Kinds of records, each a folder; those of topics' readers are one deeper.
+RECORDS = ("agents", "told", "plans", "plans.signed", "progress", "children", "fleets", "stops")
+# What is made when it is needed.
+LATER = ("boots", "cursors", "logs", "outputs", "pipes", "runs", "signatures")
+# Every name that this package, or the file system, makes at the top of a bus.
+KNOWN = frozenset({*FOLDERS, *FILES, *RECORDS, *LATER, "lost+found"})
+TO_MEND = (
+    "`mcp-bus fsck` says what is wrong, and `mcp-bus fsck --repair` writes it anew, with the id that it had if possible"
 )
 PAGE = """\
 # This directory is a bus
@@ -115,21 +109,43 @@ def create(root: Path, *, fs: Fs | None = None, source: Source | None = None, gr
     return verdict
 
 
-def write_about(tree: Tree, source: Source, verdict: Verdict | None = None) -> None:
-    """Write `bus.json`, if it is not there, without which a directory is no bus."""
+def write_about(tree: Tree, source: Source, verdict: Verdict | None = None, *, bus: str = "") -> None:
+    """Write `bus.json`, if it is not there, without which a directory is no bus.
+
+    Args:
+        bus: the id that it had before; a new one if empty.
+    """
     about = {
         "format": wire.FORMAT,
-        "id": "bus_" + source.token(8),
+        "id": bus or "bus_" + source.token(8),
         "created": wire.stamp(source.now()),
         "filesystem": (verdict or probe(tree, source.token(4))).fields(),
     }
     _once(tree, "bus.json", wire.dumps(about), source)
 
 
+def is_headless(root: Path) -> bool:
+    """Tell whether there is a bus that has lost its `bus.json`: it has rules of channels, tasks or signatures.
+
+    These come after that; abq's home has none of them.  What may not be looked at has lost nothing.
+    """
+    later = ("channels/*/channel.json", "tasks/*.json", "signatures/*.jws")
+    try:
+        return any(any(root.glob(name)) for name in later) and not (root / "bus.json").exists()
+    except OSError:
+        return False
+
+
+def _headless(root: Path) -> str:
+    return f"the bus {str(root)!r} has lost its bus.json"
+
+
 def _check_empty(tree: Tree) -> None:
     """Refuse to make a bus among somebody's files; abq's home and what a killed `create` left are fine."""
+    if is_headless(tree.root):
+        raise StoreUnavailable(_headless(tree.root), hint=TO_MEND)
     there = tree.names("")
-    strangers = sorted(set(there) - _OURS)
+    strangers = sorted(set(there) - KNOWN)
     if strangers and "bus.json" not in there:
         msg = f"{str(tree.root)!r} is not a bus, and not empty: it holds {strangers[0]!r}"
         raise InvalidRequest(msg, hint="name a new or empty directory")
@@ -196,9 +212,16 @@ def check_format(tree: Tree) -> dict[str, Any]:
     try:
         about = wire.loads(tree.fs.read("bus.json", tree.fd(), 65536).data)
     except FileNotFoundError:
+        if is_headless(tree.root):
+            raise StoreUnavailable(_headless(tree.root), hint=TO_MEND) from None
         msg = f"{str(tree.root)!r} is not a bus: it has no bus.json"
         hint = "run `mcp-bus init` to make one, or name another with --bus or MCP_BUS_DIR"
         raise StoreUnavailable(msg, hint=hint) from None
+    except Unreadable:
+        raise
+    except CorruptRecord as error:
+        what = f"bus.json of the bus {str(tree.root)!r} cannot be read: {error}"
+        raise CorruptRecord(what, hint=TO_MEND) from None
     if about.get("format") != wire.FORMAT:
         what = f"the bus {str(tree.root)!r} has format {about.get('format')!r}, this version knows {wire.FORMAT}"
         raise CorruptRecord(what, hint="use the version of mcp-bus that made it, or a newer one")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from mcp_bus import names, policies, wire
-from mcp_bus.errors import CorruptRecord, NotFound, Unverified
+from mcp_bus.errors import CorruptRecord, NotFound, Unreadable, Unverified
 from mcp_bus.stores.layout import once
 
 if TYPE_CHECKING:
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 # A policy is read at most once in so many seconds.
 FRESH_S = 1.0
+TO_LOOK = "put the file right, or remove it, and the defaults hold; `mcp-bus fsck` looks at every file"
 
 
 class Rules:
@@ -47,6 +48,11 @@ class Rules:
                 policy = policies.load(found.data, channel)
             except FileNotFoundError:
                 policy = policies.make({})
+            except Unreadable:
+                raise
+            except CorruptRecord as error:
+                what = f"the rules of {channel!r}, 'channels/{channel}/channel.json', cannot be read: {error}"
+                raise CorruptRecord(what, hint=TO_LOOK) from None
         policy = self.holds(channel, policy)
         self._known[channel] = (now, policy)
         return policy

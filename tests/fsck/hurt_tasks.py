@@ -278,6 +278,14 @@ def copy_beside(box: Box) -> Path:
     return path
 
 
+def refused(box: Box) -> Path:
+    path, kept = box.place("ready"), box.root / "quarantine" / "1-abcd"
+    said = {"was": str(path.relative_to(box.root)), "reason": "it is not signed", "at": "2026-01-01T00:00:00Z"}
+    kept.with_name(f"{kept.name}.reason.json").write_text(json.dumps(said))
+    path.rename(kept)
+    return box.identity("ready")
+
+
 def shared(box: Box) -> Path:
     path = box.root / "quarantine" / "1-abcd"
     path.hardlink_to(box.identity("ready"))

@@ -36,6 +36,7 @@ PLANTS: list[tuple[str, Any]] = [
     ("wrong-channel", hurt_tasks.two_channels),
     ("orphan", hurt_tasks.orphan),
     ("orphan", hurt_tasks.linked_orphan),
+    ("put-aside", hurt_tasks.refused),
     ("done-without-name", hurt_tasks.nameless),
     ("done-without-name", hurt_tasks.nameless_of_abq),
     ("tombstoned", hurt_tasks.tombstoned),

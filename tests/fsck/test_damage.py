@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shutil
 from pathlib import Path
@@ -137,8 +138,17 @@ def no_links(path: Path, _other: Path) -> None:
     Box(next(p for p in path.parents if (p / "bus.json").exists())).copied()
 
 
+def refuse(path: Path, _other: Path) -> None:
+    """Put something aside, as who refuses it does."""
+    root = next(p for p in path.parents if (p / "bus.json").exists())
+    kept = root / "quarantine" / f"1-{path.name[:40]}"
+    said = {"was": str(path.relative_to(root)), "reason": "it is not signed", "at": "now"}
+    kept.with_name(f"{kept.name}.reason.json").write_text(json.dumps(said))
+    path.rename(kept)
+
+
 DAMAGES: list[Callable[[Path, Path], None]] = [
-    remove, truncate, duplicate, link, replace, move, rename, symlink, no_links
+    remove, truncate, duplicate, link, replace, move, rename, symlink, no_links, refuse
 ]  # fmt: skip
 damage = st.tuples(st.sampled_from(DAMAGES), st.integers(0, 1000), st.integers(0, 1000))
 
@@ -251,6 +261,8 @@ def check(box: Box) -> None:
     kept = {path.read_bytes() for path in root.rglob("*") if path.is_file() and not path.is_symlink()}
     assert {*answers.values()} <= kept, "no result is lost, at most it was put aside"
     for task_id in answers.keys() & audit.states.keys():
+        if audit.states[task_id] == "put aside":  # It was on its way when it was refused.
+            continue
         assert audit.states[task_id] == "done"
         assert (root / "channels" / WORK / "responses" / f"{task_id}.json").read_bytes() == answers[task_id]
     assert box.repair().done == ()

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from mcp_bus import fsck
+from mcp_bus import find, fsck
 from mcp_bus.cli.main import main
 from mcp_bus.clock import System
 from mcp_bus.errors import InvalidRequest, StoreUnavailable, Unreadable
@@ -114,7 +114,7 @@ def passes_over(root: Path, closed: Path, owner: str) -> None:
         assert bus.store.count("work")[State.READY] == 1
     assert closed.exists(), "it is not put aside"
     assert not any((root / "quarantine").iterdir())
-    (found,) = {item.detail for item in fsck.check(root).anomalies if item.kind == "mode"}
+    (found,) = {item.detail for item in fsck.check(root).anomalies if item.kind in ("mode", "others-mode")}
     assert owner in found
     assert {item.path.split("/")[0] for item in wrongs(root)} == {"tasks", "channels"}
 
@@ -126,7 +126,8 @@ def test_a_message_that_the_other_user_may_not_read_is_told_and_left_and_its_own
 
     def in_vain() -> None:
         report = mended(shared)
-        assert [item.kind for item in report.anomalies if item.kind == "mode"], "bob does not own it"
+        assert report.worst is fsck.Level.PERSON
+        assert "others-mode" in {item.kind for item in report.anomalies}, "bob does not own it"
 
     BOB.does(in_vain)
     ALICE.does(lambda: mended(shared))
@@ -137,6 +138,19 @@ def test_a_message_that_the_other_user_may_not_read_is_told_and_left_and_its_own
 def only(root: Path, contents: list[str]) -> None:
     with acting(root, "bob") as bus:
         assert work(bus) == contents
+
+
+def test_who_claims_is_told_who_keeps_them_out_and_nothing_else(shared: Path) -> None:
+    def in_vain() -> None:
+        with acting(shared, "bob") as bus:
+            assert bus.claim() is None
+            said = find.why_empty(bus, (), ())
+            assert f"{ALICE.uid} owns it, mode 600: `chmod g+rw` lets the group in" in said
+            assert "still being written" not in said
+
+    for path in ready(shared):
+        ALICE.does(lambda path=path: path.chmod(0o600))  # type: ignore[misc]  # mypy cannot infer it
+    BOB.does(in_vain)
 
 
 def test_a_message_that_even_its_owner_may_not_read_stays_in_a_private_bus_until_it_is_mended(place: Path) -> None:
@@ -205,7 +219,7 @@ def test_a_result_and_a_record_that_may_not_be_read_are_left_to_their_writer(sha
         assert not any((shared / "quarantine").iterdir())
         kinds = {item.kind for item in fsck.check(shared).anomalies}
         assert "record" not in kinds
-        assert "mode" in kinds
+        assert "others-mode" in kinds
 
     ALICE.does(leave)
     BOB.does(passed)
@@ -334,9 +348,34 @@ def test_the_command_line_makes_a_shared_bus_and_doctor_mends_it(
     assert f"cannot get there: {place} does not let it in" in said
     (root / "tasks").chmod(0o777)
     (root / "PROTOCOL.md").chmod(0o600)
-    assert found(capfd, 0)["rights"]["said"].startswith("2 with a wrong mode or group")
+    assert found(capfd, 0)["rights"]["said"].startswith("2 with a wrong mode, group or owner")
     assert found(capfd, 0, "--fix")["rights"]["said"] == f"shared with group {group}"
     assert wrong(root, group=GROUP) in ([], ["tasks: 2775 of group 71100"])
+
+
+def test_a_shared_bus_is_private_again_once_what_others_own_is_chowned_and_fsck_and_doctor_agree(
+    shared: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("mcp_bus.cli.checkups.program", lambda _: iter(()))
+    monkeypatch.setenv("MCP_BUS_DIR", str(shared))
+    monkeypatch.setenv("HOME", str(shared.parent))
+
+    def by_bob() -> None:
+        with acting(shared, "bob") as bus:
+            bus.post("work", "by bob")
+
+    def agree(kinds: set[str], code: int) -> None:
+        report = fsck.check(shared)
+        assert {item.kind for item in report.anomalies} == kinds
+        assert report.is_clean == (wrongs(shared) == [])
+        assert main(("doctor", "-q")) == code
+
+    BOB.does(by_bob)
+    ALICE.does(lambda: shared.chmod(0o700))
+    ALICE.does(lambda: agree({"owner"}, 6))
+    for path in shared.rglob("*"):
+        os.chown(path, ALICE.uid, -1)
+    ALICE.does(lambda: agree(set(), 0))
 
 
 def found(capfd: pytest.CaptureFixture[str], code: int, *words: str) -> dict[str, Any]:

@@ -1,0 +1,183 @@
+"""fsck on signed buses: the names it knows, the id of the bus, what was refused, and whose keys it uses."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from examples import audit
+from mcp_bus import open_bus
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from tests.cli.conftest import Cli
+
+
+@pytest.fixture
+def signed(cli: Cli) -> Cli:
+    """A bus with a signed channel and a task on it, and a key of the agent `tester`."""
+    cli.json("key", "new")
+    cli.json("channel", "create", "deploy", "signed=yes")
+    cli.post("deploy", "honest")
+    return cli
+
+
+def bus_id(cli: Cli) -> str:
+    return str(json.loads((cli.bus / "bus.json").read_text())["id"])
+
+
+def private(cli: Cli) -> Path:
+    return cli.home / ".local" / "state" / "mcp-bus"
+
+
+def anomalies(cli: Cli, *words: str, code: int = 0) -> dict[str, dict[str, Any]]:
+    return {item["kind"]: item for item in cli.json("fsck", *words, code=code)["anomalies"]}
+
+
+def test_a_signed_bus_is_clean_without_a_note(signed: Cli) -> None:
+    assert signed.main("fsck", "-q") == (0, "1 tasks: clean\n", "")
+
+
+# --- bus.json is lost -------------------------------------------------------------------------------
+
+
+def test_the_id_of_a_signed_bus_is_taken_back_from_the_private_folder(signed: Cli) -> None:
+    before = bus_id(signed)
+    shutil.rmtree(signed.bus / "signatures")
+    (signed.bus / "bus.json").unlink()
+    said = anomalies(signed, code=1)["no-bus-json"]["detail"]
+    assert said == f"it is missing; {before} is remembered for this place in your private folder, and is kept"
+    code, out, _ = signed.main("fsck", "-q", "--repair")
+    assert (code, bus_id(signed)) == (0, before)
+    assert f"repaired: bus.json: written anew; {before} is remembered" in out
+
+
+def test_the_id_is_taken_back_from_the_signatures_where_nothing_is_remembered(signed: Cli) -> None:
+    before = bus_id(signed)
+    shutil.rmtree(private(signed) / "trust")
+    (signed.bus / "signatures" / "mine.jws").write_text("no signature")
+    (signed.bus / "bus.json").write_text('{"form')
+    assert f"all signatures name {before}, which is kept" in anomalies(signed, code=1)["no-bus-json"]["detail"]
+    assert signed.main("fsck", "-q", "--repair")[0] == 0
+    assert bus_id(signed) == before
+
+
+def test_a_new_id_is_said_with_what_it_costs(signed: Cli) -> None:
+    before = bus_id(signed)
+    shutil.rmtree(private(signed) / "trust")
+    for path in (signed.bus / "signatures").iterdir():
+        path.write_text("no signature")
+    (signed.bus / "bus.json").unlink()
+    said = anomalies(signed, code=1)["no-bus-json"]["detail"]
+    assert "it gets a new id, for its signatures cannot be read: none of them holds then" in said
+    signed.main("fsck", "-q", "--repair")
+    assert bus_id(signed) != before
+
+
+def test_a_new_id_of_an_unsigned_bus_costs_nothing(cli: Cli) -> None:
+    cli.post()
+    (cli.bus / "bus.json").unlink()
+    assert anomalies(cli, code=1)["no-bus-json"]["detail"] == "it is missing; it gets a new id"
+    assert cli.main("fsck", "-q", "--repair")[0] == 0
+
+
+@pytest.mark.parametrize("words", [("ls",), ("init",), ("post", "work", "x"), ("doctor",)], ids=lambda words: words[0])
+def test_where_bus_json_is_lost_the_next_step_leads_somewhere(signed: Cli, words: tuple[str, ...]) -> None:
+    (signed.bus / "bus.json").unlink()
+    code, out, err = signed.main(*words)
+    assert code == 1
+    assert "has lost its bus.json" in out + err
+    assert "mcp-bus fsck --repair" in (out + err).replace(f"mcp-bus --bus {signed.bus}", "mcp-bus")
+    assert not (signed.bus / "bus.json").exists()
+
+
+# --- what cannot be read ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("words", [("post", "work", "x"), ("channel", "show", "work")], ids=lambda words: words[0])
+def test_rules_that_cannot_be_read_are_named_with_the_next_step(cli: Cli, words: tuple[str, ...]) -> None:
+    cli.post()
+    (cli.bus / "channels" / "work" / "channel.json").write_text("")
+    code, _, err = cli.main(*words)
+    assert code == 1
+    assert "the rules of 'work', 'channels/work/channel.json', cannot be read: it is not JSON" in err
+    assert "mcp-bus fsck" in err
+
+
+def test_a_bus_json_that_cannot_be_read_is_named_with_the_next_step(cli: Cli) -> None:
+    (cli.bus / "bus.json").write_text("")
+    code, _, err = cli.main("ls")
+    assert code == 1
+    assert f"bus.json of the bus {str(cli.bus)!r} cannot be read: it is not JSON" in err
+    assert "mcp-bus fsck --repair" in err
+
+
+# --- keys ---------------------------------------------------------------------------------------------
+
+
+def test_a_repair_opens_a_signed_bus_with_the_user_s_keys(signed: Cli) -> None:
+    with open_bus(signed.bus, agent="tester") as bus:
+        bus.claim(["deploy"], lease_s=1)
+    place = next((signed.bus / "channels" / "deploy" / "processing").iterdir())
+    *head, _, _ = place.name.split(".")
+    place.rename(place.with_name(".".join((*head, "1", "json"))))
+    (signed.bus / "tasks" / "strange").write_text("x")
+    (signed.bus / "channels" / "deploy" / "requests" / "strange").write_text("x")
+    made = signed.json("fsck", "--repair")
+    assert made["left"] == []
+    assert not [line for line in made["done"] if "left" in line], made
+
+
+def test_what_a_sweep_left_is_not_said_to_be_repaired(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    cli.post()
+    next((cli.bus / "tasks").iterdir()).unlink()
+    monkeypatch.setattr("mcp_bus.fsck.mend._swept", lambda *_: ["left as it is: it is not to be had"])
+    code, out, _ = cli.main("fsck", "-q", "--repair")
+    assert code == 0
+    assert "not repaired: left as it is: it is not to be had\n" in out
+    assert "repaired: left" not in out.replace("not repaired: left", "")
+
+
+# --- what was refused -----------------------------------------------------------------------------------
+
+
+def test_what_was_refused_stays_put_aside_and_is_said_with_when_and_why(signed: Cli) -> None:
+    next((signed.bus / "signatures").iterdir()).unlink()
+    assert signed.main("claim", "deploy")[0] == 4
+    [reason] = (signed.bus / "quarantine").glob("*.reason.json")
+    said = json.loads(reason.read_text())
+    files = signed.files()
+    for words in ((), ("--repair",)):
+        item = anomalies(signed, *words)["put-aside"]
+        assert item["detail"] == f"{said['at']}: it is not signed"
+        assert item["other"] == f"quarantine/{reason.name.removesuffix('.reason.json')}"
+    assert signed.files() == files
+    assert audit.look(signed.bus).problems == []
+    assert [*audit.look(signed.bus).aside.values()] == ["it is not signed"]
+
+
+def test_what_was_refused_and_is_gone_from_quarantine_is_without_a_place(signed: Cli) -> None:
+    next((signed.bus / "signatures").iterdir()).unlink()
+    signed.main("claim", "deploy")
+    for path in (signed.bus / "quarantine").iterdir():
+        path.unlink()
+    assert "orphan" in anomalies(signed, code=1)
+    assert audit.look(signed.bus).problems
+
+
+def test_a_forged_result_does_not_bring_back_what_was_refused(signed: Cli) -> None:
+    next((signed.bus / "signatures").iterdir()).unlink()
+    signed.main("claim", "deploy")
+    [task] = (signed.bus / "tasks").iterdir()
+    forged = {"id": task.stem, "result": "forged", "from": {"agent": "tester"}, "status": "ok"}
+    response = signed.bus / "channels" / "deploy" / "responses" / task.name
+    response.write_text(json.dumps(forged))
+    response.chmod(0o600)
+    for words in ((), ("--repair",)):
+        assert {*anomalies(signed, *words)} == {"put-aside", "quarantine"}
+    assert audit.look(signed.bus).problems == []
+    assert not any((signed.bus / "channels" / "deploy" / "archive").rglob("*.json"))
