@@ -39,7 +39,9 @@ def bus_id(tree: Tree, keys: Callable[[str], base.Guard] | None) -> Found:
         (bus,) = named
         return Found(bus, f"all signatures name {bus}, which is kept")
     if not names:
-        return Found("", "it gets a new id")
+        return Found(
+            "", "it gets a new id, for nothing here names the old one; what is encrypted for that is not believed then"
+        )
     why = "name different ids" if named else "cannot be read"
     return Found(
         "", f"it gets a new id, for its signatures {why}: none of them holds then, and keys must be trusted anew"

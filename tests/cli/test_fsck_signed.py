@@ -78,10 +78,11 @@ def test_a_new_id_is_said_with_what_it_costs(signed: Cli) -> None:
     assert bus_id(signed) != before
 
 
-def test_a_new_id_of_an_unsigned_bus_costs_nothing(cli: Cli) -> None:
+def test_a_new_id_is_given_where_nothing_names_the_old_one(cli: Cli) -> None:
     cli.post()
     (cli.bus / "bus.json").unlink()
-    assert anomalies(cli, code=1)["no-bus-json"]["detail"] == "it is missing; it gets a new id"
+    said = anomalies(cli, code=1)["no-bus-json"]["detail"]
+    assert said.startswith("it is missing; it gets a new id, for nothing here names the old one")
     assert cli.main("fsck", "-q", "--repair")[0] == 0
 
 
