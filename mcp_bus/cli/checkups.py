@@ -159,7 +159,8 @@ def mend_rights(call: Call) -> int:
 
     tree = Tree(call.config.path, Fs(), System(), is_repair=True)
     try:
-        return sum(core.mend(tree, item.path) for item in list(core.wrong(tree, SAMPLE * 5)))
+        names = core.Names(tree)
+        return sum(core.mend(tree, item.path, names) for item in list(core.wrong(tree, SAMPLE * 5)))
     finally:
         tree.close()
 

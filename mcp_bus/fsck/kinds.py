@@ -96,7 +96,8 @@ KINDS: dict[str, Kind] = {
     "mode": Kind(
         _R, "somebody whose bus it is may not read, write or enter it: an umask, a chmod, or a program that knows "
         "nothing of the bus; what is not yours, its owner has to mend",
-        "gives what you own the mode, and on a shared bus the group, that it has to have"
+        "gives what you own, and has no name outside the bus, the mode, and on a shared bus the group, that it has to "
+        "have"
     ),
     "writable-by-others": Kind(
         _R, "other users may change what is on the bus, and with it what agents are told to do",

@@ -2,19 +2,27 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import stat
+import time
+from collections import Counter
 from typing import TYPE_CHECKING, NamedTuple
 
 from mcp_bus.stores.modes import is_mine, of, told
 
 if TYPE_CHECKING:
-    import os
     from collections.abc import Iterator
 
     from mcp_bus.stores.tree import Tree
 
 # What commands wrote, strangers' bytes, and what was there before the bus, have the modes that they have.
 _OTHERS = ("runs", "quarantine", "lost+found")
+_NOT_COUNTED = ("runs", "lost+found")
+# What opening a name says when nothing is held: it is gone, a symlink, or, where it has to be opened, closed.
+_NOT_HELD = (errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.EACCES, errno.ENXIO)
+# Longer than any file system takes to have a later time of change for a later change.
+TICK_S = 0.02
 
 
 class Wrong(NamedTuple):
@@ -55,15 +63,64 @@ def is_wrong(tree: Tree, about: os.stat_result) -> bool:
     return not stat.S_ISLNK(about.st_mode) and (not tree.fs.modes.fits(about) or bool(about.st_mode & stat.S_IWOTH))
 
 
-def mend(tree: Tree, path: str) -> bool:
-    """Give something the group and mode it should have; False if it is right, gone, or another user's."""
+class Names:
+    """How many names on a bus its files have: what has another one, outside, is not changed through a name here."""
+
+    def __init__(self, tree: Tree) -> None:
+        """Count them when that is first asked for."""
+        self._tree = tree
+        self._counts: Counter[tuple[int, int]] | None = None
+
+    def has_all(self, about: os.stat_result) -> bool:
+        """Tell whether all names of something are on the bus, and were while they were counted."""
+        if stat.S_ISDIR(about.st_mode) or about.st_nlink == 1:
+            return True
+        if self._counts is None:
+            self._counts = self._counted()
+        return self._counts[about.st_dev, about.st_ino] == about.st_nlink
+
+    def _counted(self) -> Counter[tuple[int, int]]:
+        since = time.time_ns()
+        time.sleep(TICK_S)
+        counts, folders = Counter[tuple[int, int]](), [""]
+        for folder in folders:
+            try:
+                at, names = self._tree.fd(folder), self._tree.names(folder)
+            except OSError:
+                continue
+            for name in names:
+                about = self._tree.fs.stat(name, at)
+                path = f"{folder}/{name}".lstrip("/")
+                if about is not None and stat.S_ISDIR(about.st_mode) and path not in _NOT_COUNTED:
+                    folders.append(path)
+                elif about is not None and about.st_ctime_ns <= since:  # A rename sets it: no name is counted twice.
+                    counts[about.st_dev, about.st_ino] += 1
+        return counts
+
+
+def mend(tree: Tree, path: str, names: Names) -> bool:
+    """Give something the group and mode it should have; False if it is right, gone, another user's, or also elsewhere.
+
+    It is held meanwhile, and what is held is judged and changed: whoever may write the folder may swap its name.
+    """
     folder, _, name = path.rpartition("/")
-    fs, at = tree.fs, tree.fd(folder)
-    about = fs.stat(name, at)
-    if about is None or not is_wrong(tree, about) or not is_mine(about):
+    fs = tree.fs
+    try:
+        held = fs.hold(name, tree.fd(folder))
+    except OSError as error:
+        if error.errno not in _NOT_HELD:
+            raise
         return False
-    modes = of(about) if path == "." else fs.modes
-    if modes.is_shared and about.st_gid != modes.group:
-        fs.chown(name, at, modes.group)
-    fs.chmod(name, at, modes.mended(about))
+    try:
+        about = os.fstat(held)
+        if not (_is_ours(about) and is_wrong(tree, about) and is_mine(about) and names.has_all(about)):
+            return False
+        fs.fit_held(held, of(about) if path == "." else fs.modes)
+    finally:
+        fs.close(held)
     return True
+
+
+def _is_ours(about: os.stat_result) -> bool:
+    """Tell whether something is of a kind that the bus makes."""
+    return any(is_kind(about.st_mode) for is_kind in (stat.S_ISREG, stat.S_ISDIR, stat.S_ISFIFO))

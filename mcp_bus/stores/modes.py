@@ -62,9 +62,8 @@ class Modes(NamedTuple):
         return about.st_gid == self.group and about.st_mode & needed == needed
 
     def mended(self, about: os.stat_result) -> int:
-        """Return the mode that something should have: what it has and what it lacks, and nobody else writes."""
-        needed = self.folder if stat.S_ISDIR(about.st_mode) else self.file
-        return (stat.S_IMODE(about.st_mode) | needed) & ~stat.S_IWOTH
+        """Return the mode that something should have; no bit of the one it has is kept."""
+        return self.folder if stat.S_ISDIR(about.st_mode) else self.file
 
 
 PRIVATE = Modes()
@@ -76,8 +75,8 @@ def of(root: os.stat_result) -> Modes:
 
 
 def is_mine(about: os.stat_result) -> bool:
-    """Tell whether this process may change the mode of something."""
-    return HAS_USERS and os.geteuid() in (0, about.st_uid)
+    """Tell whether something is this user's, to change its mode; root might, and leaves what is another's."""
+    return HAS_USERS and os.geteuid() == about.st_uid
 
 
 def is_member(group: int) -> bool:

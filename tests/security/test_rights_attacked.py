@@ -1,0 +1,222 @@
+"""A member of the group who wants more than the bus: links, swapped names, and folders that are not the bus's (F6)."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import stat
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from mcp_bus import fsck
+from mcp_bus.clock import System
+from mcp_bus.errors import Untrusted
+from mcp_bus.fsck import Means, rights
+from mcp_bus.pipes import Pipes
+from mcp_bus.stores import layout
+from mcp_bus.stores.tree import Tree
+from tests.crash.victim import Steps, open_at
+from tests.security.people import ALICE, BOB, GROUP, needs_root, wrong
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from mcp_bus.bus import Bus
+    from mcp_bus.stores.fsops import Fs
+
+pytestmark = needs_root
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _loaded(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """Import now, as root, what other users could not find."""
+    root = tmp_path_factory.mktemp("loaded") / "bus"
+    layout.create(root)
+    with acting(root, "ann") as bus:
+        bus.post("work", "x")
+        Pipes(root, bus.source).make("p")
+    mended(root)
+
+
+@pytest.fixture
+def place() -> Iterator[Path]:
+    """A folder that everyone may use, which pytest's own is not."""
+    path = Path(tempfile.mkdtemp(prefix="bus-"))
+    path.chmod(0o1777)
+    yield path
+    shutil.rmtree(path)
+
+
+@pytest.fixture
+def shared(place: Path) -> Path:
+    """A bus that alice made for the group, with a task of hers."""
+
+    def act() -> None:
+        layout.create(place / "bus", fs=Steps(), group=GROUP)
+        with acting(place / "bus", "alice") as bus:
+            bus.post("work", "of alice", key="k")
+
+    ALICE.does(act, 0o077)
+    return place / "bus"
+
+
+def acting(root: Path, agent: str, offset: int = 0) -> Bus:
+    return open_at(root, Steps(), agent=agent, offset=offset, durable=False)
+
+
+def mended(root: Path, fs: Fs | None = None) -> fsck.Report:
+    return fsck.repair(root, Means(fs or Steps(), System(), lambda _looked: None))
+
+
+def mode_of(path: Path) -> tuple[int, int]:
+    about = path.stat()
+    return stat.S_IMODE(about.st_mode), about.st_gid
+
+
+class Swapping(Steps):
+    """Is as unlucky as can be: between any look at a name and what is done next, a member swaps it."""
+
+    def __init__(self, name: str, swap: Callable[[], None]) -> None:
+        super().__init__()
+        self.is_armed = False
+        self._name, self._swap = name, swap
+
+    def _now(self, name: str) -> None:
+        if name == self._name and self.is_armed:
+            self.is_armed = False
+            self._swap()
+
+    def stat(self, name: str, at: int) -> os.stat_result | None:
+        found = super().stat(name, at)
+        self._now(name)
+        return found
+
+    def hold(self, name: str, at: int) -> int:
+        held = super().hold(name, at)
+        self._now(name)
+        return held
+
+
+@pytest.mark.parametrize("is_dir", [False, True], ids=["file", "folder"])
+def test_a_name_that_is_swapped_for_a_symlink_while_it_is_mended_changes_nothing_outside(
+    place: Path, shared: Path, *, is_dir: bool
+) -> None:
+    outside, name = place / "program", shared / "journal" / "lure"
+    if is_dir:
+        outside.mkdir()
+        name.mkdir()
+    else:
+        outside.write_text("#!/bin/sh\n")
+        name.write_text("x")
+    outside.chmod(0o700)
+    name.chmod(0o4700)
+    before = mode_of(outside)
+
+    def swap() -> None:
+        name.rename(place / "lure")
+        name.symlink_to(outside)
+
+    fs = Swapping("lure", swap)
+    tree = Tree(shared, fs, System())
+    fs.is_armed = True
+    rights.mend(tree, "journal/lure", rights.Names(tree))
+    tree.close()
+    assert not fs.is_armed
+    assert name.is_symlink()
+    assert mode_of(outside) == before
+
+
+def test_a_pipe_that_is_swapped_while_it_is_made_changes_nothing_outside(
+    place: Path, shared: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    outside, pipe = place / "program", shared / "pipes" / "p"
+    outside.write_text("x")
+    outside.chmod(0o700)
+
+    def swap() -> None:
+        pipe.unlink()
+        pipe.symlink_to(outside)
+
+    fs = Swapping("p", swap)
+    fs.is_armed = True
+    monkeypatch.setattr("mcp_bus.pipes.Fs", lambda: fs)
+    old = os.umask(0o077)
+    try:
+        Pipes(shared, System()).make("p")
+    finally:
+        os.umask(old)
+    assert not fs.is_armed
+    assert mode_of(outside)[0] == 0o700
+
+
+@pytest.mark.parametrize("group", [GROUP, None], ids=["shared", "private"])
+def test_no_bit_of_an_old_mode_is_kept(place: Path, group: int | None) -> None:
+    root = place / "own"
+    layout.create(root, fs=Steps(), group=group)
+    file, folder = root / "journal" / "a", root / "journal" / "b"
+    file.write_text("x")
+    folder.mkdir()
+    for path in (file, folder):
+        path.chmod(0o7777 & ~0o440 | 0o002)
+    mended(root)
+    assert mode_of(file)[0] == (0o660 if group else 0o600)
+    assert mode_of(folder)[0] == (0o2770 if group else 0o700)
+
+
+def test_what_has_a_name_outside_the_bus_is_not_changed_and_what_has_many_inside_is(place: Path, shared: Path) -> None:
+    def act() -> None:
+        outside = place / "key"
+        outside.write_text("secret")
+        outside.chmod(0o600)
+        os.link(outside, shared / "journal" / "key")
+        os.link(outside, shared / "tombstones" / "key")
+        for path in (shared / "tasks").iterdir():
+            assert path.stat().st_nlink == 3
+            path.chmod(0o600)
+        mended(shared)
+
+    ALICE.does(act, 0o022)
+    assert mode_of(place / "key") == (0o600, ALICE.uid)
+    assert wrong(shared, group=GROUP) == [
+        f"{folder}/key: 600 of group {ALICE.uid}" for folder in ("journal", "tombstones")
+    ]
+
+
+def test_a_name_that_moves_while_names_are_counted_is_not_counted_twice(place: Path, shared: Path) -> None:
+    outside, first, second = place / "key", shared / "agents" / "key", shared / "tombstones" / "key"
+    outside.write_text("secret")
+    outside.chmod(0o600)
+    os.link(outside, first)
+
+    def move() -> None:
+        first.rename(second)
+
+    fs = Swapping("key", move)
+    tree = Tree(shared, fs, System())
+    names, about = rights.Names(tree), first.stat()
+    fs.is_armed = True
+    assert not names.has_all(about)
+    tree.close()
+    assert second.exists()
+
+
+def test_root_changes_what_is_roots_and_says_for_the_rest_whose_it_is(shared: Path) -> None:
+    theirs, own = shared / "journal" / "theirs", shared / "journal" / "own"
+    BOB.does(theirs.touch, 0o077)
+    own.write_text("x")
+    own.chmod(0o600)
+    report = mended(shared)
+    assert mode_of(theirs)[0] == 0o600
+    assert mode_of(own) == (0o660, GROUP)
+    (said,) = [item.detail for item in report.anomalies if item.kind == "mode"]
+    assert f"{BOB.uid} owns it" in said
+    assert "`chmod" in said
+
+
+def test_a_shared_bus_that_everyone_may_write_is_refused(shared: Path) -> None:
+    shared.chmod(0o2777)
+    with pytest.raises(Untrusted, match="everyone on this machine may write"):
+        acting(shared, "ann")
