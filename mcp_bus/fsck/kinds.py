@@ -110,6 +110,10 @@ KINDS: dict[str, Kind] = {
         _P, "it belongs to another user than the bus, which is private, and that user may change it: chown it, or move "
         "it away"
     ),
+    "acl": Kind(
+        _P, "it has an access control list, which lets in or keeps out others than the group that shares the bus, "
+        "whatever its mode says: its owner takes that away with `setfacl -b -k`"
+    ),
     # --- tasks
     "bad-body": Kind(
         _R, "under a task's name are bytes that are no message: cut off, damaged, or no regular file", _ASIDE

@@ -9,6 +9,7 @@ import time
 from collections import Counter
 from typing import TYPE_CHECKING, NamedTuple
 
+from mcp_bus.stores import acls
 from mcp_bus.stores.modes import is_mine, of, told
 
 if TYPE_CHECKING:
@@ -54,13 +55,21 @@ def wrong(tree: Tree, limit: int) -> Iterator[Wrong]:
             path = f"{folder}/{name}".lstrip("/")
             if stat.S_ISDIR(about.st_mode) and name != "." and path not in _OTHERS:
                 folders.append(path)
-            if is_wrong(tree, about):
+            if has_list(tree, folder, name):
+                yield Wrong(path, told(about, tree.fs.modes, has_acl=True), is_mine=False)  # Nothing here removes it.
+            elif is_wrong(tree, about):
                 yield Wrong(path, told(about, tree.fs.modes), is_mine(about))
 
 
 def is_wrong(tree: Tree, about: os.stat_result) -> bool:
     """Tell whether something has a mode or a group that it must not have."""
     return not stat.S_ISLNK(about.st_mode) and (not tree.fs.modes.fits(about) or bool(about.st_mode & stat.S_IWOTH))
+
+
+def has_list(tree: Tree, folder: str, name: str) -> bool:
+    """Tell whether something on a shared bus has an access control list, for then its mode does not say who may."""
+    at = tree.live(folder) if tree.fs.modes.is_shared else None
+    return at is not None and acls.has(at, name)
 
 
 class Names:
@@ -113,6 +122,8 @@ def mend(tree: Tree, path: str, names: Names) -> bool:
         return False
     try:
         about = os.fstat(held)
+        if tree.fs.modes.is_shared and acls.has(held):
+            return False  # The bits of the group are the mask of its entries: more of them would let in others.
         if not (_is_ours(about) and is_wrong(tree, about) and is_mine(about) and names.has_all(about)):
             return False
         fs.fit_held(held, of(about) if path == "." else fs.modes)

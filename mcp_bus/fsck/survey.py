@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from mcp_bus import names, wire
 from mcp_bus.errors import CorruptRecord, Unreadable
+from mcp_bus.fsck import rights
 from mcp_bus.fsck.kinds import Anomaly
 from mcp_bus.stores import graves, modes
 from mcp_bus.stores.foreign import QUARANTINE, SETTLE, SETTLE_OTHER
@@ -159,7 +160,10 @@ class Surveyor:
         made = list[Anomaly]()
         if path.startswith(f"{QUARANTINE}/"):
             return made  # A stranger's bytes, with the mode they came with, and nobody needs them.
-        if not self._modes.fits(found):
+        folder, _, name = path.rpartition("/")
+        if rights.has_list(self.tree, folder, name):
+            made.append(Anomaly("acl", path, detail=modes.told(found, self._modes, has_acl=True)))
+        elif not self._modes.fits(found):
             made.append(Anomaly("mode", path, detail=modes.told(found, self._modes)))
         elif found.st_mode & stat.S_IWOTH and not stat.S_ISLNK(found.st_mode) and path != ".":
             made.append(Anomaly("writable-by-others", path, detail=modes.told(found, self._modes)))

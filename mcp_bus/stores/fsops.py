@@ -13,6 +13,7 @@ import stat
 from typing import TYPE_CHECKING, NamedTuple
 
 from mcp_bus.errors import CorruptRecord, Unreadable
+from mcp_bus.stores import acls
 from mcp_bus.stores.modes import PRIVATE, Modes, is_mine, told
 
 if TYPE_CHECKING:
@@ -317,7 +318,8 @@ class Fs:
     def closed(self, name: str, at: int) -> Unreadable:
         """Return what to say of a file that this user may not read, or not link: who owns it, and what lets them in."""
         about = self.stat(name, at)
-        said = told(about, self.modes) if about is not None else "it is gone by now"
+        has_acl = self.modes.is_shared and acls.has(at, name)
+        said = told(about, self.modes, has_acl=has_acl) if about is not None else "it is gone by now"
         return Unreadable(f"{quoted(name)} may not be read or linked by this user; {said}", hint=LET_IN)
 
     def names(self, fd: int) -> list[str]:

@@ -9,7 +9,7 @@ from collections import OrderedDict
 from typing import TYPE_CHECKING
 
 from mcp_bus.errors import BusError, Conflict, StoreUnavailable
-from mcp_bus.stores import modes
+from mcp_bus.stores import acls, modes
 from mcp_bus.stores.fsops import quoted
 
 if TYPE_CHECKING:
@@ -65,10 +65,12 @@ class Tree:
                 self._root = self._opened(root)
                 about = os.fstat(self._root)
             modes.check(about, root, is_repair=is_repair)
+            fs.modes = modes.of(about)
+            if fs.modes.is_shared and not is_repair:
+                modes.check_lists(self._root, root)
         except BaseException:
             self.close()
             raise
-        fs.modes = modes.of(about)
 
     def _opened(self, root: Path) -> int:
         try:
@@ -257,9 +259,12 @@ class Tree:
             about = self.fs.stat(str(error.filename), self._root)
         except OSError:
             return ""
-        if about is None or self.fs.modes.fits(about) or not stat.S_ISDIR(about.st_mode):
+        if about is None or not stat.S_ISDIR(about.st_mode):
             return ""
-        told = modes.told(about, self.fs.modes)
+        has_acl = self.fs.modes.is_shared and acls.has(self._root, str(error.filename))
+        if self.fs.modes.fits(about) and not has_acl:
+            return ""
+        told = modes.told(about, self.fs.modes, has_acl=has_acl)
         return f"the folder {quoted(error.filename)} of the bus {str(self.root)!r} may not be used by this user; {told}"
 
 

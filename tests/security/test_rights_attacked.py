@@ -12,14 +12,16 @@ from typing import TYPE_CHECKING
 import pytest
 
 from mcp_bus import fsck
+from mcp_bus.cli.main import main
 from mcp_bus.clock import System
-from mcp_bus.errors import Untrusted
+from mcp_bus.errors import InvalidRequest, Unreadable, Untrusted
 from mcp_bus.fsck import Means, rights
 from mcp_bus.pipes import Pipes
 from mcp_bus.stores import layout
 from mcp_bus.stores.tree import Tree
 from tests.crash.victim import Steps, open_at
-from tests.security.people import ALICE, BOB, GROUP, needs_root, wrong
+from tests.security import lists
+from tests.security.people import ALICE, BOB, EVE, GROUP, needs_root, wrong
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -220,3 +222,63 @@ def test_a_shared_bus_that_everyone_may_write_is_refused(shared: Path) -> None:
     shared.chmod(0o2777)
     with pytest.raises(Untrusted, match="everyone on this machine may write"):
         acting(shared, "ann")
+
+
+# --- access control lists -------------------------------------------------------------------------
+
+
+def test_a_bus_is_not_shared_where_a_list_says_who_may(place: Path) -> None:
+    lists.put(place, lists.DEFAULT, EVE.uid)
+    with pytest.raises(InvalidRequest, match="has, or inherits, an access control list") as refusal:
+        layout.create(place / "bus", group=GROUP)
+    assert "`setfacl -b -k" in refusal.value.hint
+    for kind in os.listxattr(place / "bus"):
+        os.removexattr(place / "bus", kind)
+    layout.create(place / "bus", group=GROUP)
+
+
+@pytest.mark.parametrize("kind", [lists.ACCESS, lists.DEFAULT])
+def test_a_shared_bus_with_a_list_is_refused_and_told(
+    shared: Path, kind: str, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lists.put(shared, kind, EVE.uid)
+    with pytest.raises(Untrusted, match="has an access control list") as refusal:
+        acting(shared, "ann")
+    assert "`setfacl -b -k" in refusal.value.hint
+    assert [item.path for item in fsck.check(shared).anomalies if item.kind == "acl"] == ["."]
+    monkeypatch.setenv("MCP_BUS_DIR", str(shared))
+    monkeypatch.setattr("mcp_bus.cli.checkups.program", lambda _: iter(()))
+    assert main(("doctor",)) == 1
+    assert f"setfacl -b -k {shared}" in capfd.readouterr().out
+
+
+def test_lists_below_are_told_of_and_no_chmod_is_advised_nor_done(shared: Path) -> None:
+    (task,) = (shared / "tasks").iterdir()
+    lists.put(task, lists.ACCESS, BOB.uid, 0)
+    lists.put(shared / "journal", lists.DEFAULT, EVE.uid)
+    found = {item.path: item.detail for item in fsck.check(shared).anomalies if item.kind in ("acl", "mode")}
+    assert {f"tasks/{task.name}", "journal"} <= {*found}
+    assert all("setfacl" in said and "chmod" not in said for said in found.values()), found
+
+    def told() -> None:
+        with acting(shared, "bob") as bus, pytest.raises(Unreadable, match="access control list") as refusal:
+            bus.get(task.stem)
+        assert "chmod" not in str(refusal.value)
+
+    BOB.does(told)
+
+
+def test_what_has_a_list_is_not_opened_to_those_on_it_by_mending_its_mode(shared: Path) -> None:
+    path = shared / "journal" / "of root"
+    path.touch()
+    lists.put(path, lists.ACCESS, EVE.uid)
+    path.chmod(0o600)  # The mask: nobody but root.
+    mended(shared)
+    assert mode_of(path)[0] == 0o600
+
+
+def test_a_private_bus_looks_for_no_lists(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    layout.create(place / "own", fs=Steps())
+    monkeypatch.setattr("mcp_bus.stores.acls.has", lambda *_: pytest.fail("it cost a call"))
+    with acting(place / "own", "ann") as bus:
+        bus.post("work", "x")
