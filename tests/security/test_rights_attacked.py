@@ -7,7 +7,8 @@ import shutil
 import stat
 import tempfile
 from pathlib import Path
-from typing import TYPE_CHECKING
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -19,6 +20,7 @@ from mcp_bus.fsck import Means, rights
 from mcp_bus.pipes import Pipes
 from mcp_bus.stores import layout
 from mcp_bus.stores.tree import Tree
+from mcp_bus.workers import runs
 from tests.crash.victim import Steps, open_at
 from tests.security import lists
 from tests.security.people import ALICE, BOB, EVE, GROUP, needs_root, wrong
@@ -282,3 +284,54 @@ def test_a_private_bus_looks_for_no_lists(place: Path, monkeypatch: pytest.Monke
     monkeypatch.setattr("mcp_bus.stores.acls.has", lambda *_: pytest.fail("it cost a call"))
     with acting(place / "own", "ann") as bus:
         bus.post("work", "x")
+
+
+# --- what commands write --------------------------------------------------------------------------
+
+
+def test_a_command_writes_where_no_other_member_can_swap_anything(place: Path, shared: Path) -> None:
+    home, outside = place / "home", place / "rc"
+
+    def begin() -> None:
+        with acting(shared, "alice") as bus:
+            keyed: Any = SimpleNamespace(store=SimpleNamespace(guard=SimpleNamespace(private=home)), source=bus.source)
+            runs.tidy(keyed, shared)
+            root = runs.root_of(keyed, shared, bus.get(next(iter(bus.store.ids()))).body)
+            assert root == home
+            with runs.Runs(root, bus.source) as kept:
+                folder, log = kept.begin("req_1", 1, b"do it")
+                with log:
+                    folder.log.touch()
+        assert not (shared / "runs").exists()
+
+    ALICE.does(begin)
+    (run,) = (home / "runs").iterdir()
+
+    def plant() -> None:
+        for act in (
+            lambda: (run / "result").symlink_to(outside),
+            lambda: run.rename(home / "runs" / "away"),
+            lambda: (home / "runs").rename(home / "away"),
+        ):
+            with pytest.raises(PermissionError):
+                act()
+
+    BOB.does(plant)
+
+
+def test_nothing_below_runs_is_opened_to_the_group(shared: Path) -> None:
+    def begin() -> None:
+        with runs.Runs(shared, System()) as kept:  # As without keys.
+            kept.check()
+            place, log = kept.begin("req_1", 1, b"do it")
+            with log:
+                (place.files / "own").mkdir(mode=0o700)
+                (place.files / "own" / "key").touch(mode=0o600)
+            assert [Path(path).name for path in kept.made(place).paths] == ["key"]
+            kept.set_aside(place)
+            assert kept.answer(place) is None
+            kept.check()
+
+    ALICE.does(begin, 0o022)
+    assert mode_of(shared / "runs") == (0o2770, GROUP)
+    assert [str(path) for path in (shared / "runs").rglob("*") if mode_of(path)[0] & 0o077] == []
