@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from mcp_bus import access, addresses, cursors, find, lifecycle, names
 from mcp_bus.cursors import Cursor, Mark
-from mcp_bus.errors import BusError, Conflict, CorruptRecord, InvalidRequest, NotFound
+from mcp_bus.errors import BusError, Conflict, CorruptRecord, InvalidRequest, NotFound, Unreadable
 from mcp_bus.model import Policy, State
 from mcp_bus.operate import TRIES
 from mcp_bus.policies import EVERYONE
@@ -68,8 +68,15 @@ class Topics:
     def subscribed(self) -> dict[str, Cursor]:
         """Return the cursors of all topics this agent reads, and may; `broadcast` is one unless unsubscribed."""
         store, agent = self._bus.store, self._bus.identity.agent
-        found = ((topic, self._cursor(topic)[1]) for topic in self.all() if access.may_read(store, topic, agent))
+        found = ((topic, self._known(topic)) for topic in self.all() if access.may_read(store, topic, agent))
         return {topic: cursor for topic, cursor in found if cursor is not None and cursor.is_active}
+
+    def _known(self, topic: str) -> Cursor | None:
+        try:
+            return self._cursor(topic)[1]
+        except Unreadable as error:  # That keeps nobody from other topics.
+            access.passed_over(f"the topic {topic!r}: {error}")
+        return None
 
     def subscribe(self, topic: str, match: Mapping[str, str] | None = None) -> Cursor:
         """Read a topic from now on: all it retains, and what comes.

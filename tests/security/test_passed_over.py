@@ -15,11 +15,15 @@ import pytest
 from mcp_bus import fsck
 from mcp_bus.cli.main import main
 from mcp_bus.clock import System
+from mcp_bus.errors import CorruptRecord
 from mcp_bus.fsck import Means
+from mcp_bus.model import DAY, day_of
+from mcp_bus.recovery import sweep
 from mcp_bus.stores import layout
 from mcp_bus.stores.tree import Tree
 from tests.crash.victim import Steps, open_at
 from tests.security.people import ALICE, BOB, GROUP, needs_root
+from tests.security.test_closed import cut_off
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -151,3 +155,87 @@ def test_a_folder_that_was_taken_away_while_it_was_made_is_made_again(shared: Pa
     tree = Tree(shared, Taken(), System())
     assert os.fstat(tree.fd("cursors", make=True)).st_nlink
     tree.close()
+
+
+def test_a_closed_cursor_keeps_nobody_from_other_topics(shared: Path, caplog: pytest.LogCaptureFixture) -> None:
+    def tell() -> None:
+        with acting(shared, "bob") as bus:
+            bus.mail.topics.subscribe("builds")
+            bus.mail.topics.subscribe("releases")
+        with acting(shared, "alice") as bus:
+            bus.mail.send("#releases", "one is out")
+            bus.mail.send("@bob", "hello")
+        lure = shared / "cursors" / "builds" / "bob.999.json"
+        lure.touch()
+        lure.chmod(0)
+
+    def passed() -> None:
+        every_verb(shared)
+        with acting(shared, "bob") as bus:
+            assert {message.body.content for message in bus.mail.read()} == {"one is out", "hello"}
+            assert f"{ALICE.uid} owns it" in caplog.text
+            assert "bob.999.json" in caplog.text
+
+    ALICE.does(tell, 0o077)
+    BOB.does(passed)
+
+
+@pytest.mark.parametrize("is_closed", [True, False], ids=["closed", "half written"])
+def test_the_rules_of_one_channel_keep_nobody_from_another_that_was_named_too(shared: Path, *, is_closed: bool) -> None:
+    rules = shared / "channels" / "other" / "channel.json"
+
+    def leave() -> None:
+        if is_closed:
+            rules.chmod(0)
+        else:
+            rules.write_text("{")
+
+    def passed() -> None:
+        with acting(shared, "bob") as bus:
+            with pytest.raises(CorruptRecord):
+                bus.claim(["other"])
+            assert len(work(bus, "other", "work")) == 3
+
+    ALICE.does(leave)
+    BOB.does(passed)
+
+
+def test_a_closed_file_of_tombstones_is_named_with_its_owner_and_keeps_no_other_day(shared: Path) -> None:
+    def leave() -> None:
+        with acting(shared, "alice", -5 * DAY) as bus:
+            bus.cancel(bus.post("work", "older").id)
+        with acting(shared, "alice", -4 * DAY) as bus:
+            bus.cancel(bus.post("work", "old").id)
+            lure = shared / "tombstones" / f"{day_of(bus.source.now() - DAY)}.txt"
+            lure.touch()
+            lure.chmod(0)
+
+    def passed() -> None:
+        with acting(shared, "bob") as bus:
+            lines = sweep(bus)
+        assert len([line for line in lines if line.startswith("pruned")]) == 1, lines
+        (left,) = [line for line in lines if line.startswith("left what was to be pruned")]
+        assert f"{ALICE.uid} owns it" in left
+        assert ".txt'" in left
+
+    ALICE.does(leave)
+    BOB.does(passed)
+
+
+def test_an_identity_that_cannot_be_read_sends_no_result_to_rejected(shared: Path) -> None:
+    def leave() -> None:
+        with acting(shared, "alice") as bus:
+            task = bus.claim(["work"])
+            assert task is not None
+            with pytest.raises(ValueError, match="cut off"):
+                cut_off(bus, task)
+            (shared / "tasks" / f"{task.id}.json").chmod(0o600)
+
+    def passed() -> None:
+        with acting(shared, "bob", 2 * DAY) as bus:
+            sweep(bus)
+
+    ALICE.does(leave)
+    BOB.does(passed)
+    assert list((shared / "rejected").iterdir()) == []
+    assert len(list((shared / "staged").iterdir())) == 1
