@@ -148,8 +148,8 @@ def named(check: Callable[[str], str], channels: Iterable[str]) -> list[str]:
             unread.append(error)
     if unread and not found:
         raise unread[0]
-    for error in unread:
-        passed_over(str(error))
+    for why in unread:
+        passed_over(str(why))
     return found
 
 
