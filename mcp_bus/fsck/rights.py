@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import select
 import stat
 import time
 from collections import Counter
@@ -90,7 +91,7 @@ class Names:
 
     def _counted(self) -> Counter[tuple[int, int]]:
         since = time.time_ns()
-        time.sleep(TICK_S)
+        select.select([], [], [], TICK_S)
         counts, folders = Counter[tuple[int, int]](), [""]
         for folder in folders:
             try:

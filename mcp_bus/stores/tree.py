@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import select
 import stat
 import time
 from collections import OrderedDict
@@ -152,7 +153,7 @@ class Tree:
         try:
             about = self.fs.stat(name, at)
             if about is not None and abs(time.time() - about.st_ctime) < NEW_S:
-                time.sleep(MADE_S)
+                select.select([], [], [], MADE_S)
                 about = self.fs.stat(name, at)
             if about is None or self.fs.modes.fits(about):
                 return True

@@ -131,7 +131,7 @@ def test_a_folder_that_is_being_made_is_waited_for_and_not_removed(
     path.mkdir()
     os.chown(path, -1, GROUP)
     path.chmod(0o700)
-    monkeypatch.setattr("mcp_bus.stores.tree.time.sleep", lambda _: path.chmod(0o2770))
+    monkeypatch.setattr("mcp_bus.stores.tree.select.select", lambda *_: path.chmod(0o2770))
     before = path.stat().st_ino
     tree = Tree(shared, Early(), System())
     assert tree.names("cursors") == []
