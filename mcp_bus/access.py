@@ -6,6 +6,7 @@ program apart; they do not keep a process from the files.  Sweeps and plans go b
 
 from __future__ import annotations
 
+from functools import cache
 from typing import TYPE_CHECKING
 
 from mcp_bus import names, policies
@@ -14,7 +15,7 @@ from mcp_bus.model import OPEN, Body, Sender
 from mcp_bus.plain import cut
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
     from mcp_bus.model import Policy, Task
     from mcp_bus.operate import Operator
@@ -128,6 +129,36 @@ def check_claim(channel: str, policy: Policy, agent: str) -> None:
         rule, those = ("claim_by", policy.claim_by) if policy.claim_by else ("read_by", policy.read_by)
         msg = f"{agent!r} may not claim on {channel!r}: its rule {rule} lets {whom(those)}"
         raise NotAllowed(msg, hint="claim on other channels, or name none")
+
+
+def named(check: Callable[[str], str], channels: Iterable[str]) -> list[str]:
+    """Return what was named, once each; a channel whose rules cannot be read keeps nobody from the others.
+
+    Args:
+        check: returns a channel, or raises why it is none to look in.
+
+    Raises:
+        CorruptRecord: there is no other.
+    """
+    found, unread = list[str](), list[CorruptRecord]()
+    for name in dict.fromkeys(channels):
+        try:
+            found.append(check(name))
+        except CorruptRecord as error:
+            unread.append(error)
+    if unread and not found:
+        raise unread[0]
+    for why in unread:
+        passed_over(str(why))
+    return found
+
+
+@cache
+def passed_over(why: str) -> None:
+    """Tell once what was passed over."""
+    import logging  # noqa: PLC0415  milliseconds, and nearly no process gets here
+
+    logging.getLogger(__name__).warning("passed over: %s", why)
 
 
 def claimable(store: Store, channels: Sequence[str], agent: str) -> list[str]:

@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Unpack
 
 from mcp_bus import access, addresses, bidding, cursors, draft, encrypted, lifecycle, names, wire
 from mcp_bus.errors import Conflict, CorruptRecord, DuplicateTask, InvalidRequest, NotFound, Overloaded
+from mcp_bus.filters import fields
 from mcp_bus.model import DAY, NOTHING, Attempt, Outcome, State
 from mcp_bus.operate import TRIES
 from mcp_bus.policies import EVERYONE, INBOX
-from mcp_bus.topics import Topics, fields, readers
+from mcp_bus.topics import Topics, readers
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence

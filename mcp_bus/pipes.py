@@ -132,9 +132,8 @@ class Pipes:
             if found is not None and not stat.S_ISFIFO(found.st_mode):
                 msg = f"{name!r} in pipes/ is no pipe"
                 raise InvalidRequest(msg, hint="remove it, or choose another name") from None
-            # Opened it could be fitted, as a folder is, but then a writer would see a reader that reads nothing.
             if found is not None and not tree.fs.modes.fits(found) and is_mine(found):
-                tree.fs.chmod(name, at, tree.fs.modes.mended(found))
+                _fit(tree.fs, name, at)
         return is_new
 
     def names(self) -> list[str]:
@@ -276,6 +275,17 @@ def _check(name: str) -> None:
     if not NAME.match(name):
         msg = f"{name[:60]!r} is no name for a pipe"
         raise InvalidRequest(msg, hint="1 to 64 of a-z 0-9 . _ -")
+
+
+def _fit(fs: Fs, name: str, at: int) -> None:
+    """Give a pipe of this user its group and mode; opened, a writer would see a reader that reads nothing."""
+    held = fs.hold(name, at)
+    try:
+        about = os.fstat(held)
+        if stat.S_ISFIFO(about.st_mode) and about.st_nlink == 1 and is_mine(about):
+            fs.fit_held(held, fs.modes)
+    finally:
+        fs.close(held)
 
 
 def _taken(fd: int, size: int = CHUNK) -> bytes | None:

@@ -7,13 +7,12 @@ said to all must not be missed by one because its twin was faster.
 
 from __future__ import annotations
 
-import json
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
-from mcp_bus import access, addresses, cursors, find, lifecycle, names
+from mcp_bus import access, addresses, cursors, filters, find, lifecycle, names
 from mcp_bus.cursors import Cursor, Mark
-from mcp_bus.errors import BusError, Conflict, CorruptRecord, InvalidRequest, NotFound, UnknownKey
+from mcp_bus.errors import BusError, Conflict, CorruptRecord, InvalidRequest, NotFound, UnknownKey, Unreadable
 from mcp_bus.model import Policy, State
 from mcp_bus.operate import TRIES
 from mcp_bus.passed import Passed
@@ -70,8 +69,15 @@ class Topics:
     def subscribed(self) -> dict[str, Cursor]:
         """Return the cursors of all topics this agent reads, and may; `broadcast` is one unless unsubscribed."""
         store, agent = self._bus.store, self._bus.identity.agent
-        found = ((topic, self._cursor(topic)[1]) for topic in self.all() if access.may_read(store, topic, agent))
+        found = ((topic, self._known(topic)) for topic in self.all() if access.may_read(store, topic, agent))
         return {topic: cursor for topic, cursor in found if cursor is not None and cursor.is_active}
+
+    def _known(self, topic: str) -> Cursor | None:
+        try:
+            return self._cursor(topic)[1]
+        except Unreadable as error:  # That keeps nobody from other topics.
+            access.passed_over(f"the topic {topic!r}: {error}")
+        return None
 
     def subscribe(self, topic: str, match: Mapping[str, str] | None = None) -> Cursor:
         """Read a topic from now on: all it retains, and what comes.
@@ -85,7 +91,7 @@ class Topics:
             InvalidRequest: it is no topic.
             NotAllowed: it does not let this agent read.
         """
-        wanted = _checked(match or {})
+        wanted = filters.checked(match or {})
         if names.check_channel(topic) not in self._bus.store.channels() or topic == names.HUMAN:
             addresses.check_new(topic, self._bus)
         self._bus.store.declare(topic, Policy("topic"), is_default=True)
@@ -195,7 +201,7 @@ class Topics:
             task = self._task(slot)
             if task is None or task.hidden:
                 return None
-            known = cursors.wants(cursor, fields(task.body))
+            known = cursors.wants(cursor, filters.fields(task.body))
             if len(self._wanted) > 100 * LOOKED:
                 self._wanted.clear()
             self._wanted[slot.id] = known
@@ -369,27 +375,6 @@ def readers(bus: Bus, topic: str) -> list[Cursor]:
             if names.inbox(cursor.agent)[1:] == word:  # Nobody reads in another's name.
                 found.append(cursor)
     return found
-
-
-def fields(body: Body) -> dict[str, Any]:
-    """Return what a filter can ask for: the fields of a JSON object, and those of the message."""
-    made: dict[str, Any] = {}
-    if body.content.startswith("{"):
-        with suppress(ValueError, RecursionError):
-            found = json.loads(body.content)
-            made |= found if isinstance(found, dict) else {}
-    return made | {"type": body.type, "from": body.sender.agent, "title": body.title, "thread": body.thread}
-
-
-def _checked(match: Mapping[str, str]) -> dict[str, str]:
-    if len(match) > cursors.MAX_MATCH or not all(_is_field(item) for pair in match.items() for item in pair):
-        msg = f"this is not a filter of at most {cursors.MAX_MATCH} fields with values of at most 200 characters"
-        raise InvalidRequest(msg, hint="for example signal=build_complete")
-    return dict(match)
-
-
-def _is_field(item: object) -> bool:
-    return isinstance(item, str) and 0 < len(item) <= 200
 
 
 def by_topic(tasks: Iterable[tuple[str, str]]) -> dict[str, list[str]]:

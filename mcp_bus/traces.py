@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from mcp_bus import cursors, lifecycle, names, topics, wire
+from mcp_bus import cursors, filters, lifecycle, names, wire
 from mcp_bus.cursors import Cursor
 from mcp_bus.errors import InvalidRequest
 from mcp_bus.model import WAITING, Outcome, State
@@ -190,6 +190,6 @@ def _on_topic(cursor: Cursor, task: Task, now: int) -> tuple[str, tuple[Step, ..
         return ended, tuple(steps)
     if cursors.is_passed(cursor, task.id):
         return "passed", tuple(steps)  # Acked or not asked for; which, when and by whom is not kept for ever.
-    if not offered and not cursors.wants(cursor, topics.fields(task.body)):
+    if not offered and not cursors.wants(cursor, filters.fields(task.body)):
         return "not asked for", tuple(steps)
     return ("offered" if offered else "queued"), tuple(steps)

@@ -82,8 +82,9 @@ class Worker(Operator):
         if not isinstance(wanted, list | tuple | set | frozenset):
             msg = f"{str(wanted)[:60]!r} is not a list of channels"
             raise InvalidRequest(msg, hint="for example ['review', 'build']")
-        looked = [self._queue(c) for c in dict.fromkeys(wanted)]
-        looked = looked or access.claimable(self.store, find.queues(self.store), self.identity.agent)
+        looked = access.named(self._queue, wanted) or access.claimable(
+            self.store, find.queues(self.store), self.identity.agent
+        )
         if lease_s is not None:
             draft.check_number("lease_s", lease_s, low=1)
         can = self._words(capabilities)

@@ -118,6 +118,7 @@ def rights(call: Call) -> Iterator[Finding]:
     """Look at whose the bus is, and at the modes of what is on it: of all folders, and of a sample of files."""
     from mcp_bus.clock import System
     from mcp_bus.fsck import rights as core
+    from mcp_bus.stores.acls import CURE
     from mcp_bus.stores.fsops import Fs
     from mcp_bus.stores.modes import HAS_USERS, group_name
     from mcp_bus.stores.tree import Tree
@@ -133,6 +134,7 @@ def rights(call: Call) -> Iterator[Finding]:
     try:
         mode, modes = stat.S_IMODE(root.stat().st_mode), tree.fs.modes
         bad = [item for item in core.wrong(tree, SAMPLE * 5) if item.path != "."]
+        has_list = core.has_list(tree, "", ".")
     finally:
         tree.close()
     if mode & stat.S_IWOTH:
@@ -141,6 +143,8 @@ def rights(call: Call) -> Iterator[Finding]:
     elif mode & (0o007 if modes.is_shared else 0o077):
         others = "may write" if mode & 0o022 and not modes.is_shared else "may look at"
         yield Finding(RIGHTS, WARNING, f"others {others} the bus (mode {mode:o})", f"chmod {modes.folder:o} {root}")
+    elif has_list:
+        yield Finding(RIGHTS, BAD, "the bus has an access control list, so it is not used", f"{CURE} {root}")
     elif not bad:
         said = f"shared with group {group_name(modes.group)}" if modes.is_shared else "its user's alone"
         yield Finding(RIGHTS, GOOD, said)
@@ -165,7 +169,8 @@ def mend_rights(call: Call) -> int:
 
     tree = Tree(call.config.path, Fs(), System(), is_repair=True)
     try:
-        return sum(core.mend(tree, item.path) for item in list(core.wrong(tree, SAMPLE * 5)))
+        names = core.Names(tree)
+        return sum(core.mend(tree, item.path, names) for item in list(core.wrong(tree, SAMPLE * 5)))
     finally:
         tree.close()
 

@@ -66,7 +66,7 @@ def _is_queue(bus: Bus, name: str) -> bool:
 def wanted(types: list[str], match: Mapping[str, str]) -> Callable[[Body], bool] | None:
     """Return what tells whether a message is to be handled; None for any."""
     from mcp_bus import cursors
-    from mcp_bus.topics import fields
+    from mcp_bus.filters import fields
 
     if not types and not match:
         return None

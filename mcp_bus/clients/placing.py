@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import re
 import secrets
-import stat
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
@@ -67,11 +66,15 @@ def _linked(draft: str, name: str, at: int) -> bool:
 
 def _liken(draft: str, name: str, at: int) -> None:
     """Give a draft the mode of a file and, as far as we may, its owner and group."""
-    about, mine = os.stat(name, dir_fd=at), os.stat(draft, dir_fd=at)
-    if (about.st_uid, about.st_gid) != (mine.st_uid, mine.st_gid):
-        with suppress(PermissionError):
-            os.chown(draft, about.st_uid, about.st_gid, dir_fd=at, follow_symlinks=False)
-    fs.chmod(draft, at, stat.S_IMODE(about.st_mode))
+    held = fs.hold(draft, at)
+    try:
+        about, mine = os.stat(name, dir_fd=at), os.fstat(held)
+        if (about.st_uid, about.st_gid) != (mine.st_uid, mine.st_gid):
+            with suppress(PermissionError):
+                os.chown(draft, about.st_uid, about.st_gid, dir_fd=at, follow_symlinks=False)
+        fs.chmod(held, about.st_mode & 0o777)
+    finally:
+        fs.close(held)
 
 
 def _tidy(name: str, at: int) -> None:

@@ -12,7 +12,7 @@ from mcp_bus.model import Slot, State, day_of
 from mcp_bus.stores import layout, mend, story
 from mcp_bus.stores.foreign import QUARANTINE, quarantine
 from mcp_bus.stores.layout import FILES
-from mcp_bus.stores.modes import of
+from mcp_bus.stores.modes import is_mine, of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -37,6 +37,7 @@ class Mender:
         self._source = source
         self._touched = touched
         self._is_synced = False
+        self._names = rights.Names(surveyor.tree)
 
     def mend(self, item: Anomaly) -> str:
         """Do what `item.repair` says; return what was done, empty if it was not, or is left to the sweep."""
@@ -142,7 +143,7 @@ class Mender:
 
     def mode(self, item: Anomaly) -> str:
         """Let in whom it should let in, and nobody else write; what another user owns, that user has to."""
-        if not rights.mend(self._tree, item.path):
+        if not rights.mend(self._tree, item.path, self._names):
             return ""
         return "nobody else may write it" if item.kind == "writable-by-others" else "those whose bus it is may use it"
 
@@ -151,8 +152,9 @@ class Mender:
         about = self._fs.stat(item.path, self._tree.fd())
         if item.path != "." or about is None:
             return self.mode(item)
-        others = 0o002 if of(about).is_shared else 0o022
-        self._fs.chmod(".", self._tree.fd(), stat.S_IMODE(about.st_mode) & ~others)
+        if not is_mine(about):
+            return ""
+        self._fs.fchmod(self._tree.fd(), of(about).folder)
         return "no other user may write"
 
     # --- tasks --------------------------------------------------------------------------------

@@ -96,7 +96,8 @@ KINDS: dict[str, Kind] = {
     "mode": Kind(
         _R, "somebody whose bus it is may not read, write or enter it: an umask, a chmod, or a program that knows "
         "nothing of the bus",
-        "gives what you own the mode, and on a shared bus the group, that it has to have"
+        "gives what you own, and has no name outside the bus, the mode, and on a shared bus the group, that it has to "
+        "have"
     ),
     "others-mode": Kind(
         _P, "somebody whose bus it is may not read, write or enter it, or everyone may write it, and it is another "
@@ -112,6 +113,10 @@ KINDS: dict[str, Kind] = {
     "owner": Kind(
         _P, "it belongs to another user than the bus, which is private, and that user may change it: have root "
         "`chown -R` the bus to its user, or move it away"
+    ),
+    "acl": Kind(
+        _P, "it has an access control list, which lets in or keeps out others than the group that shares the bus, "
+        "whatever its mode says: its owner takes that away with `setfacl -b -k`"
     ),
     # --- tasks
     "bad-body": Kind(

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from mcp_bus import names, wire
 from mcp_bus.errors import CorruptRecord, Unreadable
+from mcp_bus.fsck import rights
 from mcp_bus.fsck.kinds import Anomaly
 from mcp_bus.fsck.lost import bus_id
 from mcp_bus.stores import graves, modes
@@ -170,19 +171,8 @@ class Surveyor:
         return found is not None and item in self._rights(item.path, found)
 
     def _rights(self, path: str, found: os.stat_result) -> list[Anomaly]:
-        """Return what is wrong with the mode, the group or the owner of something."""
-        made = list[Anomaly]()
-        if path.startswith(f"{QUARANTINE}/"):
-            return made  # A stranger's bytes, with the mode they came with, and nobody needs them.
-        is_open = found.st_mode & stat.S_IWOTH and not stat.S_ISLNK(found.st_mode) and path != "."
-        if is_open or not self._modes.fits(found):
-            kind = "writable-by-others" if self._modes.fits(found) else "mode"
-            kind = kind if modes.is_mine(found) else "others-mode"
-            made.append(Anomaly(kind, path, detail=modes.told(found, self._modes)))
-        if found.st_uid != self._owner and not self._modes.is_shared:
-            said = f"it belongs to user {found.st_uid}, the bus to user {self._owner}"
-            made.append(Anomaly("owner", path, detail=said))
-        return made
+        # A stranger's bytes have the mode they came with, and nobody needs them.
+        return [] if path.startswith(f"{QUARANTINE}/") else rights.judged(self.tree, self._owner, path, found)
 
     def listed(self, folder: str) -> Iterator[tuple[str, About]]:
         """List a folder that is one; say what has its name if it is none."""

@@ -13,6 +13,7 @@ import stat
 from typing import TYPE_CHECKING, NamedTuple
 
 from mcp_bus.errors import CorruptRecord, Unreadable
+from mcp_bus.stores import acls
 from mcp_bus.stores.modes import PRIVATE, Modes, is_mine, told
 
 if TYPE_CHECKING:
@@ -30,6 +31,9 @@ _READ = os.O_RDONLY | os.O_CLOEXEC | _QUIET
 _NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | getattr(os, "O_NOFOLLOW", 0)
 _APPEND = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC | _QUIET
 _DIR = os.O_RDONLY | os.O_CLOEXEC | getattr(os, "O_DIRECTORY", 0) | getattr(os, "O_NOFOLLOW", 0)
+# What holds a thing without opening it; elsewhere it is opened, if that can be.
+_PATH: int = getattr(os, "O_PATH", 0)
+_HOLD = (_PATH or _READ) | os.O_CLOEXEC | getattr(os, "O_NOFOLLOW", 0)
 # On macOS fsync stops at the drive's cache.  Not run there.
 _FULL_SYNC: int | None = getattr(fcntl, "F_FULLFSYNC", None)
 
@@ -47,6 +51,11 @@ class Found(NamedTuple):
     data: bytes
     inode: int
     links: int
+
+
+def _through(held: int) -> int | str:
+    """Return what leads to a thing that is held: the kernel takes a descriptor of `O_PATH` for no open file."""
+    return f"/proc/self/fd/{held}" if _PATH else held
 
 
 class Fs:
@@ -96,13 +105,17 @@ class Fs:
         except PermissionError:  # Only an owner may choose a time; who may write may say that it is now.
             os.utime(name, dir_fd=at, follow_symlinks=False)
 
-    def chmod(self, name: str, at: int, mode: int) -> None:
-        """Set who may do what with a file or folder; the caller has seen that it is no symlink."""
-        os.chmod(name, mode, dir_fd=at)
+    def hold(self, name: str, at: int) -> int:
+        """Hold a thing itself, to judge it and to change what was judged: its name may lead elsewhere by then."""
+        return os.open(name, _HOLD, dir_fd=at)
 
-    def chown(self, name: str, at: int, group: int) -> None:
-        """Give a file or folder to a group."""
-        os.chown(name, -1, group, dir_fd=at, follow_symlinks=False)
+    def chmod(self, held: int, mode: int) -> None:
+        """Set who may do what with what is held; the caller has seen that it is no symlink."""
+        os.chmod(_through(held), mode)  # noqa: PTH101  a Path takes no descriptor
+
+    def chown(self, held: int, group: int) -> None:
+        """Give what is held to a group."""
+        os.chown(_through(held), -1, group)
 
     def fchmod(self, fd: int, mode: int) -> None:
         """Set who may do what with what is open."""
@@ -123,6 +136,13 @@ class Fs:
             if about.st_gid != self.modes.group:
                 self.fchown(fd, self.modes.group)
             self.fchmod(fd, self.modes.mended(about))
+
+    def fit_held(self, held: int, modes: Modes) -> None:
+        """Give what is held the group and mode that it should have."""
+        about = os.fstat(held)
+        if modes.is_shared and about.st_gid != modes.group:
+            self.chown(held, modes.group)
+        self.chmod(held, modes.mended(about))
 
     def unlink(self, name: str, at: int) -> None:
         """Remove a name."""
@@ -298,7 +318,8 @@ class Fs:
     def closed(self, name: str, at: int) -> Unreadable:
         """Return what to say of a file that this user may not read, or not link: who owns it, and what lets them in."""
         about = self.stat(name, at)
-        said = told(about, self.modes) if about is not None else "it is gone by now"
+        has_acl = self.modes.is_shared and acls.has(at, name)
+        said = told(about, self.modes, has_acl=has_acl) if about is not None else "it is gone by now"
         return Unreadable(f"{quoted(name)} may not be read or linked by this user; {said}", hint=LET_IN)
 
     def names(self, fd: int) -> list[str]:

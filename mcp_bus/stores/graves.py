@@ -29,7 +29,12 @@ def bury(tree: Tree, slot: Slot, *, sync: bool) -> None:
     if tombstone(tree, slot.id) is None:
         line = f"{slot.id} {slot.state} {slot.day}\n".encode()
         at = tree.fd(TOMBSTONES, make=True)
-        tree.fs.append(_grave(slot.id), at, line, sync=sync)
+        try:
+            tree.fs.append(_grave(slot.id), at, line, sync=sync)
+        except PermissionError:
+            if tree.fs.stat(_grave(slot.id), at) is None:
+                raise
+            raise tree.fs.closed(_grave(slot.id), at) from None
         if sync:
             tree.fs.fsync(at)
 

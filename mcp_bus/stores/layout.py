@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from mcp_bus import wire
 from mcp_bus.clock import System
 from mcp_bus.errors import CorruptRecord, InvalidRequest, StoreUnavailable, Unreadable
+from mcp_bus.stores import acls
 from mcp_bus.stores.fsops import Fs
 from mcp_bus.stores.modes import Modes, group_name
 from mcp_bus.stores.probe import Verdict, probe
@@ -155,6 +156,9 @@ def _share(tree: Tree, group: int) -> None:
     """Give the root the group and mode by which all that is made below is shared; mode last, for it is what counts."""
     if tree.fs.modes.group == group:
         return
+    if acls.has(tree.fd()):
+        msg = f"{str(tree.root)!r} has, or inherits, an access control list: its mode would not say who may use the bus"
+        raise InvalidRequest(msg, hint=f"`{acls.CURE} {tree.root}`, then repeat the call; or name another directory")
     if "bus.json" in tree.names(""):
         path, name = str(tree.root), group_name(group)
         msg = f"there is a bus at {path!r} already, which is not shared with group {name}"

@@ -12,6 +12,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, NamedTuple
 
 from mcp_bus.errors import InvalidRequest, Untrusted
+from mcp_bus.stores import acls
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -62,9 +63,8 @@ class Modes(NamedTuple):
         return about.st_gid == self.group and about.st_mode & needed == needed
 
     def mended(self, about: os.stat_result) -> int:
-        """Return the mode that something should have: what it has and what it lacks, and nobody else writes."""
-        needed = self.folder if stat.S_ISDIR(about.st_mode) else self.file
-        return (stat.S_IMODE(about.st_mode) | needed) & ~stat.S_IWOTH
+        """Return the mode that something should have; no bit of the one it has is kept."""
+        return self.folder if stat.S_ISDIR(about.st_mode) else self.file
 
 
 PRIVATE = Modes()
@@ -76,8 +76,8 @@ def of(root: os.stat_result) -> Modes:
 
 
 def is_mine(about: os.stat_result) -> bool:
-    """Tell whether this process may change the mode of something."""
-    return HAS_USERS and os.geteuid() in (0, about.st_uid)
+    """Tell whether something is this user's, to change its mode; root might, and leaves what is another's."""
+    return HAS_USERS and os.geteuid() == about.st_uid
 
 
 def is_member(group: int) -> bool:
@@ -117,6 +117,20 @@ def check(about: os.stat_result, root: Path, *, is_repair: bool = False) -> None
         raise Untrusted(msg, hint=hint)
 
 
+def check_lists(root: int, path: Path) -> None:
+    """Refuse a shared bus with an access control list, which lets in, or keeps out, others than its mode says.
+
+    Args:
+        root: its open directory.
+
+    Raises:
+        Untrusted: it has one, or what is made in it gets one.
+    """
+    if acls.has(root):
+        msg = f"the bus {str(path)!r} has an access control list, which lets in or keeps out others than its group"
+        raise Untrusted(msg, hint=f"`{acls.CURE} {path}` takes it away; `mcp-bus fsck` tells of those below")
+
+
 def is_there(path: Path) -> bool:
     """Tell whether there is something; what is in a folder that is closed counts, for who opens that is told why.
 
@@ -147,9 +161,15 @@ def group_name(gid: int) -> str:
     return str(gid)
 
 
-def told(about: os.stat_result, modes: Modes) -> str:
-    """Say who owns something, which mode it has, and the words for `chmod` that its owner should use."""
+def told(about: os.stat_result, modes: Modes, *, has_acl: bool = False) -> str:
+    """Say who owns something, which mode it has, and the words for `chmod` that its owner should use.
+
+    Args:
+        has_acl: it has an access control list: then it is not its mode that says who may use it.
+    """
     words = f"{user_name(about.st_uid)} owns it, mode {stat.S_IMODE(about.st_mode):o}"
+    if has_acl:
+        return f"{words} with an access control list: `{acls.CURE}` takes that away, which is not allowed here"
     if modes.fits(about) and about.st_mode & stat.S_IWOTH:
         return f"{words}: `chmod o-w` keeps everyone else from writing it"
     if not modes.is_shared:

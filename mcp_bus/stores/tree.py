@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import errno
 import os
+import select
 import stat
+import time
 from collections import OrderedDict
 from typing import TYPE_CHECKING
 
 from mcp_bus.errors import BusError, Conflict, StoreUnavailable
-from mcp_bus.stores import modes
+from mcp_bus.stores import acls, modes
 from mcp_bus.stores.fsops import quoted
 
 if TYPE_CHECKING:
@@ -22,6 +24,9 @@ if TYPE_CHECKING:
 MAX_OPEN = 96
 # Looks for a folder that others make, or remove, at the same moment.
 TRIES = 5
+# A folder that is so new may be in the making, which takes its maker far less than is waited then.
+NEW_S = 2.0
+MADE_S = 0.02
 # What the kernel says of a name that is not there, or whose folder was removed while it was open.
 _REMOVED = (errno.ENOENT, errno.ENOTDIR, errno.ESTALE)
 _WHY = {
@@ -65,10 +70,12 @@ class Tree:
                 self._root = self._opened(root)
                 about = os.fstat(self._root)
             modes.check(about, root, is_repair=is_repair)
+            fs.modes = modes.of(about)
+            if fs.modes.is_shared and not is_repair:
+                modes.check_lists(self._root, root)
         except BaseException:
             self.close()
             raise
-        fs.modes = modes.of(about)
 
     def _opened(self, root: Path) -> int:
         try:
@@ -109,7 +116,7 @@ class Tree:
     def folder(self, name: str, at: int, *, make: bool) -> int:
         """Open one folder of another, for who closes it; on a shared bus it is fitted if it is this user's.
 
-        Its maker may have been killed before the others were let in: then it is empty, and is made anew.
+        Its maker may have been killed before the others were let in: then it is empty, and as good as missing.
         """
         for _ in range(TRIES):
             try:
@@ -119,11 +126,13 @@ class Tree:
                     raise
                 self._make(name, at)
             except PermissionError:
-                if not (make and self._unmake(name, at)):
+                if not self._unmake(name, at):
                     raise
             else:
                 self.fs.fit(opened)
-                return opened
+                if not (make and self.fs.modes.is_shared) or os.fstat(opened).st_nlink:
+                    return opened
+                os.close(opened)  # Somebody took it for one whose maker was killed.
         return self.fs.open_dir(name, at)
 
     def _make(self, name: str, at: int) -> None:
@@ -135,10 +144,19 @@ class Tree:
             self.fs.fsync(at)
 
     def _unmake(self, name: str, at: int) -> bool:
-        """Remove a folder of a shared bus that this user may not enter, if it is empty; tell whether it was."""
+        """Remove a folder of a shared bus that keeps this user out, if it is empty; tell whether to try it anew.
+
+        Whoever finds it does, for it stops all who look there; nothing is lost with it.
+        """
         if not self.fs.modes.is_shared:
             return False
         try:
+            about = self.fs.stat(name, at)
+            if about is not None and abs(time.time() - about.st_ctime) < NEW_S:
+                select.select([], [], [], MADE_S)
+                about = self.fs.stat(name, at)
+            if about is None or self.fs.modes.fits(about):
+                return True
             self.fs.rmdir(name, at)
         except FileNotFoundError:
             return True
@@ -257,9 +275,12 @@ class Tree:
             about = self.fs.stat(str(error.filename), self._root)
         except OSError:
             return ""
-        if about is None or self.fs.modes.fits(about) or not stat.S_ISDIR(about.st_mode):
+        if about is None or not stat.S_ISDIR(about.st_mode):
             return ""
-        told = modes.told(about, self.fs.modes)
+        has_acl = self.fs.modes.is_shared and acls.has(self._root, str(error.filename))
+        if self.fs.modes.fits(about) and not has_acl:
+            return ""
+        told = modes.told(about, self.fs.modes, has_acl=has_acl)
         return f"the folder {quoted(error.filename)} of the bus {str(self.root)!r} may not be used by this user; {told}"
 
 

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from mcp_bus.errors import CorruptRecord, StoreUnavailable
 from mcp_bus.model import DAY, MAX_CONTENT
 from mcp_bus.stores.fsops import Fs
+from mcp_bus.stores.modes import PRIVATE, of
 from mcp_bus.stores.tree import Tree
 
 if TYPE_CHECKING:
@@ -42,13 +43,19 @@ MAX_DEEP = 16
 
 
 def root_of(bus: Bus, root: Path, body: Body) -> Path:
-    """Return below what the run of a message is kept: the bus, or this user's private folder if it is encrypted.
+    """Return below what the run of a message is kept: the bus, or this user's private folder.
+
+    That is where it is encrypted, and where others may write what is on the bus: they could swap a folder of it, and
+    with it the file to which a command writes its result.
 
     Args:
         root: where the bus is.
     """
     guard = bus.store.guard
-    return guard.private if guard is not None and body.encrypted is not None else root
+    if guard is None or not (body.encrypted is not None or _is_shared(root)):
+        return root
+    with Fs().folder(guard.private):
+        return guard.private
 
 
 def tidy(bus: Bus, root: Path) -> None:
@@ -57,12 +64,22 @@ def tidy(bus: Bus, root: Path) -> None:
     Raises:
         StoreUnavailable: they cannot.
     """
-    guard = bus.store.guard
-    private = [guard.private] if guard is not None and (guard.private / FOLDER).is_dir() else []
-    for place in (root, *private):
+    guard, places = bus.store.guard, [root]
+    if guard is not None and _is_shared(root):
+        with Fs().folder(guard.private):
+            places = [guard.private]
+    elif guard is not None and (guard.private / FOLDER).is_dir():
+        places.append(guard.private)
+    for place in places:
         with Runs(place, bus.source) as old:
             old.check()
             old.forget()
+
+
+def _is_shared(root: Path) -> bool:
+    with suppress(OSError):  # It is gone, which whoever opens it says.
+        return of(root.stat()).is_shared
+    return False
 
 
 class Place(NamedTuple):
@@ -101,6 +118,7 @@ class Runs:
         """Open the bus at `root`."""
         self._tree = Tree(root, Fs(), source)
         self._tree.sync = False
+        self._modes, self._tree.fs.modes = self._tree.fs.modes, PRIVATE
         self._source = source
 
     def __enter__(self) -> Self:
@@ -121,7 +139,8 @@ class Runs:
             self._all()
 
     def _all(self) -> int:
-        """Return the folder of all runs, made if it is missing."""
+        """Return the folder of all runs, made if it is missing; all that is below it is its user's alone."""
+        self._tree.fs.modes = self._modes
         try:
             return self._tree.fd(FOLDER, make=True)
         except OSError as error:
@@ -129,6 +148,8 @@ class Runs:
                 raise
             msg = f"{str(self._tree.root / FOLDER)!r} is no folder, so that commands have no place to write"
             raise StoreUnavailable(msg, hint="move it away") from None
+        finally:
+            self._tree.fs.modes = PRIVATE
 
     def begin(self, task_id: str, attempt: int, prompt: bytes) -> tuple[Place, Log]:
         """Make the folder of a run, and open its log.

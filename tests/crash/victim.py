@@ -112,11 +112,16 @@ class Steps(Fs):
     def sync(self) -> None:
         self.do(Op("sync"), lambda: Fs.sync(self) if self.durable else None)
 
-    def chmod(self, name: str, at: int, mode: int) -> None:
-        self.do(Op("chmod", self.path(name, at)), lambda: Fs.chmod(self, name, at, mode))
+    def hold(self, name: str, at: int) -> int:
+        fd = super().hold(name, at)
+        self._paths[fd] = self.path(name, at)
+        return fd
 
-    def chown(self, name: str, at: int, group: int) -> None:
-        self.do(Op("chown", self.path(name, at)), lambda: Fs.chown(self, name, at, group))
+    def chmod(self, held: int, mode: int) -> None:
+        self.do(Op("chmod", self._paths.get(held, "")), lambda: Fs.chmod(self, held, mode))
+
+    def chown(self, held: int, group: int) -> None:
+        self.do(Op("chown", self._paths.get(held, "")), lambda: Fs.chown(self, held, group))
 
     def fchmod(self, fd: int, mode: int) -> None:
         self.do(Op("chmod", self._paths.get(fd, "")), lambda: Fs.fchmod(self, fd, mode))

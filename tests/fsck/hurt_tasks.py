@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from mcp_bus.model import day_of
 from tests.fsck.box import OTHER, WORK
+from tests.security import lists
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -118,6 +119,14 @@ def readable(box: Box) -> Path:
 def owner(box: Box) -> Path:
     os.chown(box.identity("ready"), 12345, -1)
     return box.identity("ready")
+
+
+def acl(box: Box) -> Path:
+    path = box.root / "journal"
+    for there in (box.root, *box.root.rglob("*")):
+        there.chmod(0o2770 if there.is_dir() else 0o660)
+    lists.put(path, lists.ACCESS, os.getuid())
+    return path
 
 
 def torn(box: Box) -> Path:

@@ -24,6 +24,7 @@ PLANTS: list[tuple[str, Any]] = [
     ("writable-by-others", hurt_tasks.writable),
     ("readable-by-others", hurt_tasks.readable),
     ("owner", hurt_tasks.owner),
+    ("acl", hurt_tasks.acl),
     ("bad-body", hurt_tasks.torn),
     ("bad-body", hurt_tasks.linked_body),
     ("bad-body", hurt_tasks.piped_body),

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 # What a plant takes with it, so that a person is needed after the repair, or that stays as a note.
 LEFT = {
     "torn_result": {"done-without-result"}, "symlink_folder": {"symlink-folder"}, "bus_format": {"format"},
-    "no_result": {"done-without-result"}, "owner": {"owner"}, "policy": {"policy"}, "plan": {"plan"},
+    "no_result": {"done-without-result"}, "owner": {"owner"}, "acl": {"acl"}, "policy": {"policy"}, "plan": {"plan"},
 }  # fmt: skip
 
 
