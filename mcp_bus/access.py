@@ -115,6 +115,16 @@ def may_claim(policy: Policy, agent: str) -> bool:
     return policies.lets(policy.claim_by or policy.read_by, agent)
 
 
+def keyless(bus: Operator, channel: str, policy: Policy) -> str:
+    """Return why an agent could not answer what is posted on a channel: it cannot sign there; empty if it can."""
+    agent, guard = bus.identity.agent, bus.store.guard
+    if not policy.signed or guard is None or guard.signs(agent):
+        return ""
+    return (
+        f"{channel!r} is signed, and {agent!r} has no key to sign a result with: `mcp-bus key new {agent!r}` makes one"
+    )
+
+
 def check_claim(channel: str, policy: Policy, agent: str) -> None:
     """Refuse a claim on a channel that was named, where there are no tasks, or where this agent may not claim.
 

@@ -143,8 +143,9 @@ def _obstacle(bus: Bus, channels: Sequence[str], capabilities: Sequence[str]) ->
         except (Conflict, CorruptRecord):
             unread += 1
             continue
-        if task is not None and task.hidden:
-            closed.add(task.hidden)
+        why = task and (task.hidden or access.keyless(bus, task.channel, bus.store.policy(task.channel)))
+        if why:
+            closed.add(why)
             continue
         needed.update(missing(task.body.requires, able) if task else ())
     others = {word for word in needed if word.startswith(names.ADDRESSED)}

@@ -130,7 +130,7 @@ class Worker(Operator):
             self._requires[slot.id] = task.body.requires
             return None
         policy = self.store.policy(slot.channel)
-        is_wanted = not self._is_closed(task) and (only is None or only(task.body))
+        is_wanted = not self._is_closed(task, policy) and (only is None or only(task.body))
         if not is_wanted or not access.may_claim(policy, self.identity.agent):
             return None
         seconds = policy.lease_s if lease_s is None else lease_s
@@ -141,11 +141,11 @@ class Worker(Operator):
         self._held[task.id] = task
         return task
 
-    def _is_closed(self, task: Task) -> bool:
-        """Tell whether a task is encrypted to others; it is not read again for a while."""
-        if task.hidden:
-            self._passed.add(task.id, task.hidden)
-        return bool(task.hidden)
+    def _is_closed(self, task: Task, policy: Policy) -> bool:
+        """Tell whether this agent cannot read a task, or sign its result; it is not read again for a while."""
+        if why := task.hidden or access.keyless(self, task.channel, policy):
+            self._passed.add(task.id, why)
+        return bool(why)
 
     def able(self, capabilities: Sequence[str] | None = None) -> frozenset[str]:
         """Return what this worker is able to do: what it says, and what is addressed to its agent and no other.

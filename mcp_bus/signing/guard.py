@@ -56,6 +56,8 @@ class Guard:
         self._trust: Trust | None = None
         # Whether any task is remembered as encrypted, and when that is looked at again while none is.
         self._has_secrets, self._look_at = False, 0.0
+        # Agents that were seen to have a key to sign with.
+        self._signing = set[str]()
 
     @property
     def trust(self) -> Trust:
@@ -151,6 +153,14 @@ class Guard:
                 raise Untrusted(msg, hint="remove it; `mcp-bus key new` makes another")
             found.append(key)
         return sorted((key for key in found if agent in ("", key.agent)), key=lambda key: key.created)
+
+    def signs(self, agent: str) -> bool:
+        """Tell whether an agent has a key here that was not revoked; that it has one is asked once."""
+        if agent not in self._signing:
+            pins = [self.trust.key(key.kid) for key in self.own(agent)]
+            if any(pin is None or not pin.revoked for pin in pins):
+                self._signing.add(agent)
+        return agent in self._signing
 
     def make(self, agent: str) -> Key:
         """Make a key for an agent, and keep it; the agent signs with its newest one."""

@@ -203,6 +203,10 @@ class Guard(Protocol):
         """Let a channel be unsigned from now on; a person's decision."""
         ...
 
+    def signs(self, agent: str) -> bool:
+        """Tell whether there is a key of an agent to sign with."""
+        ...
+
     def seal(self, claim: Claim, data: bytes) -> bytes:
         """Return a signature of some bytes by the newest key of the agent that a claim names.
 

@@ -64,10 +64,12 @@ def test_who_has_no_key_cannot_post_and_is_told_how_to_make_one(world: World) ->
     assert list(world.bus().store.scan(CHANNEL, State.READY)) == []
 
 
-def test_who_has_no_key_cannot_finish_and_keeps_the_task(world: World) -> None:
+def test_whose_key_is_gone_cannot_finish_and_keeps_the_task(world: World) -> None:
     world.bus().post(CHANNEL, "x")
+    key = world.guard().make("stranger")
     stranger = world.bus("stranger")
     task = stranger.claim([CHANNEL]) or pytest.fail("nothing to claim")
+    (world.home / "keys" / f"{key.kid}.json").unlink()
     with pytest.raises(NoKey):
         stranger.ack(task, "done")
     assert stranger.get(task.id).state is State.LEASED

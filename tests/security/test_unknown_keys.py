@@ -98,6 +98,7 @@ def test_it_is_handed_out_as_soon_as_its_key_is_trusted(world: World, stranger: 
     assert other.claim([CHANNEL]) is None
     guard = world.guard(stranger)
     guard.trust.pin("planner", world.guard().own("planner")[0].public, world.source.now())
+    guard.make("worker")
     world.source.advance(passed.CLOSED_S + 1)
     assert (other.claim([CHANNEL]) or pytest.fail("nothing to claim")).body.content == "x"
 
@@ -144,3 +145,16 @@ def test_junk_in_front_keeps_no_letter_from_its_reader(
     assert len(seen) <= 2 * 24
     assert worker.mail.read() == []
     assert world.reasons() == []
+
+
+def test_who_has_no_key_to_sign_with_is_given_nothing_it_could_not_answer(world: World) -> None:
+    i, plain = world.bus().post(CHANNEL, "x").id, world.bus().post("plain", "y").id
+    idle = world.bus("visitor")
+    task = idle.claim()
+    assert task is not None
+    assert task.id == plain
+    assert idle.claim([CHANNEL]) is None
+    assert "no key to sign a result with: `mcp-bus key new 'visitor'`" in find.why_empty(idle, [CHANNEL], ())
+    assert idle.get(i).state is State.READY
+    world.guard().make("visitor")
+    assert world.bus("visitor").claim([CHANNEL]) is not None
