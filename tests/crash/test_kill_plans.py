@@ -8,7 +8,6 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from hypothesis import settings
 
 from mcp_bus import conductor, plans
 from mcp_bus.errors import Conflict, LeaseLost
@@ -18,7 +17,7 @@ from mcp_bus.recovery import sweep
 from mcp_bus.stores import layout
 from tests.crash import auditor
 from tests.crash.crowd import in_time, quick, together
-from tests.crash.victim import HOUR, Points, killed_at, open_at
+from tests.crash.victim import HOUR, IS_SOAK, Points, killed_at, open_at
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -28,7 +27,6 @@ if TYPE_CHECKING:
     from mcp_bus.stores.fsops import Fs
 
 # `pytest --hypothesis-profile=soak tests/crash/test_kill_plans.py` tries thousands of points.
-IS_SOAK = settings().max_examples > 1000
 SMALL = [(seed, 2 + seed % 7) for seed in range(60)] if IS_SOAK else [(1, 2), (2, 4), (3, 7)]
 STRIDE = 1 if IS_SOAK else 8
 # What a step of a random plan does when it is worked on, by a letter in its body.

@@ -13,7 +13,7 @@ from mcp_bus.stores import layout
 from tests.crash import auditor
 from tests.crash.power import Disk, Trace
 from tests.crash.test_kill_verbs import ANSWER, CHANNEL, drained
-from tests.crash.victim import HOUR, Recorder, Steps, open_at
+from tests.crash.victim import HOUR, IS_SOAK, Recorder, Steps, open_at
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -224,6 +224,9 @@ def test_what_was_acknowledged_survives_a_power_cut_at_any_call(
     story, count = told(disk / "bus", name), 0
     for said, held, image in crashes(story, model, limit=64):
         count += 1
+        # Of the many disks of this model a run of the tests recovers every other one in each way.
+        if model == "pessimistic" and not IS_SOAK and (count + (then is rash)) % 2:
+            continue
         root = image.write_to(disk / "after")
         then(root)
         check(root, held, said)

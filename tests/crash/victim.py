@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
+from hypothesis import settings
+
 from mcp_bus.bus import Bus
 from mcp_bus.clock import System
 from mcp_bus.errors import BusError
@@ -24,6 +26,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
 T = TypeVar("T")
+# `pytest --hypothesis-profile=soak` tries all of what a run of the tests tries a part of.
+IS_SOAK = settings().max_examples > 1000
 HOUR = 3_600_000
 DAY = 24 * HOUR
 

@@ -14,7 +14,6 @@ from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
 import pytest
-from hypothesis import settings
 
 from mcp_bus import find, fsck, wire
 from mcp_bus.cli.main import main
@@ -25,6 +24,7 @@ from mcp_bus.recovery import sweep
 from mcp_bus.server import resources
 from mcp_bus.stores.contract import body
 from mcp_bus.stores.file import FileStore
+from tests.crash.victim import IS_SOAK
 from tests.fakes import VirtualSource, bus_on
 from tests.hidden import acting
 from tests.tally import FILES, tried
@@ -205,7 +205,6 @@ class Case(NamedTuple):
 
 
 # In CI half of them, in each place the other half; `--hypothesis-profile=soak` tries them all.
-IS_SOAK = settings().max_examples > 1000
 CASES = [
     Case(thing, place)
     for number, place in enumerate(PLACES)

@@ -215,7 +215,7 @@ def test_root_changes_what_is_roots_and_says_for_the_rest_whose_it_is(shared: Pa
     report = mended(shared)
     assert mode_of(theirs)[0] == 0o600
     assert mode_of(own) == (0o660, GROUP)
-    (said,) = [item.detail for item in report.anomalies if item.kind == "mode"]
+    (said,) = [item.detail for item in report.anomalies if item.kind == "others-mode"]
     assert f"{BOB.uid} owns it" in said
     assert "`chmod" in said
 
