@@ -12,7 +12,7 @@ from mcp_bus.stores import layout
 from mcp_bus.stores.file import FileStore
 from mcp_bus.stores.memory import Medium, MemoryStore
 from mcp_bus.stores.probe import VOLATILE, kind_of
-from tests.fakes import VirtualSource, bus_on
+from tests.fakes import ERAS, VirtualSource, bus_on
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -105,3 +105,15 @@ def file_bus(root: Path, source: VirtualSource) -> Iterator[Bus]:
     store = FileStore(root, source=source)
     yield bus_on(store, source)
     store.close()
+
+
+@pytest.fixture
+def anyio_backend() -> str:
+    """Asyncio, which the server runs on."""
+    return "asyncio"
+
+
+@pytest.fixture(params=ERAS)
+def era(request: pytest.FixtureRequest) -> str:
+    """The protocol: of 2026, and the one with a handshake before it."""
+    return str(request.param)

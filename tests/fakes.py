@@ -14,6 +14,8 @@ from mcp_bus.stores.fsops import Fs
 if TYPE_CHECKING:
     from mcp_bus.stores.base import Store
 
+# How a client of the SDK is told which protocol to speak.
+ERAS = ("auto", "legacy")
 # Later than any file that a test writes, so that what is on disk has settled by this clock.
 START = 4_000_000_000_000
 

@@ -16,11 +16,6 @@ if TYPE_CHECKING:
 
 
 @pytest.fixture
-def anyio_backend() -> str:
-    return "asyncio"
-
-
-@pytest.fixture
 def asked(cli: Cli) -> Cli:
     """A command line on a bus whose channel has the rule."""
     assert cli.json("channel", "create", "work", "outputs=yes")["outputs"] is True

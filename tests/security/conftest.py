@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import tempfile
+from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 import pytest
@@ -17,7 +19,6 @@ from tests.fakes import bus_on
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
     from mcp_bus.bus import Bus
     from mcp_bus.stores.fsops import Fs
@@ -157,3 +158,12 @@ def world(root: Path, disk: Path, source: VirtualSource) -> Iterator[World]:
     bus.create_channel(CHANNEL, signed=True)
     yield made
     made.close()
+
+
+@pytest.fixture
+def place() -> Iterator[Path]:
+    """A folder that everyone may use, which pytest's own is not."""
+    path = Path(tempfile.mkdtemp(prefix="bus-"))
+    path.chmod(0o1777)
+    yield path
+    shutil.rmtree(path)

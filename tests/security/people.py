@@ -8,11 +8,13 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import pytest
 
-from tests.crash.victim import ended, fork
+from tests.crash.victim import Steps, ended, fork, open_at
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
+
+    from mcp_bus.bus import Bus
 
 GROUP = 71_100
 # What commands wrote, and drafts, which nobody reads as messages.
@@ -48,6 +50,11 @@ class Person(NamedTuple):
 
 
 ALICE, BOB, EVE = Person("alice", 71_001, (GROUP,)), Person("bob", 71_002, (GROUP,)), Person("eve", 71_003, ())
+
+
+def acting(root: Path, agent: str, offset: int = 0) -> Bus:
+    """Open a bus as an agent of whoever this process is."""
+    return open_at(root, Steps(), agent=agent, offset=offset, durable=False)
 
 
 def wrong(root: Path, *, group: int | None, loose: tuple[str, ...] = LOOSE) -> list[str]:

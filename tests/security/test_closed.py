@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
-import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,11 +20,9 @@ from mcp_bus.stores import layout, modes
 from mcp_bus.stores.fsops import Fs
 from mcp_bus.stores.tree import Tree
 from tests.crash.victim import Steps, open_at
-from tests.security.people import ALICE, BOB, GROUP, needs_root, wrong
+from tests.security.people import ALICE, BOB, GROUP, acting, needs_root, wrong
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from mcp_bus.bus import Bus
 
 pytestmark = needs_root
@@ -47,15 +43,6 @@ def _loaded(tmp_path_factory: pytest.TempPathFactory) -> None:
 
 
 @pytest.fixture
-def place() -> Iterator[Path]:
-    """A folder that everyone may use, which pytest's own is not."""
-    path = Path(tempfile.mkdtemp(prefix="bus-"))
-    path.chmod(0o1777)
-    yield path
-    shutil.rmtree(path)
-
-
-@pytest.fixture
 def shared(place: Path) -> Path:
     """A bus that alice made for the group, with three tasks of hers."""
 
@@ -65,10 +52,6 @@ def shared(place: Path) -> Path:
 
     ALICE.does(act, 0o077)
     return place / "bus"
-
-
-def acting(root: Path, agent: str, offset: int = 0) -> Bus:
-    return open_at(root, Steps(), agent=agent, offset=offset, durable=False)
 
 
 def filled(root: Path) -> None:

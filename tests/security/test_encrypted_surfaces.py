@@ -18,11 +18,6 @@ WORD = "swordfish"
 NOTE = "encrypted to 'worker'; this agent has no key for it"
 
 
-@pytest.fixture
-def anyio_backend() -> str:
-    return "asyncio"
-
-
 def leaks(root: Path) -> list[str]:
     return [path.name for path in root.rglob("*") if path.is_file() and WORD.encode() in path.read_bytes()]
 

@@ -5,13 +5,10 @@ from __future__ import annotations
 import errno
 import json
 import os
-import shutil
 import signal
 import subprocess
 import sys
-import tempfile
 from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -27,10 +24,11 @@ from mcp_bus.recovery import sweep
 from mcp_bus.stores import layout, modes
 from mcp_bus.stores.tree import Tree
 from tests.crash.victim import Faulty, Recorder, Signal, Steps, ended, open_at
-from tests.security.people import ALICE, BOB, EVE, GROUP, needs_root, wrong
+from tests.security.people import ALICE, BOB, EVE, GROUP, acting, needs_root, wrong
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from pathlib import Path
 
     from mcp_bus.bus import Bus
     from mcp_bus.stores.fsops import Fs
@@ -54,23 +52,10 @@ def _loaded(tmp_path_factory: pytest.TempPathFactory) -> None:
 
 
 @pytest.fixture
-def place() -> Iterator[Path]:
-    """A folder that everyone may use, which pytest's own is not."""
-    path = Path(tempfile.mkdtemp(prefix="bus-"))
-    path.chmod(0o1777)
-    yield path
-    shutil.rmtree(path)
-
-
-@pytest.fixture
 def shared(place: Path) -> Path:
     """A bus that alice made for the group."""
     ALICE.does(lambda: layout.create(place / "bus", fs=Steps(), group=GROUP), 0o077)
     return place / "bus"
-
-
-def acting(root: Path, agent: str, offset: int = 0) -> Bus:
-    return open_at(root, Steps(), agent=agent, offset=offset, durable=False)
 
 
 def claimed(bus: Bus, channel: str = "work") -> Any:

@@ -4,10 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
-import shutil
 import stat
-import tempfile
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -21,12 +18,12 @@ from mcp_bus.model import DAY, day_of
 from mcp_bus.recovery import sweep
 from mcp_bus.stores import layout
 from mcp_bus.stores.tree import Tree
-from tests.crash.victim import Steps, open_at
-from tests.security.people import ALICE, BOB, GROUP, needs_root
+from tests.crash.victim import Steps
+from tests.security.people import ALICE, BOB, GROUP, acting, needs_root
 from tests.security.test_closed import cut_off
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from pathlib import Path
 
     from mcp_bus.bus import Bus
 
@@ -34,10 +31,6 @@ pytestmark = needs_root
 VERBS = (
     ("inbox",), ("agents",), ("ls",), ("find", "task"), ("plan", "list"), ("pipe", "list"), ("sweep",), ("status",),
 )  # fmt: skip
-
-
-def acting(root: Path, agent: str, offset: int = 0) -> Bus:
-    return open_at(root, Steps(), agent=agent, offset=offset, durable=False)
 
 
 def mended(root: Path) -> fsck.Report:
@@ -80,18 +73,15 @@ def _loaded(tmp_path_factory: pytest.TempPathFactory) -> None:
 
 
 @pytest.fixture
-def shared() -> Iterator[Path]:
+def shared(place: Path) -> Path:
     """A bus that alice made for the group, with three tasks of hers."""
-    place = Path(tempfile.mkdtemp(prefix="bus-"))
-    place.chmod(0o1777)
 
     def act() -> None:
         layout.create(place / "bus", fs=Steps(), group=GROUP)
         filled(place / "bus")
 
     ALICE.does(act, 0o077)
-    yield place / "bus"
-    shutil.rmtree(place)
+    return place / "bus"
 
 
 def test_an_empty_folder_whose_maker_was_killed_keeps_nobody_from_anything(shared: Path) -> None:

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import os
-import shutil
 import stat
-import tempfile
 from pathlib import Path
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
@@ -21,14 +19,13 @@ from mcp_bus.pipes import Pipes
 from mcp_bus.stores import layout
 from mcp_bus.stores.tree import Tree
 from mcp_bus.workers import runs
-from tests.crash.victim import Steps, open_at
+from tests.crash.victim import Steps
 from tests.security import lists
-from tests.security.people import ALICE, BOB, EVE, GROUP, needs_root, wrong
+from tests.security.people import ALICE, BOB, EVE, GROUP, acting, needs_root, wrong
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
 
-    from mcp_bus.bus import Bus
     from mcp_bus.stores.fsops import Fs
 
 pytestmark = needs_root
@@ -46,15 +43,6 @@ def _loaded(tmp_path_factory: pytest.TempPathFactory) -> None:
 
 
 @pytest.fixture
-def place() -> Iterator[Path]:
-    """A folder that everyone may use, which pytest's own is not."""
-    path = Path(tempfile.mkdtemp(prefix="bus-"))
-    path.chmod(0o1777)
-    yield path
-    shutil.rmtree(path)
-
-
-@pytest.fixture
 def shared(place: Path) -> Path:
     """A bus that alice made for the group, with a task of hers."""
 
@@ -65,10 +53,6 @@ def shared(place: Path) -> Path:
 
     ALICE.does(act, 0o077)
     return place / "bus"
-
-
-def acting(root: Path, agent: str, offset: int = 0) -> Bus:
-    return open_at(root, Steps(), agent=agent, offset=offset, durable=False)
 
 
 def mended(root: Path, fs: Fs | None = None) -> fsck.Report:

@@ -12,7 +12,7 @@ import pytest
 from mcp_bus import conductor, open_bus
 from mcp_bus.cli.main import main
 from mcp_bus.conductor import advance
-from tests.server.support import ERAS, WAIT_S, Desk, desk, environment, snapshot
+from tests.server.support import WAIT_S, Desk, desk, environment, snapshot
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -44,16 +44,6 @@ class Scene(NamedTuple):
 
     def ids(self) -> tuple[str, ...]:
         return (self.done, self.dead, self.leased, self.ready)
-
-
-@pytest.fixture
-def anyio_backend() -> str:
-    return "asyncio"
-
-
-@pytest.fixture(params=ERAS)
-def era(request: pytest.FixtureRequest) -> str:
-    return str(request.param)
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ from mcp_bus import conductor, open_bus, wire
 from mcp_bus.cli.main import main
 from mcp_bus.model import Body, Sender
 from tests.hidden import acting
-from tests.server.support import ERAS, desk, environment
+from tests.server.support import desk, environment
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -25,16 +25,6 @@ VERBS = (
     ["channel", "show", "next"], ["fsck"], ["complete", "zsh", "", "show", ""], ["subscribe"],
     ["complete", "zsh", "", "send", ""], ["tail", "next", "--count", "1"],
 )  # fmt: skip
-
-
-@pytest.fixture
-def anyio_backend() -> str:
-    return "asyncio"
-
-
-@pytest.fixture(params=ERAS)
-def era(request: pytest.FixtureRequest) -> str:
-    return str(request.param)
 
 
 def hostile(bus: Bus, root: Path) -> list[str]:

@@ -9,7 +9,7 @@ import pytest
 from mcp_bus.notify import Hint
 from mcp_bus.server import waker
 from tests.server.http_process import serving_http
-from tests.server.support import ERAS, open_bus
+from tests.server.support import open_bus
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -17,17 +17,6 @@ if TYPE_CHECKING:
 
     from mcp_bus.bus import Bus
     from tests.server.http_process import Http
-
-
-@pytest.fixture
-def anyio_backend() -> str:
-    return "asyncio"
-
-
-@pytest.fixture(params=ERAS)
-def era(request: pytest.FixtureRequest) -> str:
-    """The protocol: of 2026, and the one with a handshake before it."""
-    return str(request.param)
 
 
 @pytest.fixture

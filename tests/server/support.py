@@ -32,7 +32,6 @@ if TYPE_CHECKING:
 
 ROOT = Path(__file__).resolve().parents[2]
 WAIT_S = 20.0
-ERAS = ("auto", "legacy")
 BLOCK = re.compile(
     r"^--- text of another agent, until ([0-9a-f]{12}) ---\n(.*?)\n--- \1 ---$", re.MULTILINE | re.DOTALL
 )

@@ -9,7 +9,8 @@ import pytest
 from mcp.types import TextContent
 
 from mcp_bus.hooks.forms import CLIENTS
-from tests.server.support import ERAS, Desk, desk, open_bus
+from tests.fakes import ERAS
+from tests.server.support import Desk, desk, open_bus
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from mcp_bus.server import waker
-from tests.server.support import ERAS, Desk, desk, found
+from tests.fakes import ERAS
+from tests.server.support import Desk, desk, found
 from tests.server.test_resources import read
 
 if TYPE_CHECKING:

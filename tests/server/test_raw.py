@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from mcp_bus.model import State
+from tests.fakes import ERAS
 from tests.server.raw import Raw, running, text_of, ticket, until
-from tests.server.support import ERAS, open_bus, tasks
+from tests.server.support import open_bus, tasks
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

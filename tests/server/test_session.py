@@ -12,8 +12,9 @@ import anyio
 import pytest
 
 from mcp_bus.model import State
+from tests.fakes import ERAS
 from tests.server.raw import running, ticket
-from tests.server.support import ERAS, WAIT_S, claim_in, command, desk, environment, found, open_bus, tasks, until
+from tests.server.support import WAIT_S, claim_in, command, desk, environment, found, open_bus, tasks, until
 
 if TYPE_CHECKING:
     from collections.abc import Callable

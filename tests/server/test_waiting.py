@@ -15,8 +15,9 @@ from mcp_bus.model import State
 from mcp_bus.server import args, tools, waker
 from mcp_bus.server.call import Call
 from mcp_bus.server.session import Session
+from tests.fakes import ERAS
 from tests.server.raw import Raw, running, text_of, ticket
-from tests.server.support import ERAS, Desk, claim_in, desk, open_bus, process, serving, settings, tasks, until
+from tests.server.support import Desk, claim_in, desk, open_bus, process, serving, settings, tasks, until
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
