@@ -8,6 +8,16 @@ worker's loop.
 
 from __future__ import annotations
 
+import errno
+
+# What helps when the system refuses whatever file it is; what else it refuses depends on which file.
+ADVICE = {
+    errno.EMFILE: "raise `ulimit -n`",
+    errno.ENFILE: "close some programs, then repeat the call",
+    errno.ENOSPC: "free some space, then repeat the call",
+    errno.EDQUOT: "free some space, then repeat the call",
+}
+
 
 class BusError(Exception):
     """Base of all errors raised on purpose.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import tempfile
 from typing import TYPE_CHECKING
 
@@ -33,6 +34,16 @@ settings.load_profile("ci")
 def is_disk(path: Path) -> bool:
     """Tell whether a path is on a disk; memory hides what concurrent listings and fsync do."""
     return kind_of(path) not in VOLATILE
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _own_home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """A home in which nothing is, so that no test reads the keys and settings of who runs it, or adds to them."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("HOME", str(tmp_path_factory.mktemp("home")))
+        for name in [name for name in os.environ if name.startswith(("XDG_", "MCP_BUS_"))]:
+            patch.delenv(name)
+        yield
 
 
 @pytest.fixture

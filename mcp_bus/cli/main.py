@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import gc
 import os
 import sys
@@ -11,7 +10,7 @@ from typing import TYPE_CHECKING, NoReturn
 
 from mcp_bus.cli.codes import ERROR, INTERRUPTED, OK, PIPE_BROKEN, USAGE, code_of, problem
 from mcp_bus.cli.output import Out, Unwritten, clean
-from mcp_bus.errors import BusError, InvalidRequest
+from mcp_bus.errors import ADVICE, BusError, InvalidRequest
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -149,8 +148,7 @@ def _guarded(words: list[str], out: Out) -> int:
         raise
     except OSError as error:
         where = f": {error.filename!r}" if error.filename else ""
-        hint = "raise `ulimit -n`" if error.errno == errno.EMFILE else ""
-        return report(BusError(f"{error.strerror or error}{where}", hint=hint), out)
+        return report(BusError(f"{error.strerror or error}{where}", hint=ADVICE.get(error.errno or 0, "")), out)
     except Exception as error:  # noqa: BLE001  a person gets one line, whatever it is
         if calls and calls[0].config["log_level"] == "debug":
             import traceback

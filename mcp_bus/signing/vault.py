@@ -9,7 +9,7 @@ from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
 from mcp_bus import wire
-from mcp_bus.errors import CorruptRecord, StoreUnavailable, Untrusted
+from mcp_bus.errors import ADVICE, CorruptRecord, StoreUnavailable, Untrusted
 from mcp_bus.stores.fsops import Fs
 
 if TYPE_CHECKING:
@@ -110,7 +110,8 @@ class Vault:
             if error.errno in (errno.ELOOP, errno.ENOTDIR, errno.ENXIO):
                 raise self._wrong(folder, "is a link, or not what belongs there") from None
             msg = f"the private folder {str(self.root)!r} cannot be used: {error.strerror}"
-            raise StoreUnavailable(msg, hint="look at that, then repeat the call") from error
+            hint = ADVICE.get(error.errno or 0, "look at that, then repeat the call")
+            raise StoreUnavailable(msg, hint=hint) from error
         finally:
             for fd in fds:
                 os.close(fd)

@@ -10,7 +10,7 @@ import time
 from collections import OrderedDict
 from typing import TYPE_CHECKING
 
-from mcp_bus.errors import BusError, Conflict, StoreUnavailable
+from mcp_bus.errors import ADVICE, BusError, Conflict, StoreUnavailable
 from mcp_bus.stores import acls, modes
 from mcp_bus.stores.fsops import quoted
 
@@ -30,13 +30,13 @@ MADE_S = 0.02
 # What the kernel says of a name that is not there, or whose folder was removed while it was open.
 _REMOVED = (errno.ENOENT, errno.ENOTDIR, errno.ESTALE)
 _WHY = {
-    errno.ENOSPC: ("the disk that holds the bus is full", "free some space, then repeat the call"),
-    errno.EDQUOT: ("the disk quota for the bus is used up", "free some space, then repeat the call"),
+    errno.ENOSPC: ("the disk that holds the bus is full", ADVICE[errno.ENOSPC]),
+    errno.EDQUOT: ("the disk quota for the bus is used up", ADVICE[errno.EDQUOT]),
     errno.EROFS: ("the bus is on a read-only file system", "mount it writable, or use another --bus"),
     errno.EACCES: ("the bus may not be written by this user", "check its owner and mode, or use another --bus"),
     errno.EPERM: ("the bus may not be written by this user", "check its owner and mode, or use another --bus"),
-    errno.EMFILE: ("this process has too many open files", "raise `ulimit -n`"),
-    errno.ENFILE: ("this machine has too many open files", "close some programs, then repeat the call"),
+    errno.EMFILE: ("this process has too many open files", ADVICE[errno.EMFILE]),
+    errno.ENFILE: ("this machine has too many open files", ADVICE[errno.ENFILE]),
     errno.EIO: ("the disk that holds the bus reports an input/output error", "check the disk; nothing was confirmed"),
 }
 

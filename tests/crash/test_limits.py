@@ -144,9 +144,15 @@ def commanded(limit: int, *words: str) -> subprocess.CompletedProcess[str]:
     )
 
 
+@pytest.mark.parametrize("has_folder", [False, True], ids=["", "of a user with a private folder"])
 @pytest.mark.parametrize("verb", ["post", "claim", "submit"])
-def test_a_verb_under_a_low_limit_of_descriptors_is_done_or_says_what_to_raise(disk: Path, verb: str) -> None:
+def test_a_verb_under_a_low_limit_of_descriptors_is_done_or_says_what_to_raise(
+    disk: Path, verb: str, monkeypatch: pytest.MonkeyPatch, *, has_folder: bool
+) -> None:
     start = disk / "start"
+    monkeypatch.setenv("HOME", str(disk))
+    if has_folder:
+        (disk / ".local/state/mcp-bus/trust/places").mkdir(parents=True)
     layout.create(start, fs=Steps())
     with open_at(start) as bus:
         bus.post(CHANNEL, "x", backoff_s=0)
