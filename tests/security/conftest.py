@@ -14,8 +14,11 @@ import pytest
 from mcp_bus import find
 from mcp_bus.signing import jws, keys
 from mcp_bus.signing.guard import Guard
+from mcp_bus.stores import layout
 from mcp_bus.stores.file import FileStore
+from tests.crash.victim import Steps
 from tests.fakes import bus_on
+from tests.security.people import ALICE, GROUP, filled
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -167,3 +170,15 @@ def place() -> Iterator[Path]:
     path.chmod(0o1777)
     yield path
     shutil.rmtree(path)
+
+
+@pytest.fixture
+def shared(place: Path) -> Path:
+    """A bus that alice made for the group, with three tasks of hers."""
+
+    def act() -> None:
+        layout.create(place / "bus", fs=Steps(), group=GROUP)
+        filled(place / "bus")
+
+    ALICE.does(act, 0o077)
+    return place / "bus"

@@ -8,6 +8,9 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import pytest
 
+from mcp_bus import fsck
+from mcp_bus.clock import System
+from mcp_bus.fsck import Means
 from tests.crash.victim import Steps, ended, fork, open_at
 
 if TYPE_CHECKING:
@@ -55,6 +58,29 @@ ALICE, BOB, EVE = Person("alice", 71_001, (GROUP,)), Person("bob", 71_002, (GROU
 def acting(root: Path, agent: str, offset: int = 0) -> Bus:
     """Open a bus as an agent of whoever this process is."""
     return open_at(root, Steps(), agent=agent, offset=offset, durable=False)
+
+
+def filled(root: Path) -> None:
+    """Post three tasks as alice."""
+    with acting(root, "alice") as bus:
+        bus.create_channel("work", retention_days=1)
+        bus.create_channel("other")
+        for number in range(3):
+            bus.post("work", f"task {number}")
+
+
+def work(bus: Bus, *channels: str) -> list[str]:
+    """Claim and finish all that can be claimed; return what it said."""
+    got = list[str]()
+    while (task := bus.claim(channels)) is not None:
+        got.append(task.body.content)
+        bus.ack(task, "done")
+    return got
+
+
+def mended(root: Path) -> fsck.Report:
+    """Repair a bus as whoever this process is."""
+    return fsck.repair(root, Means(Steps(), System(), lambda _looked: None))
 
 
 def wrong(root: Path, *, group: int | None, loose: tuple[str, ...] = LOOSE) -> list[str]:

@@ -9,49 +9,25 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from mcp_bus import fsck
 from mcp_bus.cli.main import main
 from mcp_bus.clock import System
 from mcp_bus.errors import CorruptRecord
-from mcp_bus.fsck import Means
 from mcp_bus.model import DAY, day_of
 from mcp_bus.recovery import sweep
 from mcp_bus.stores import layout
 from mcp_bus.stores.tree import Tree
 from tests.crash.victim import Steps
-from tests.security.people import ALICE, BOB, GROUP, acting, needs_root
+from tests.security.people import ALICE, BOB, GROUP, acting, filled, mended, needs_root, work
 from tests.security.test_closed import cut_off
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from mcp_bus.bus import Bus
 
 pytestmark = needs_root
 VERBS = (
     ("inbox",), ("agents",), ("ls",), ("find", "task"), ("plan", "list"), ("pipe", "list"), ("sweep",), ("status",),
 )  # fmt: skip
-
-
-def mended(root: Path) -> fsck.Report:
-    return fsck.repair(root, Means(Steps(), System(), lambda _looked: None))
-
-
-def filled(root: Path) -> None:
-    with acting(root, "alice") as bus:
-        bus.create_channel("work", retention_days=1)
-        bus.create_channel("other")
-        for number in range(3):
-            bus.post("work", f"task {number}")
-
-
-def work(bus: Bus, *channels: str) -> list[str]:
-    """Claim and finish all that can be claimed."""
-    got = list[str]()
-    while (task := bus.claim(channels)) is not None:
-        got.append(task.body.content)
-        bus.ack(task, "done")
-    return got
 
 
 def every_verb(root: Path) -> None:
@@ -70,18 +46,6 @@ def _loaded(tmp_path_factory: pytest.TempPathFactory) -> None:
         work(bus)
         bus.mail.send("@bob", "hello")
     mended(root)
-
-
-@pytest.fixture
-def shared(place: Path) -> Path:
-    """A bus that alice made for the group, with three tasks of hers."""
-
-    def act() -> None:
-        layout.create(place / "bus", fs=Steps(), group=GROUP)
-        filled(place / "bus")
-
-    ALICE.does(act, 0o077)
-    return place / "bus"
 
 
 def test_an_empty_folder_whose_maker_was_killed_keeps_nobody_from_anything(shared: Path) -> None:
