@@ -37,7 +37,6 @@ from mcp_bus.model import (
     Lease,
     Outcome,
     Policy,
-    Posted,
     Result,
     Sender,
     Slot,
@@ -47,7 +46,7 @@ from mcp_bus.model import (
 )
 
 if TYPE_CHECKING:
-    from mcp_bus.bus import Bus
+    from mcp_bus.bus import Bus, Posted
     from mcp_bus.config import open_bus
     from mcp_bus.find import ChannelView, Ending
     from mcp_bus.mail import Acked, Delivery, Mail
@@ -107,6 +106,7 @@ _HOMES = {
     "Delivery": "mail",
     "Ending": "find",
     "Mail": "mail",
+    "Posted": "bus",
     "Sent": "outbox",
     "Trace": "traces",
     "open_bus": "config",

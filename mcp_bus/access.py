@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from mcp_bus.model import Policy, Task
     from mcp_bus.operate import Operator
-    from mcp_bus.stores.base import Store
+    from mcp_bus.stores.base import Guarded, Store
 
 UNREADABLE = "the rules of its channel cannot be read"
 
@@ -115,7 +115,7 @@ def may_claim(policy: Policy, agent: str) -> bool:
     return policies.lets(policy.claim_by or policy.read_by, agent)
 
 
-def keyless(bus: Operator, channel: str, policy: Policy) -> str:
+def keyless(bus: Operator, channel: str, policy: Policy | Guarded) -> str:
     """Return why an agent could not answer what is posted on a channel: it cannot sign there; empty if it can."""
     agent, guard = bus.identity.agent, bus.store.guard
     if not policy.signed or guard is None or guard.signs(agent):

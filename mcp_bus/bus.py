@@ -8,11 +8,10 @@ that finds its lease gone raises `LeaseLost` and changes nothing.
 from __future__ import annotations
 
 from functools import cached_property
-from typing import TYPE_CHECKING, Self, Unpack
+from typing import TYPE_CHECKING, NamedTuple, Self, Unpack
 
 from mcp_bus import access, children, draft, names, policies, wire
 from mcp_bus.errors import DuplicateTask, InvalidRequest
-from mcp_bus.model import Posted
 from mcp_bus.worker import Worker
 
 if TYPE_CHECKING:
@@ -23,6 +22,15 @@ if TYPE_CHECKING:
     from mcp_bus.model import Identity, Policy, PostOptions
     from mcp_bus.presence import Roster
     from mcp_bus.stores.base import Store
+
+
+class Posted(NamedTuple):
+    """What became of a post: the task's id, and whether it is new (False: the key was used before)."""
+
+    id: str
+    channel: str
+    created: bool
+    new_channel: bool
 
 
 class Bus(Worker):

@@ -203,8 +203,8 @@ def ended(node: Node, task: Task) -> Node:
         return done
     if task.question is not None:
         return done
-    if task.state is State.DONE and task.proof is not None and task.proof.doubt:
-        why = f"its result is not verified: {task.proof.doubt}"
+    if task.state is State.DONE and task.doubt:
+        why = f"its result is not verified: {task.doubt}"
         return done._replace(stage=Stage.FAILED, why=why[:500], ended=last.at if last else task.body.created)
     if task.state not in (State.DEAD, State.CANCELLED, State.EXPIRED) or last is None:
         return done

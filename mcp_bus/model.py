@@ -276,6 +276,11 @@ class Task(NamedTuple):
         return self.proof.body if self.proof is not None else ""
 
     @property
+    def doubt(self) -> str:
+        """Why its body or its result is not verified, where it should be; empty if it is."""
+        return self.proof.doubt if self.proof is not None else ""
+
+    @property
     def ticket(self) -> Ticket:
         """What a worker must show to write to the task: its id and the lease's token."""
         return Ticket(self.id, self.lease.token)
@@ -298,15 +303,6 @@ class Task(NamedTuple):
         said = [line for line in self.history if line.outcome is not Outcome.PROGRESS]
         is_asked = self.state is State.DEAD and bool(said) and said[-1].outcome is Outcome.BLOCKED
         return said[-1] if is_asked else None
-
-
-class Posted(NamedTuple):
-    """What became of a post: the task's id, and whether it is new (False: the key was used before)."""
-
-    id: str
-    channel: str
-    created: bool
-    new_channel: bool
 
 
 class Identity(NamedTuple):

@@ -27,7 +27,9 @@ def sender(who: Sender) -> dict[str, Any]:
 
 
 def state(task: Task) -> str:
-    """Return a task's state, with `blocked` told from `dead`."""
+    """Return a task's state, with `blocked` told from `dead`, and `unverified` from `done`."""
+    if task.doubt and task.state is State.DONE:
+        return "unverified"
     return "blocked" if task.question is not None else str(task.state)
 
 

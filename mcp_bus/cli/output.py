@@ -157,6 +157,7 @@ STATE_STYLES = {
     "done": "green",
     "dead": "red",
     "blocked": "red",
+    "unverified": "red",
     "cancelled": "dim",
     "expired": "dim",
 }

@@ -138,8 +138,8 @@ def _standing(task: Task) -> Iterator[str]:
     """Yield whose signature a task has, what is wrong with it, or why it is not shown."""
     if task.verified:
         yield f"verified: {one_line(task.verified, 200)}"
-    if task.proof is not None and task.proof.doubt:
-        yield f"NOT VERIFIED: {one_line(task.proof.doubt, 400)}"
+    if task.doubt:
+        yield f"NOT VERIFIED: {one_line(task.doubt, 400)}"
     if task.hidden:
         yield f"not shown: {one_line(task.hidden, 400)}"
 

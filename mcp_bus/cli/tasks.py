@@ -15,12 +15,12 @@ from mcp_bus.model import ENDED, State, Ticket
 from mcp_bus.plain import near
 
 if TYPE_CHECKING:
-    from mcp_bus.bus import Bus
+    from mcp_bus.bus import Bus, Posted
     from mcp_bus.cli.arguments import Call, Parser
     from mcp_bus.cli.interrupts import Interrupts
     from mcp_bus.cli.output import Out
     from mcp_bus.find import Ending
-    from mcp_bus.model import Posted, Task
+    from mcp_bus.model import Task
 
 # As long as a wait without --timeout lasts: longer than any machine is up.
 FOR_EVER = 3e9
@@ -345,9 +345,11 @@ class Waiting:
         why = pages.last_word(task) if task.result is None else ""
         if task.hidden:
             why = f"not shown: {one_line(task.hidden, 400)}"
-        elif task.proof is not None and task.proof.doubt:
-            why = f"NOT VERIFIED: {one_line(task.proof.doubt, 400)}"
+        elif task.doubt:
+            why = f"NOT VERIFIED: {one_line(task.doubt, 400)}"
         out.line(f"{short(task.id)} {out.state(fields.state(task))}{': ' if why else ''}{why}")
+        if task.doubt:
+            out.warn(f"  next: use nothing of it before a person has looked: `mcp-bus show {short(task.id)}`")
         pages.result(out, task, self.bus.source.now())
 
     def told(self) -> int:
@@ -365,7 +367,7 @@ class Waiting:
 def _verdict(task: Task | None) -> int:
     if task is None:
         return NOT_FOUND
-    if task.state is State.DEAD or (task.proof is not None and task.proof.doubt):
+    if task.state is State.DEAD or task.doubt:
         return PERSON
     good = task.state is State.DONE and not task.hidden and (task.result is None or task.result.status == "success")
     return OK if good else ERROR

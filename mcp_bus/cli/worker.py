@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from mcp_bus import access
 from mcp_bus.cli import running
 from mcp_bus.cli.arguments import Verb, positive, words
-from mcp_bus.cli.output import duration, one_line
+from mcp_bus.cli.output import clean, duration, one_line
 from mcp_bus.errors import InvalidRequest
+from mcp_bus.find import why_empty
 
 if TYPE_CHECKING:
     from mcp_bus.bus import Bus
@@ -55,11 +57,18 @@ def _run(call: Call) -> int:
     scope = Scope(channels, able, concurrency=args.concurrency, most=args.tasks, idle_s=args.idle, drain_s=args.drain)
     with call.bus(create=True) as bus:
         recipe, known = _recipe(call, bus), bus.store.channels()
+        closed = [access.keyless(bus, name, bus.store.guarded(name)) for name in channels or known if name in known]
     for name in [name for name in channels if name not in known]:
         call.out.note(f"there is no channel {one_line(name, 60)} yet; waiting for its first task")
+    for why in filter(None, closed):
+        call.out.warn(f"mcp-bus: no task of it will come: {one_line(why, 400)}")
     settings = running.one_session(call.config)
     loop = Loop(lambda: running.opened(settings), settings.path, recipe, scope, running.Watcher(call))
-    return running.work(call, loop, f"working on {', '.join(channels) or 'every channel'}")
+    code = running.work(call, loop, f"working on {', '.join(channels) or 'every channel'}")
+    if not loop.fates and not call.out.as_json:
+        with running.opened(settings) as bus:
+            call.out.note(clean(why_empty(bus, channels, able)))
+    return code
 
 
 def _recipe(call: Call, bus: Bus) -> Recipe:

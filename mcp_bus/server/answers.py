@@ -32,9 +32,9 @@ from mcp_bus.server.words import (
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from mcp_bus.bus import Bus
+    from mcp_bus.bus import Bus, Posted
     from mcp_bus.find import ChannelView, Ending
-    from mcp_bus.model import Posted, Task
+    from mcp_bus.model import Task
     from mcp_bus.presence import Seen
 
 MAX_LINES = 22
@@ -154,7 +154,10 @@ def awaited(bus: Bus, endings: Sequence[Ending], mark: str, waited_s: float, way
     if rest:
         tasks = ", ".join(f'"{short(item.task.id if item.task else item.asked)}"' for item in rest)
         return f"{text}\nnext: await_results(tasks=[{tasks}]) for the rest"
-    stuck = [item.task for item in over if item.task and item.task.state is State.DEAD]
+    ended = [item.task for item in over if item.task]
+    stuck = [task for task in ended if task.state is State.DEAD]
+    if not stuck and (doubted := [short(task.id) for task in ended if task.doubt]):
+        return f"{text}\nnext: use nothing of {', '.join(doubted)} before a person has looked at what is NOT VERIFIED"
     if not stuck:
         return f"{text}\nnext: use the results"
     retry = f'control_task(task="{short(stuck[0].id)}", action="retry", note or body) or "discard"'

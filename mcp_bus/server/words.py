@@ -66,7 +66,7 @@ def proven(task: Task) -> str:
         return f"; not shown: {said(task.hidden, 400)}"
     if task.proof is None:
         return ""
-    return f"; NOT VERIFIED: {said(task.proof.doubt, 300)}" if task.proof.doubt else ", verified"
+    return f"; NOT VERIFIED: {said(task.doubt, 300)}" if task.doubt else ", verified"
 
 
 def quoted(text: str, mark: str, *, limit: int = BODY, offset: int = 0, more: str = "") -> str:

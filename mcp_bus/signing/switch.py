@@ -5,12 +5,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from mcp_bus import names, policies
-from mcp_bus.errors import Conflict, InvalidRequest, NotFound
+from mcp_bus.errors import Conflict, CorruptRecord, InvalidRequest, NotFound
 from mcp_bus.model import OPEN, Policy, State
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from mcp_bus.model import Slot
     from mcp_bus.stores.base import Store
 
 
@@ -33,10 +34,21 @@ def check(store: Store, channel: str, settings: Mapping[str, object]) -> None:
         raise InvalidRequest(msg, hint=f"in a terminal: `mcp-bus channel set {channel} signed=no`")
     if is_signed or not value:
         return
-    waiting = next((slot for state in (*OPEN, State.DEAD) for slot in store.scan(channel, state)), None)
+    slots = (slot for state in (*OPEN, State.DEAD) for slot in store.scan(channel, state))
+    waiting = next((slot for slot in slots if not _is_signed(store, slot)), None)
     if waiting is not None:
         msg = f"{waiting.id!r} is {waiting.state} on {channel!r}, and not signed: nobody would get it any more"
         raise Conflict(msg, hint="let them be done or cancel them, or choose a new channel for what is to be signed")
+
+
+def _is_signed(store: Store, slot: Slot) -> bool:
+    """Tell whether a task has a signature, as one that was posted before a person ended them."""
+    try:
+        task = store.get(slot.id, near=slot)
+    except CorruptRecord:
+        return False
+    # What says whose an encrypted one is may be inside it, and no signature beside it.
+    return task is not None and bool(task.verified) and task.body.encrypted is None
 
 
 def inbox(store: Store, name: str, settings: Mapping[str, object]) -> Policy:
@@ -61,8 +73,8 @@ def off(store: Store, channel: str) -> Policy:
     For a person to decide: whoever can write the bus is then believed again.
     """
     box = names.inbox(channel[1:]) if channel.startswith("@") else channel
-    policy = store.policy(box)
-    if store.guard is not None and policy.signed:
+    policy = _policy(store, box)
+    if store.guard is not None and store.guarded(box).signed:
         store.guard.forget(box)
     store.declare(box, policy._replace(signed=False))
     return store.policy(box)

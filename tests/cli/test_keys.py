@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from mcp_bus import conductor, open_bus
+from mcp_bus.find import ending
 from mcp_bus.server import answers, letters
 from mcp_bus.server.words import ALL_WAYS
 from mcp_bus.signing import keys
@@ -63,6 +64,17 @@ def test_who_has_no_key_is_told_how_to_make_one(cli: Cli) -> None:
     assert "`mcp-bus key new 'tester'`" in err
 
 
+def test_a_worker_without_a_key_is_told_as_it_starts_and_as_it_ends(signed: Cli) -> None:
+    signed.post("deploy")
+    words = ("worker", "run", "deploy", "--idle", "0.2s", "--", "true")
+    code, _, err = signed.main("--agent", "keyless", *words)
+    assert code == 0
+    assert "no task of it will come: 'deploy' is signed, and 'keyless' has no key" in err
+    assert err.count("`mcp-bus key new 'keyless'`") == 2, err
+    code, _, err = signed.main(*words)
+    assert (code, "no key" in err) == (0, False)
+
+
 def test_what_is_verified_is_said_where_it_is_shown(signed: Cli) -> None:
     task = signed.post("deploy")
     shown = signed.json("show", task)
@@ -82,15 +94,22 @@ def test_a_result_that_does_not_hold_needs_a_person(signed: Cli) -> None:
     signed.json("submit", task, "--token", token, "--done", "swordfish")
     path = signed.bus / "channels" / "deploy" / "responses" / f"{task}.json"
     path.write_text(path.read_text().replace('"swordfish"', '"marlin"'))
-    code, out, _ = signed.main("wait", task)
-    assert (code, "NOT VERIFIED: its result: it is not signed" in out, "marlin" in out) == (6, True, False)
+    code, out, err = signed.main("wait", task)
+    assert (code, "unverified: NOT VERIFIED: its result: it is not signed" in out, "marlin" in out) == (6, True, False)
+    assert "next: use nothing of it before a person has looked: `mcp-bus show" in err
+    for words in (("find", "--state", "done"), ("export", "--format", "md"), ("export", "--format", "csv")):
+        assert "unverified" in (shown := signed.main(*words)[1]), words
+        assert "marlin" not in shown
     code, out, _ = signed.main("show", task)
     assert (code, "NOT VERIFIED" in out, "marlin" in out) == (0, True, False)
     assert signed.json("show", task)["result"] is None
     with open_bus(agent="tester") as bus:
         text = answers.shown(bus, bus.get(task), "0011", 0, ALL_WAYS)
-        assert "NOT VERIFIED" in text
-        assert "marlin" not in text
+        told = answers.awaited(bus, [ending(bus, task)], "0011", 0, ALL_WAYS)
+        for said in (text, told):
+            assert "NOT VERIFIED" in said
+            assert "marlin" not in said
+        assert told.endswith("before a person has looked at what is NOT VERIFIED")
 
 
 def test_an_agent_is_told_in_one_word(signed: Cli) -> None:

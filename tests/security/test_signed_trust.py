@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import os
+import shutil
 from typing import TYPE_CHECKING
 
 import pytest
@@ -45,6 +46,28 @@ def test_a_rule_that_cannot_be_read_leaves_what_is_remembered(world: World) -> N
     (world.root / "channels" / CHANNEL / "channel.json").write_text("not JSON")
     with pytest.raises(Unverified):
         store.get(i, at=slot)
+
+
+def test_a_person_who_ends_it_and_thinks_again_loses_nothing_that_waits_there(world: World) -> None:
+    bus = world.bus()
+    bus.post(CHANNEL, "signed")
+    world.source.advance(1)
+    switch.off(bus.store, CHANNEL)
+    bus.create_channel(CHANNEL, signed=True)
+    assert world.work() == ["signed"]
+    switch.off(bus.store, CHANNEL)
+    world.source.advance(1)
+    bus.post(CHANNEL, "signed by nobody")
+    with pytest.raises(Conflict, match="not signed"):
+        bus.create_channel(CHANNEL, signed=True)
+    assert not bus.store.policy(CHANNEL).signed
+
+
+def test_it_is_ended_also_where_the_channel_was_removed(world: World) -> None:
+    shutil.rmtree(world.root / "channels" / CHANNEL)
+    bus = world.bus()
+    assert not switch.off(bus.store, CHANNEL).signed
+    assert not bus.store.guarded(CHANNEL).signed
 
 
 def test_a_program_cannot_switch_it_off_and_a_person_who_does_makes_nothing_old_good(world: World) -> None:
