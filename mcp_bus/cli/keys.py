@@ -31,6 +31,7 @@ WORDS = {
     "export": (0, 1),
     "trust": (0, 2),
     "revoke": (1, 1),
+    "forget": (1, 1),
     "rotate": (0, 1),
 }
 
@@ -39,7 +40,7 @@ def declare_key(parser: Parser) -> None:
     """Declare the options of `key`."""
     parser.add_argument("action", choices=tuple(WORDS), help="what to do")
     parser.add_argument(
-        "words", nargs="*", metavar="WORD", help="an agent; for trust also a key; for revoke a key's kid"
+        "words", nargs="*", metavar="WORD", help="an agent; for trust also a key; for revoke and forget a key's kid"
     )
     parser.add_argument("--first-use", action="store_true", help="trust: believe the first key the agent signs with")
     parser.add_argument("--here", action="store_true", help="trust: accept the bus at this place, moved or copied")
@@ -98,17 +99,31 @@ def _own(found: Key) -> dict[str, Any]:
     return {"kid": found.kid, "agent": found.agent, "created": stamp(found.created), "jwk": keys.jwk(found.public)}
 
 
-def _newest(call: Call, bus: Bus, guard: Guard) -> Key:
+def _public(call: Call, bus: Bus, guard: Guard) -> bytes:
+    """Return the key that an agent signs with: the user's own, else the one that was trusted last."""
     agent = _agent(call, bus)
-    found = guard.own(agent)
-    if not found:
-        msg = f"there is no key of {agent!r} here"
-        raise NotFound(msg, hint=f"`mcp-bus key new {agent!r}` makes one")
-    return found[-1]
+    own = guard.newest(agent)
+    if own is not None:
+        return own.public
+    trusted = [pin for pin in guard.trust.keys().values() if pin.agent == agent and not pin.revoked]
+    if not trusted or guard.own(agent):
+        raise _missing(bus, guard, agent)
+    if len(trusted) > 1:
+        call.out.note(f"{len(trusted)} keys of {one_line(agent, 160)} are trusted: `mcp-bus key list` shows them")
+    return max(trusted, key=lambda pin: pin.since).public
+
+
+def _missing(bus: Bus, guard: Guard, agent: str) -> NotFound:
+    hint = f"`mcp-bus key new {agent!r}` makes one"
+    if guard.own(agent):
+        return NotFound(f"the newest key of {agent!r} was revoked, and it signs with no older one", hint=hint)
+    if agent != bus.identity.agent:
+        hint = f"`mcp-bus key trust {agent!r} FILE`, with what `mcp-bus key export` prints where it runs"
+    return NotFound(f"there is no key of {agent!r} here, and none is trusted", hint=hint)
 
 
 def _export(call: Call, bus: Bus, guard: Guard) -> int:
-    call.out.line(_text(keys.jwk(_newest(call, bus, guard).public)))
+    call.out.line(_text(keys.jwk(_public(call, bus, guard))))
     return OK
 
 
@@ -119,7 +134,10 @@ def _text(jwk: dict[str, str]) -> str:
 
 
 def _rotate(call: Call, bus: Bus, guard: Guard) -> int:
-    old = _newest(call, bus, guard)
+    agent = _agent(call, bus)
+    old = guard.newest(agent)
+    if old is None:
+        raise _missing(bus, guard, agent)
     new = guard.make(old.agent)
     guard.trust.pin(new.agent, new.public, bus.source.now())
     said = keys.rotation(old, new)
@@ -135,13 +153,16 @@ def _rotate(call: Call, bus: Bus, guard: Guard) -> int:
 # --- what is believed -----------------------------------------------------------------------------
 
 
-def _list(call: Call, _bus: Bus, guard: Guard) -> int:
+def _list(call: Call, bus: Bus, guard: Guard) -> int:
     own = {item.kid: item for item in guard.own()}
-    pins = guard.trust.keys()
+    pins, awaited = guard.trust.keys(), guard.trust.expected()
+    signing = {key.kid for agent in {item.agent for item in own.values()} if (key := guard.newest(agent))}
+    found = [_about(kid, pins.get(kid), own.get(kid)) | {"signs": kid in signing} for kid in {**own, **pins}]
     if call.out.as_json:
-        call.out.json({"keys": [_about(kid, pins.get(kid), own.get(kid)) for kid in {**own, **pins}]})
+        call.out.json({"keys": found, "first_use": awaited})
         return OK
-    rows = [_row(kid, pins.get(kid), own.get(kid)) for kid in {**own, **pins}]
+    rows = [_row(said, bus.identity.agent) for said in found]
+    rows += [("-", one_line(agent, 80), "another's", "the first that comes is trusted") for agent in awaited]
     if rows:
         call.out.table(("KEY", "AGENT", "WHOSE", "STANDS"), rows)
     else:
@@ -155,17 +176,18 @@ def _about(kid: str, pin: Pin | None, own: Key | None) -> dict[str, Any]:
     return made | {"revoked": stamp(pin.revoked) if pin else None, "counts_before": stamp(pin.before) if pin else None}
 
 
-def _row(kid: str, pin: Pin | None, own: Key | None) -> tuple[str, str, str, str]:
-    said = _about(kid, pin, own)
+def _row(said: dict[str, Any], me: str) -> tuple[str, str, str, str]:
+    whose = "own" if said["own"] else "own, not here" if said["agent"] == me else "another's"
     stands = "trusted" if said["trusted"] else f"revoked {said['revoked']}" if said["revoked"] else "not used here yet"
-    return keys.short(kid), one_line(said["agent"], 80), "own" if own else "another's", stands
+    stands += f"; counts before {said['counts_before']}" if said["counts_before"] else ""
+    return keys.short(said["kid"]), one_line(said["agent"], 80), whose, stands + (", signs" if said["signs"] else "")
 
 
 def _show(call: Call, bus: Bus, guard: Guard) -> int:
     asked = call.args.words[0] if call.args.words else ""
     pins = guard.trust.keys()
-    kid = next((name for name in pins if asked and name.startswith(asked)), "")
-    public = pins[kid].public if kid else _newest(call, bus, guard).public
+    kid = next((name for name in pins if len(asked) >= keys.SHORT and name.startswith(asked)), "")
+    public = pins[kid].public if kid else _public(call, bus, guard)
     kid = keys.kid_of(public)
     if call.out.as_json:
         own = next((item for item in guard.own() if item.kid == kid), None)
@@ -191,7 +213,7 @@ def _trust(call: Call, bus: Bus, guard: Guard) -> int:
         guard.trust.expect(agent)
         made = {"agent": agent, "first_use": True}
         call.out.json(made) if call.out.as_json else call.out.line(
-            f"the first key of {one_line(agent, 160)} is believed"
+            f"the first key that {one_line(agent, 160)} signs with is believed"
         )
         return OK
     public = _offered(guard, agent, args.words[1])
@@ -233,25 +255,46 @@ def _moment(text: str, now: int) -> int:
     return made
 
 
-def _revoke(call: Call, bus: Bus, guard: Guard) -> int:
-    asked = call.args.words[0]
-    pins = guard.trust.keys()
+def _meant(call: Call, guard: Guard) -> str:
+    """Return the one key whose kid begins as was asked."""
+    asked, pins = call.args.words[0], guard.trust.keys()
     found = [kid for kid in pins if len(asked) >= keys.SHORT and kid.startswith(asked)]
     if len(found) != 1:
         msg = f"{asked[:60]!r} is not one key that is trusted here"
         raise NotFound(msg, hint=f"give at least {keys.SHORT} characters; `mcp-bus key list` shows them")
-    before = _moment(call.args.before, bus.source.now()) if call.args.before else 0
-    pin = guard.trust.revoke(found[0], bus.source.now(), before=before)
+    return found[0]
+
+
+def _forget(call: Call, _bus: Bus, guard: Guard) -> int:
+    kid = _meant(call, guard)
+    if any(key.kid == kid for key in guard.own()):
+        msg = f"the key {keys.short(kid)} is your own, and trusted as long as it is here"
+        raise InvalidRequest(msg, hint=f"`mcp-bus key revoke {keys.short(kid)}` ends that")
+    pin = guard.trust.forget(kid)
     if call.out.as_json:
-        call.out.json(_about(found[0], pin, None))
+        call.out.json(_about(kid, None, None) | {"agent": pin.agent})
+    else:
+        call.out.line(f"{keys.short(kid)} of {one_line(pin.agent, 160)} is not known any more")
+    return OK
+
+
+def _revoke(call: Call, bus: Bus, guard: Guard) -> int:
+    kid = _meant(call, guard)
+    before = _moment(call.args.before, bus.source.now()) if call.args.before else 0
+    pin = guard.trust.revoke(kid, bus.source.now(), before=before)
+    if before > pin.before:
+        call.out.note("it was revoked before, and a later time brings nothing back")
+    if call.out.as_json:
+        call.out.json(_about(kid, pin, None))
     else:
         kept = f"; what it signed before {stamp(pin.before)} counts" if pin.before else ""
-        call.out.line(f"{keys.short(found[0])} of {one_line(pin.agent, 160)} is revoked{kept}")
+        call.out.line(f"{keys.short(kid)} of {one_line(pin.agent, 160)} is revoked{kept}")
     return OK
 
 
 _ACTIONS: dict[str, Callable[[Call, Bus, Guard], int]] = {
     "new": _new, "list": _list, "show": _show, "export": _export, "trust": _trust, "revoke": _revoke, "rotate": _rotate,
+    "forget": _forget,
 }  # fmt: skip
 VERBS = {
     "key": Verb(

@@ -154,12 +154,19 @@ class Guard:
             found.append(key)
         return sorted((key for key in found if agent in ("", key.agent)), key=lambda key: key.created)
 
+    def newest(self, agent: str) -> Key | None:
+        """Return the key that an agent signs with, or None: its newest here, unless that was revoked.
+
+        Never an older one then: those who retired it when it was followed would refuse what it signs.
+        """
+        own = self.own(agent)
+        pin = self.trust.key(own[-1].kid) if own else None
+        return own[-1] if own and (pin is None or not pin.revoked) else None
+
     def signs(self, agent: str) -> bool:
-        """Tell whether an agent has a key here that was not revoked; that it has one is asked once."""
-        if agent not in self._signing:
-            pins = [self.trust.key(key.kid) for key in self.own(agent)]
-            if any(pin is None or not pin.revoked for pin in pins):
-                self._signing.add(agent)
+        """Tell whether an agent has a key here to sign with; that it has one is asked once."""
+        if agent not in self._signing and self.newest(agent) is not None:
+            self._signing.add(agent)
         return agent in self._signing
 
     def make(self, agent: str) -> Key:
@@ -180,7 +187,7 @@ class Guard:
         """Return a signature of some bytes by the newest key of the agent that a claim names.
 
         Raises:
-            NoKey: there is none that was not revoked.
+            NoKey: there is none, or it was revoked.
         """
         from mcp_bus.signing import jws, keys  # noqa: PLC0415  as above
 
@@ -192,19 +199,16 @@ class Guard:
         """Return the newest key of the agent that a claim names, which is trusted then.
 
         Raises:
-            NoKey: there is none that was not revoked.
+            NoKey: there is none, or it was revoked.
         """
         self.trust.check()
-        own = self.own(claim.agent)
-        pins = [self.trust.key(key.kid) for key in own]
-        usable = [(key, pin) for key, pin in zip(own, pins, strict=True) if pin is None or not pin.revoked]
-        if not usable:
-            why = "was revoked" if own else "is not here"
+        key = self.newest(claim.agent)
+        if key is None:
+            why = "was revoked" if self.own(claim.agent) else "is not here"
             how = "encrypted" if claim.use.startswith("encrypted") else "signed"
             msg = f"{claim.channel!r} is {how}, and a key of {claim.agent!r} to sign with {why}"
             raise NoKey(msg, hint=f"`mcp-bus key new {claim.agent!r}` makes one, where that agent runs")
-        key, pin = usable[-1]
-        if pin is None:  # Who has the private key knows whose it is.
+        if self.trust.key(key.kid) is None:  # Who has the private key knows whose it is.
             self.trust.pin(claim.agent, key.public, self._source.now())
         return key
 

@@ -179,8 +179,9 @@ class Trust:
             msg = f"the key {keys.short(kid)} was revoked"
             raise InvalidRequest(msg, hint="a revoked key stays revoked: trust a new one")
         if known.agent != agent:
-            msg = f"the key {keys.short(kid)} speaks for {known.agent!r} here"
-            raise InvalidRequest(msg, hint="a key speaks for one agent; make one for each")
+            msg = f"the key {keys.short(kid)} speaks for {known.agent!r} here, and a key speaks for one agent"
+            slip = f"if it was trusted under that name by mistake: `mcp-bus key forget {keys.short(kid)}`, then again"
+            raise InvalidRequest(msg, hint=f"make one for each; {slip}")
         return known
 
     def revoke(self, kid: str, now: int, *, before: int = 0) -> Pin:
@@ -199,14 +200,45 @@ class Trust:
         self._vault.write(f"{folder}/keys", f"{kid}.json", data | {"revoked": made.revoked, "before": made.before})
         return made
 
+    def forget(self, kid: str) -> Pin:
+        """Let a key be unknown again, as one that was trusted under a wrong name; return what was known of it.
+
+        Raises:
+            NotFound: no such key is pinned.
+            InvalidRequest: it was revoked, and whoever forgets that may trust it again.
+        """
+        folder, pin = self._begin(), self.key(kid)
+        if pin is None:
+            msg = f"no key {kid[:60]!r} is trusted on this bus"
+            raise NotFound(msg, hint="`mcp-bus key list` shows them")
+        if pin.revoked:
+            msg = f"the key {keys.short(kid)} of {pin.agent!r} was revoked, and that is not forgotten"
+            raise InvalidRequest(msg, hint="trust a new one")
+        self._vault.remove(f"{folder}/keys", f"{kid}.json")
+        return pin
+
     def expect(self, agent: str) -> None:
-        """Believe the first key with which a message of an agent is signed, if none is pinned for it."""
+        """Believe the first key with which a message of an agent is signed.
+
+        Raises:
+            InvalidRequest: one is known already, so that none that comes would be the first.
+        """
+        known = next((kid for kid, pin in self.keys().items() if pin.agent == agent), None)
+        if known is not None:
+            msg = f"a key of {agent!r} is known here already, {keys.short(known)}"
+            raise InvalidRequest(msg, hint="`mcp-bus key list` shows it; another one is trusted by `key trust`")
         self._vault.write(f"{self._begin()}/first", f"{_word(agent)}.json", {"agent": agent})
 
     def is_expected(self, agent: str) -> bool:
         """Tell whether the first key of an agent is believed: it was asked for, and none was ever pinned."""
         is_asked = self._vault.has(self._folder("first"), f"{_word(agent)}.json")
         return is_asked and all(pin.agent != agent for pin in self.keys().values())
+
+    def expected(self) -> list[str]:
+        """Return the agents whose first key is believed once it comes, sorted."""
+        folder = self._folder("first")
+        found = [data.get("agent") for name in self._vault.names(folder) if (data := self._vault.read(folder, name))]
+        return sorted(name for name in found if isinstance(name, str) and self.is_expected(name))
 
     # --- channels and tasks -----------------------------------------------------------------------
 

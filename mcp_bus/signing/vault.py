@@ -140,8 +140,12 @@ class Vault:
         if about.st_uid != _ME and _ME >= 0:
             raise self._wrong(name, f"belongs to user {about.st_uid}")
         if about.st_mode & others:
-            raise self._wrong(name, f"has mode {stat.S_IMODE(about.st_mode):o}: others may get at it")
+            import shlex  # noqa: PLC0415  nearly no process gets here
+
+            msg = f"{str(self.root / name)!r} has mode {stat.S_IMODE(about.st_mode):o}: others may get at it"
+            mend = f"`chmod -R go= {shlex.quote(str(self.root))}`"
+            raise Untrusted(msg, hint=f"find out who did that; then {mend}, and make keys anew that others have read")
 
     def _wrong(self, name: str, why: str) -> Untrusted:
-        path = str(self.root / name)
-        return Untrusted(f"{path!r} {why}", hint="find out who did that; then `chmod go= ` it, or make its key anew")
+        msg = f"{str(self.root / name)!r} {why}"
+        return Untrusted(msg, hint="find out who did that; then remove it, and make its key anew or trust it again")

@@ -172,6 +172,54 @@ def test_a_private_key_is_not_taken_for_a_public_one(cli: Cli) -> None:
     assert (code, "private key" in err) == (2, True)
 
 
+def test_whose_key_is_asked_is_whose_is_shown(signed: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    with monkeypatch.context() as elsewhere:
+        elsewhere.setenv("XDG_STATE_HOME", str(signed.home / "elsewhere"))
+        jwk = signed.json("--agent", "reviewer", "key", "new")["jwk"]
+    code, _, err = signed.main("key", "show", "reviewer")
+    assert (code, "`mcp-bus key trust 'reviewer' FILE`" in err, "key new" in err) == (3, True, False)
+    signed.json("key", "trust", "reviewer", json.dumps(jwk))
+    assert signed.json("key", "show", "reviewer")["jwk"] == jwk
+    assert json.loads(signed.main("key", "export", "reviewer")[1]) == jwk
+    assert [key["agent"] for key in signed.json("key", "list")["keys"] if not key["own"]] == ["reviewer"]
+    (own,) = [key["kid"] for key in signed.json("key", "list")["keys"] if key["own"]]
+    assert signed.main("key", "forget", own)[0] == 2
+    kid = signed.json("key", "show", "reviewer")["kid"]
+    assert "is not known any more" in signed.main("key", "forget", kid[:8])[1]
+    assert signed.main("key", "show", "reviewer")[0] == 3
+
+
+def test_a_revoked_key_is_neither_shown_nor_rotated_nor_followed_by_an_older_one(signed: Cli) -> None:
+    new = json.loads(signed.main("--json", "key", "rotate")[1])["kid"]
+    rows = signed.main("key", "list")[1].splitlines()[1:]
+    assert [row.endswith("trusted, signs") for row in rows] == [row.startswith(new[:8]) for row in rows]
+    signed.json("key", "revoke", new, "--before", "2h")
+    assert "; counts before 20" in signed.main("key", "list")[1]
+    assert "brings nothing back" in signed.main("key", "revoke", new, "--before", "1h")[2]
+    for words in (("key", "show"), ("key", "export"), ("key", "rotate"), ("post", "deploy", "x")):
+        code, _, err = signed.main(*words)
+        assert (code != 0, "was revoked" in err, "`mcp-bus key new 'tester'`" in err) == (True, True, True), words
+
+
+def test_a_first_key_that_is_awaited_is_listed(signed: Cli) -> None:
+    signed.json("key", "trust", "--first-use", "newcomer")
+    assert signed.json("key", "list")["first_use"] == ["newcomer"]
+    assert re.search(
+        r"^- +newcomer +another's +the first that comes is trusted$", signed.main("key", "list")[1], re.MULTILINE
+    )
+    assert signed.main("key", "trust", "--first-use", "tester")[0] == 2
+
+
+def test_a_private_folder_that_others_may_read_is_closed_by_what_is_said(signed: Cli) -> None:
+    for path in (private(signed), *private(signed).rglob("*")):
+        path.chmod(0o755 if path.is_dir() else 0o644)
+    code, _, err = signed.main("post", "deploy", "x")
+    assert code == 1
+    command = err.split("then `")[1].split("`")[0]
+    subprocess.run(command, shell=True, check=True)  # noqa: S602  as a person would
+    assert signed.main("post", "deploy", "x")[0] == 0
+
+
 def test_a_revoked_key_is_listed_and_signs_no_more(signed: Cli) -> None:
     (found,) = signed.json("key", "list")["keys"]
     assert signed.main("key", "revoke", found["kid"][:8], "--before", "soon")[0] == 2

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from mcp_bus.errors import Conflict, CorruptRecord, InvalidRequest, Untrusted, Unverified
+from mcp_bus.errors import Conflict, CorruptRecord, InvalidRequest, NoKey, NotFound, Untrusted, Unverified
 from mcp_bus.model import State
 from mcp_bus.signing import jws, keys, switch
 from tests.security.conftest import CHANNEL, World, passed_over, refused, signed_by
@@ -162,10 +162,48 @@ def test_a_first_key_is_believed_only_where_that_was_asked_for_and_only_the_firs
 
 
 def test_a_first_key_is_not_believed_where_one_is_known(world: World, disk: Path) -> None:
-    world.guard().trust.expect("planner")
-    i, data = world.forged()
-    world.place(i, data, signed_by(world, disk / "evil", "planner", i, data))
+    world.guard().trust.expect("newcomer")
+    world.guard(disk / "late").make("newcomer")
+    world.guard().trust.pin("newcomer", world.guard(disk / "late").own("newcomer")[0].public, world.source.now())
+    with pytest.raises(InvalidRequest, match="known here already"):
+        world.guard().trust.expect("newcomer")
+    assert world.guard().trust.expected() == []
+    i, data = world.forged("newcomer")
+    world.place(i, data, signed_by(world, disk / "evil", "newcomer", i, data))
     passed_over(world, "nobody here trusts")
+
+
+def test_a_key_that_was_followed_signs_nothing_again_when_the_one_that_followed_it_is_revoked(world: World) -> None:
+    guard = world.guard()
+    old, new = guard.own("planner")[-1], guard.make("planner")
+    guard.trust.pin("planner", new.public, world.source.now())
+    guard.trust.revoke(new.kid, world.source.now())
+    with pytest.raises(NoKey, match="was revoked"):
+        world.bus().post(CHANNEL, "x")
+    assert not world.guard().signs("planner")
+    assert not world.guard().trust.keys()[old.kid].revoked
+    third = guard.make("planner")
+    world.bus().post(CHANNEL, "y")
+    assert world.guard().newest("planner") == third
+    assert world.work() == ["y"]
+
+
+def test_a_pin_is_forgotten_and_a_revocation_is_not(world: World, disk: Path) -> None:
+    other, trust = world.guard(disk / "other").make("mate"), world.guard().trust
+    trust.pin("mat", other.public, world.source.now())
+    with pytest.raises(InvalidRequest, match="speaks for 'mat' here"):
+        trust.pin("mate", other.public, world.source.now())
+    assert trust.forget(other.kid).agent == "mat"
+    assert trust.key(other.kid) is None
+    trust.pin("mate", other.public, world.source.now())
+    trust.revoke(other.kid, world.source.now())
+    with pytest.raises(InvalidRequest, match="not forgotten"):
+        trust.forget(other.kid)
+    pin = trust.key(other.kid)
+    assert pin is not None
+    assert pin.revoked
+    with pytest.raises(NotFound):
+        trust.forget("x" * 43)
 
 
 def test_the_key_in_a_header_is_the_one_that_its_kid_names(world: World, disk: Path) -> None:
