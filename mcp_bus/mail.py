@@ -18,6 +18,7 @@ from mcp_bus.model import Lease, Outcome, State, Task
 from mcp_bus.operate import TRIES
 from mcp_bus.outbox import BY_ACK, LOOKED, MAX_UNREAD, Outbox, Sent, bodies, line
 from mcp_bus.policies import INBOX
+from mcp_bus.stores.seals import is_past
 from mcp_bus.topics import Topics, by_topic
 
 if TYPE_CHECKING:
@@ -181,7 +182,8 @@ class Mail:
         for slot in slots:
             with suppress(Conflict, CorruptRecord):
                 task = self._bus.store.get(slot.id, at=slot)
-                if task is not None:
+                # Nothing but a name says that it was offered, and its sender wrote it for a time that is over.
+                if task is not None and not is_past(task, self._bus.source.now()):
                     made.append(_delivery(task))
         made += [Delivery(item.body, item.offers, 0, *item[2:]) for item in self.topics.unacked()]
         return self._counted(sorted(made, key=lambda item: (-item.body.priority, item.body.id)))

@@ -23,6 +23,7 @@ from mcp_bus.errors import (
     Unverified,
 )
 from mcp_bus.model import ENDED, Attempt, Outcome, Sender, State
+from mcp_bus.stores.seals import is_past
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -143,7 +144,7 @@ class Operator:
             The task that is ready now.
         """
         old = self._check_current(task_id, "retry")
-        self._check_proof(old)
+        self._check_proof(old, "retry")
         if body is not None:
             return self._revived(self._replace(task_id, wire.text_of(body), note))
         access.check_revive(self.store, old)
@@ -208,7 +209,9 @@ class Operator:
 
     def undo(self, task_id: str, reason: str = "") -> Task:
         """Take back a cancel or a discard."""
-        access.check_revive(self.store, self._check_current(task_id, "undo"))
+        old = self._check_current(task_id, "undo")
+        self._check_proof(old, "undo")
+        access.check_revive(self.store, old)
         task = self._operate(
             task_id,
             Outcome.UNDONE,
@@ -255,18 +258,17 @@ class Operator:
             raise IllegalTransition(msg, hint=f"look at the plan: `mcp-bus plan show {task.body.plan[-8:]}`")
         return task
 
-    def _check_proof(self, task: Task) -> None:
-        """Refuse to bring back what nobody would be handed: its body has no signature that holds.
+    def _check_proof(self, task: Task, verb: str) -> None:
+        """Refuse to bring back what nobody would be handed: its body has no signature that holds, or holds now.
 
         Raises:
             IllegalTransition: says why not.
         """
-        proof = task.proof
-        if proof is not None and proof.broken:
-            msg = f"cannot retry {task.id!r}: {proof.broken}"
+        if task.proof is not None and task.proof.broken:
+            msg = f"cannot {verb} {task.id!r}: {task.proof.broken}"
             raise IllegalTransition(msg, hint="post it anew, if you know that it is wanted")
-        if proof is not None and 0 < task.body.deadline <= self.source.now():
-            msg = f"cannot retry {task.id!r}: its ttl has passed, and with it its signature"
+        if is_past(task, self.source.now()):
+            msg = f"cannot {verb} {task.id!r}: its ttl has passed, and with it its signature"
             raise IllegalTransition(msg, hint="post it anew")
 
     def _revived(self, task: Task) -> Task:

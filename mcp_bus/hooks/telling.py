@@ -16,6 +16,7 @@ from mcp_bus.hooks.forms import START, STOP
 from mcp_bus.model import State
 from mcp_bus.operate import TRIES
 from mcp_bus.plain import duration, one_line
+from mcp_bus.stores.seals import is_past
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
@@ -106,14 +107,23 @@ def _sessions(data: Mapping[str, Any], now: int) -> dict[str, list[Any]]:
 
 
 def _held(bus: Bus) -> list[Slot]:
-    """Return the tasks that sessions of this agent hold."""
+    """Return the tasks that sessions of this agent hold; where they are signed, those that may still be answered."""
     agent, found = bus.identity.agent, []
     for channel in public(bus.store):
+        is_signed = bus.store.guarded(channel).signed
         for slot in bus.store.scan(channel, State.LEASED):
             holder = slot.lease.holder if slot.lease else ""
-            if holder and names.is_of(holder, agent):
+            if holder and names.is_of(holder, agent) and (not is_signed or _is_good(bus, slot)):
                 found.append(slot)
     return sorted(found, key=lambda slot: slot.id)
+
+
+def _is_good(bus: Bus, slot: Slot) -> bool:
+    """Tell whether a task's signature holds, and for now: who can rename a file can say that it is held."""
+    with suppress(Conflict, CorruptRecord):
+        task = bus.store.get(slot.id, at=slot)
+        return task is not None and not is_past(task, bus.source.now())
+    return False
 
 
 # --- in which words -------------------------------------------------------------------------------

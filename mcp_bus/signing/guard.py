@@ -96,14 +96,19 @@ class Guard:
     def _trusts(self) -> bool:
         """Tell whether this user has ever trusted anything.
 
-        A home that cannot be read, or is none, remembers nothing, and must not keep anyone from an unsigned channel.
+        A home that is none, or is closed to this user, remembers nothing, and must not keep anyone from an unsigned
+        channel.  One that a failing disk or a stale mount keeps from being read may remember: nothing is known then.
         """
         try:
             return self.vault.has("trust")
         except (Untrusted, StoreUnavailable):
-            if os.path.lexists(self.vault.root / "trust"):
-                raise
-            return False
+            try:
+                os.lstat(self.vault.root / "trust")
+            except (FileNotFoundError, NotADirectoryError, PermissionError):
+                return False
+            except OSError:
+                pass
+            raise
 
     def forget(self, channel: str) -> None:
         """Let a channel be unsigned from now on; a person's decision."""

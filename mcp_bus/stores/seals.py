@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from mcp_bus.clock import Source
-    from mcp_bus.model import Body, Result, Slot
+    from mcp_bus.model import Body, Result, Slot, Task
     from mcp_bus.stores.base import Guard, Verdict
     from mcp_bus.stores.tree import Tree
 
@@ -300,3 +300,8 @@ def claim(body: Body) -> Claim:
 def result_claim(slot: Slot, result: Result) -> Claim:
     """Return what a signature says of a result."""
     return Claim("result", slot.id, slot.channel, slot.channel, result.sender.agent, result.at)
+
+
+def is_past(task: Task, now: int) -> bool:
+    """Tell whether what a message was signed for is over: then it is not shown as one that waits or is held."""
+    return bool(task.verified) and 0 < claim(task.body).expires <= now

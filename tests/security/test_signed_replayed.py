@@ -8,7 +8,12 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from mcp_bus import lifecycle, names
 from mcp_bus.errors import IllegalTransition, Untrusted
+from mcp_bus.find import short
+from mcp_bus.hooks import telling
+from mcp_bus.hooks.forms import START, Event
+from mcp_bus.model import Lease, State
 from mcp_bus.recovery import sweep
 from mcp_bus.stores import layout
 from mcp_bus.stores.base import Claim
@@ -18,6 +23,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 DAY_S = 86_400.0
+STARTED = Event(START, "context")
 
 
 # --- moved and replayed ----------------------------------------------------------------------------------
@@ -169,3 +175,40 @@ def test_what_has_expired_is_not_retried_but_posted_anew(world: World) -> None:
     sweep(bus)
     with pytest.raises(IllegalTransition, match="signature"):
         bus.retry(i)
+
+
+@pytest.mark.parametrize("channel", [CHANNEL, "@worker"])
+def test_what_has_expired_is_not_shown_as_held_or_offered_by_whoever_renames_it(world: World, channel: str) -> None:
+    bus, worker = world.bus(), world.bus("worker")
+    box = names.inbox("worker") if channel == "@worker" else channel
+    if channel == "@worker":
+        bus.create_channel(channel, signed=True)
+        task = bus.mail.send(channel, "old order", ttl_s=60).id
+    else:
+        task = bus.post(channel, "old order", ttl_s=60).id
+    (slot,) = bus.store.scan(box, State.READY)
+    held = lifecycle.claim(slot, Lease(worker.identity.holder, "abcdef012345", world.source.now() + 10**9))
+    here, there = names.place(slot), names.place(held)
+    folder = world.root / "channels" / box
+    (folder / here.folder / here.name).rename(folder / there.folder / there.name)
+    shown = [item.body.id for item in worker.mail.unacked()]
+    told = telling.speak(worker, STARTED, "one", session="", remembers=True)
+    assert (shown == [task], "abcdef012345" in told) == (channel == "@worker", channel == CHANNEL), "while it holds"
+    world.source.advance(61_000)
+    assert worker.mail.unacked() == []
+    told = telling.speak(worker, STARTED, "two", session="", remembers=True)
+    assert (short(task) in told, "abcdef012345" in told) == (False, False)
+
+
+def test_undo_brings_back_no_more_than_retry(world: World) -> None:
+    bus = world.bus()
+    expired, forged = bus.post(CHANNEL, "a", ttl_s=60).id, bus.post(CHANNEL, "b").id
+    for task in (expired, forged):
+        bus.cancel(task)
+    world.source.advance(61_000)
+    world.paths(forged).seal.unlink()
+    for task in (expired, forged):
+        for verb in (bus.undo, bus.retry):
+            with pytest.raises(IllegalTransition, match=r"its ttl has passed|it is not signed"):
+                verb(task)
+        assert bus.get(task).state is State.CANCELLED

@@ -3,15 +3,26 @@
 from __future__ import annotations
 
 import base64
+import errno
 import os
 import shutil
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from mcp_bus.errors import Conflict, CorruptRecord, InvalidRequest, NoKey, NotFound, Untrusted, Unverified
+from mcp_bus.errors import (
+    Conflict,
+    CorruptRecord,
+    InvalidRequest,
+    NoKey,
+    NotFound,
+    StoreUnavailable,
+    Untrusted,
+    Unverified,
+)
 from mcp_bus.model import State
 from mcp_bus.signing import jws, keys, switch
+from mcp_bus.stores.fsops import Fs
 from tests.security.conftest import CHANNEL, World, passed_over, refused, signed_by
 
 if TYPE_CHECKING:
@@ -145,6 +156,35 @@ def test_a_home_that_is_none_keeps_nobody_from_unsigned_channels(world: World, d
         world.source.refresh()
         with pytest.raises(Untrusted):
             world.bus(home=home).claim(["plain"])
+
+
+@pytest.mark.parametrize("code", ["EIO", "ESTALE"])
+def test_a_home_that_cannot_be_asked_switches_no_signature_off(
+    world: World, monkeypatch: pytest.MonkeyPatch, code: str
+) -> None:
+    i, data = world.forged()
+    world.place(i, data, None)
+    (world.root / "channels" / CHANNEL / "channel.json").write_text('{"signed":false}')
+    real, number = os.lstat, getattr(errno, code)
+
+    def failing(path: Any, **options: Any) -> os.stat_result:
+        if str(path).startswith(str(world.home)):
+            raise OSError(number, os.strerror(number), str(path))
+        return real(path, **options)
+
+    def unopened(_self: Fs, name: str, at: int | None) -> int:
+        if at is None and name.startswith(str(world.home)):
+            raise OSError(number, os.strerror(number), name)
+        return opened(_self, name, at)
+
+    opened = Fs.open_dir
+    with monkeypatch.context() as patch:
+        patch.setattr(Fs, "open_dir", unopened)
+        patch.setattr(os, "lstat", failing)
+        with pytest.raises(StoreUnavailable, match="private folder"):
+            world.bus("worker").claim([CHANNEL])
+    assert world.paths(i).body.exists()
+    assert world.work() == []
 
 
 # --- trust -----------------------------------------------------------------------------------------------
