@@ -21,6 +21,7 @@ from mcp_bus.identity import process
 from mcp_bus.model import State
 from mcp_bus.workers import fleet, remains, supervisor
 from mcp_bus.workers.supervisor import Host, Supervisor
+from tests.crash.victim import IS_SOAK
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -284,7 +285,7 @@ def test_only_what_has_the_mark_is_ended() -> None:
 
 @pytest.mark.timeout(300)
 def test_a_fleet_under_random_kills_does_every_task_within_its_attempts(up: Any, here: Bus) -> None:
-    tasks, budget = 500, 12
+    tasks, budget = 500 if IS_SOAK else 200, 12
     here.create_channel("work", max_attempts=budget, backoff_s=0)
     ids = [here.post("work", f"task {number}").id for number in range(tasks)]
     running = up("max_restarts = 1000\n" + worker("w", "sh", "-c", "sleep 0.05; wc -c", more="instances = 3"))
