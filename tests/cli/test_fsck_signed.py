@@ -249,6 +249,21 @@ def test_where_what_checks_is_not_installed_it_is_said_and_missing_ones_are_told
     assert [item["kind"] for item in made["anomalies"]] == ["not-signed"]
 
 
+def test_a_result_that_does_not_hold_is_given_up_and_the_bus_is_clean_again(signed: Cli) -> None:
+    task = done(signed)
+    path = place(signed, "responses")
+    path.write_text(path.read_text().replace("swordfish", "marlin"))
+    code, _, err = signed.main("retry", task)
+    assert (code, "its result is not verified" in err, "next: discard gives that result up" in err) == (5, True, True)
+    assert signed.json("discard", task)["tasks"][0]["task"]["state"] == "cancelled"
+    assert not path.exists()
+    assert [found.read_text().count("marlin") for found in (signed.bus / "quarantine").iterdir() if found.suffix == ""]
+    assert {*anomalies(signed)} == {"quarantine"}
+    assert audit.look(signed.bus).problems == []
+    code, _, err = signed.main("retry", task)
+    assert (code, "it was finished before" in err, "post it anew" in err) == (5, True, True)
+
+
 # --- what was refused -----------------------------------------------------------------------------------
 
 
