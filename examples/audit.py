@@ -103,7 +103,7 @@ def _fit(audit: Audit, root: Path, task: str, places: list[tuple[Path, str]]) ->
             fit.append(path)
             audit.states[task], audit.names[task] = state, str(where)
             audit.leftovers += [str(where)] if state == "pruning" else []
-    is_there = fit and audit.states[task] != "pruning"
+    is_there = fit and audit.states[task] not in ("pruning", "cancelled", "expired")
     if is_there and _is_signed(audit, fit[-1].relative_to(root).parts[1]) and not _has_signature(root, task):
         audit.problems.append(f"{task} is on a signed channel, and its signature is not there")
     if len(fit) > 1:

@@ -129,7 +129,10 @@ def _split(path: str) -> tuple[str, str]:
 def _judged(surveyor: Surveyor, made: Survey, seals: Signatures) -> set[Anomaly]:
     judge = Judge(surveyor, made)
     found = {*judge.anomalies(), *beside.beside(surveyor, made)}
-    return found | {*seals.anomalies(judge.where.values())} | {*made.odd}
+    # What is put right by what was posted is judged after that.
+    wrong = {item.path for item in found if item.kind == "other-body"}
+    spots = [spot for spot in judge.where.values() if spot.path not in wrong]
+    return found | {*seals.anomalies(spots)} | {*made.odd}
 
 
 def _sorted(found: Iterable[Anomaly]) -> tuple[Anomaly, ...]:

@@ -221,12 +221,13 @@ KINDS: dict[str, Kind] = {
     # --- signatures, on signed channels
     "not-signed": Kind(
         _P, "the task is on a signed channel, and its signature is not there: somebody removed it, or put the message "
-        "there; what waits is put aside when it is to be handed out: cancel it, and if the work is wanted, post it anew"
+        "there; what waits is put aside when it is to be handed out; `cancel` or `discard` ends it, and if the work is "
+        "wanted, post it anew"
     ),
     "unverified": Kind(
         _P, "the task's signature does not hold, or not for here and now: somebody altered the message or the "
-        "signature, or brought back what was over; what waits is put aside when it is to be handed out: cancel it, "
-        "and if the work is wanted, post it anew"
+        "signature, or brought back what was over; what waits is put aside when it is to be handed out; `cancel` or "
+        "`discard` ends it, and if the work is wanted, post it anew"
     ),
     "result-unverified": Kind(
         _P, "the task is done, and what is there as its result is not what its worker signed; it is shown to nobody: "

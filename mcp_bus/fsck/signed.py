@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from mcp_bus import wire
+from mcp_bus import lifecycle, wire
 from mcp_bus.errors import CorruptRecord, NoKey, StoreUnavailable, UnknownKey, Unreadable, Untrusted
 from mcp_bus.fsck.kinds import Anomaly
 from mcp_bus.model import State
@@ -63,6 +63,8 @@ class Signatures:
 
     def _task(self, spot: Spot) -> Iterator[Anomaly]:
         slot, seals = spot.slot, self._seals
+        if slot.state in (State.CANCELLED, State.EXPIRED):
+            return  # Nobody acts on it; brought back, it is judged again.
         is_signed = seals.guarded(slot.channel).signed if seals.guard is None else seals.needs(slot.channel, slot.id)
         if not is_signed:
             return
@@ -80,7 +82,9 @@ class Signatures:
             yield Anomaly("not-signed", spot.path, slot.id, missing)
         elif seals.guard is not None:
             try:
-                seals.body(wire.load_body(data), data, slot)
+                # One whose time is up is ended by a sweep, and not handed out: so is its signature, which is no news.
+                is_over = lifecycle.is_expired(slot, now=self._surveyor.now())
+                seals.body(wire.load_body(data), data, None if is_over else slot)
             except CorruptRecord as error:
                 yield from _told("unverified", spot.path, slot.id, error)
 

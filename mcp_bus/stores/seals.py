@@ -264,7 +264,7 @@ class Seals:
         """Say of what no signature is there; a result's is named after its bytes, so that one of others tells more."""
         task_id, own = name.partition(".")[0], name.count(".") == 1
         others = () if own else self._tree.names(FOLDER)
-        if any(re.match(_NAME, other) and other.startswith(f"{task_id}.") and other.count(".") > 1 for other in others):
+        if any(other.startswith(f"{task_id}.") and other.count(".") > 1 and re.match(_NAME, other) for other in others):
             return "it is not what was signed: it was altered, or another was put in its place"
         return "it is not signed"
 

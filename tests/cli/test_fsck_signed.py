@@ -171,6 +171,30 @@ def test_a_signature_that_is_gone_is_for_a_person_and_a_repair_moves_nothing(sig
     assert {*anomalies(signed)} == {"put-aside", "quarantine"}, "the next claim puts it aside, and that ends it"
 
 
+@pytest.mark.parametrize("state", ["dead", "waiting"])
+def test_a_person_ends_what_is_not_signed(signed: Cli, state: str) -> None:
+    task = place(signed).stem
+    if state == "dead":
+        _, token = signed.claim("deploy")
+        signed.json("submit", task, "--token", token, "--blocked", "which?")
+    (signed.bus / "signatures" / f"{task}.jws").unlink()
+    assert anomalies(signed, code=6)["not-signed"]["id"] == task
+    signed.json("discard" if state == "dead" else "cancel", task)
+    assert anomalies(signed) == {}
+    assert audit.look(signed.bus).problems == []
+
+
+def test_an_altered_copy_of_what_was_posted_is_for_a_repair(signed: Cli) -> None:
+    path = place(signed)
+    data = path.read_text()
+    path.unlink()
+    path.write_text(data.replace("honest", "forged"))
+    path.chmod(0o600)
+    assert {*anomalies(signed, code=1)} == {"other-body"}
+    assert {*anomalies(signed, "--repair")} == {"quarantine"}
+    assert path.read_text() == data
+
+
 def test_an_altered_message_is_for_a_person_and_a_repair_moves_nothing(signed: Cli) -> None:
     path = place(signed)
     path.write_text(path.read_text().replace("honest", "forged"))
@@ -191,6 +215,14 @@ def test_a_message_that_is_shown_again_does_not_hold_here_and_now(signed: Cli) -
     path.write_bytes(kept)
     path.chmod(0o600)
     assert anomalies(signed, code=6)["unverified"]["detail"] == "it is shown again, and was finished before"
+
+
+def test_a_task_whose_time_is_up_waits_for_a_sweep_and_not_for_a_person(signed: Cli) -> None:
+    task = signed.json("post", "deploy", "soon over", "--ttl", "0.01s")["id"]
+    assert anomalies(signed) == {}
+    [path] = (signed.bus / "channels" / "deploy" / "requests").glob(f"{task}*")
+    path.rename(path.with_name(f"{task}.json"))
+    assert "its signature was good until" in anomalies(signed, code=6)["unverified"]["detail"]
 
 
 def test_an_altered_result_is_not_what_was_signed(signed: Cli) -> None:
