@@ -1,11 +1,14 @@
 """Read a bus without mcp-bus and say what is wrong with it: `python examples/audit.py BUS`.
 
 It knows `docs/protocol.md` and nothing else: the standard library alone, and a bus that nobody uses at the moment.
-Exit code 1 when something is wrong.
+Whether signatures hold it cannot tell, only whether they are there.
+Exit code 1 when something is wrong, 2 when there is no bus to look at.
 """
 
 from __future__ import annotations
 
+import argparse
+import hashlib
 import json
 import re
 import stat
@@ -29,7 +32,7 @@ ENDS = {"request": "done", "cancelled": "cancelled", "discarded": "cancelled", "
 
 @dataclass
 class Audit:
-    """Every task's state and name, every result, why tasks were refused, what is wrong, and what is not over yet."""
+    """Every task's state and name, every result, why tasks were refused, what is wrong or not over, signed channels."""
 
     states: dict[str, str] = field(default_factory=dict)
     names: dict[str, str] = field(default_factory=dict)
@@ -37,6 +40,7 @@ class Audit:
     results: dict[str, str] = field(default_factory=dict)
     problems: list[str] = field(default_factory=list)
     leftovers: list[str] = field(default_factory=list)
+    signed: set[str] = field(default_factory=set)
 
 
 def files(folder: Path) -> list[Path]:
@@ -56,6 +60,7 @@ def load(path: Path) -> dict[str, Any]:
 def look(root: Path) -> Audit:
     """Walk a bus."""
     audit = Audit()
+    audit.signed = {path.name for path in files(root / "channels") if load(path / "channel.json").get("signed") is True}
     keys = {path.stem: path for path in files(root / "keys") if re.fullmatch("[0-9a-f]{64}.json", path.name)}
     places = _places(audit, root)
     identities = {path.stem: path for path in files(root / "tasks") if ID.fullmatch(path.stem)}
@@ -98,9 +103,23 @@ def _fit(audit: Audit, root: Path, task: str, places: list[tuple[Path, str]]) ->
             fit.append(path)
             audit.states[task], audit.names[task] = state, str(where)
             audit.leftovers += [str(where)] if state == "pruning" else []
+    is_there = fit and audit.states[task] not in ("pruning", "cancelled", "expired")
+    if is_there and _is_signed(audit, fit[-1].relative_to(root).parts[1]) and not _has_signature(root, task):
+        audit.problems.append(f"{task} is on a signed channel, and its signature is not there")
     if len(fit) > 1:
         audit.problems.append(f"{task} is in two places: {', '.join(str(path.relative_to(root)) for path in fit)}")
     return fit
+
+
+def _is_signed(audit: Audit, channel: str) -> bool:
+    """Tell whether a channel is signed; an inbox of a session has its agent's rule, too."""
+    return channel in audit.signed or (channel.startswith("@") and channel.partition("~")[0] in audit.signed)
+
+
+def _has_signature(root: Path, name: str) -> bool:
+    """Tell whether there is a signature of that name; whether it holds, nobody can tell without its key."""
+    path = root / "signatures" / f"{name}.jws"
+    return path.is_file() and not path.is_symlink()
 
 
 def _names(audit: Audit, root: Path, identity: tuple[str, Path | None], fit: list[Path]) -> str:
@@ -177,6 +196,12 @@ def _results(audit: Audit, root: Path) -> None:
                 audit.problems.append(f"{task} has a result and is {audit.states.get(task, 'not there')}")
             elif "encrypted" in _ours(root / "tasks" / f"{task}.json") and "encrypted" not in _ours(file):
                 audit.problems.append(f"{task} is encrypted, and its result is plain text")
+            elif (
+                audit.states[task] == "done"
+                and _is_signed(audit, channel.name)
+                and not _has_signature(root, f"{task}.{hashlib.sha256(file.read_bytes()).hexdigest()[:32]}")
+            ):
+                audit.problems.append(f"{task} is on a signed channel, and no signature is of the result that is there")
             audit.results[task] = str(found.get("result"))
     for task, name in audit.names.items():
         lease = re.search(r"\.([A-Za-z0-9_@+~-]{1,64}\.[0-9a-f]{4,32})_request\.json$", name)
@@ -185,11 +210,29 @@ def _results(audit: Audit, root: Path) -> None:
             audit.problems.append(f"{task} is done and has no result")
 
 
-if __name__ == "__main__":
-    made = look(Path(sys.argv[1]))
+def bus(text: str) -> Path:
+    """Return the path of a bus, or of what is left of one, as `argparse` wants it."""
+    root = Path(text)
+    if not any((root / name).exists() for name in ("bus.json", "tasks", "channels")):
+        msg = f"{text!r} is no bus: it has neither bus.json nor tasks; name the folder that `mcp-bus init` made"
+        raise argparse.ArgumentTypeError(msg)
+    return root
+
+
+def main() -> int:
+    """Look at the bus that the command line names; return the exit code."""
+    parser = argparse.ArgumentParser(description="Read a bus without mcp-bus and say what is wrong with it.")
+    parser.add_argument("bus", type=bus, metavar="BUS", help="its folder; nobody should use it meanwhile")
+    made = look(parser.parse_args().bus)
     notes = [f"{name} is not over yet; a sweep ends it" for name in made.leftovers]
     notes += [f"{task} was put aside: {why}" for task, why in made.aside.items()]
+    if made.signed:
+        notes.append(f"signatures were not checked, only counted, on {', '.join(map(ascii, sorted(made.signed)))}")
     for line in (*made.problems, *notes):
         print(line)
     print(f"{len(made.states)} tasks, {len(made.problems)} problems")
-    sys.exit(bool(made.problems))
+    return int(bool(made.problems))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

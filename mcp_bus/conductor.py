@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from mcp_bus import children, draft, lifecycle, planfile, sealed
 from mcp_bus.crew import Crew
 from mcp_bus.errors import BusError, Conflict, CorruptRecord, DuplicateTask, InvalidRequest
+from mcp_bus.find import unsound
 from mcp_bus.model import DAY, OPEN, PLANS, PROGRESS, WAITING, Attempt, Outcome, State
 from mcp_bus.operate import TRIES
 from mcp_bus.plan import CANCELLED, NEW, Node, Plan, Progress, Stage, Step, Why, is_chosen, is_missing, retried, settle
@@ -203,8 +204,7 @@ def ended(node: Node, task: Task) -> Node:
         return done
     if task.question is not None:
         return done
-    if task.state is State.DONE and task.doubt:
-        why = f"its result is not verified: {task.doubt}"
+    if why := unsound(task):
         return done._replace(stage=Stage.FAILED, why=why[:500], ended=last.at if last else task.body.created)
     if task.state not in (State.DEAD, State.CANCELLED, State.EXPIRED) or last is None:
         return done

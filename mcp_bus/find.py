@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 
 # Ready tasks that are looked into to say why nobody gets them.
 EXAMINED = 50
+LOST = "its result is gone: somebody removed it, or it was damaged and put aside"
 # Digits shown of an id: its random end.
 SHORT = 8
 MIN_SHORT = 4
@@ -63,6 +64,24 @@ class Ending(NamedTuple):
 def short(task_id: str) -> str:
     """Return the last digits of an id, which any verb accepts in its place."""
     return task_id[-SHORT:]
+
+
+def is_lost(task: Task) -> bool:
+    """Tell whether a task was done and its result is gone; messages, and tasks of abq, may be done without one."""
+    lease = task.slot.lease
+    if task.state is not State.DONE or task.result is not None or task.doubt or lease is None or not lease.token:
+        return False
+    is_kept_back = (
+        bool(task.hidden) and task.body.encrypted is None
+    )  # By a rule of the channel, and not for lack of it.
+    return not is_kept_back and not names.is_inbox(task.channel)
+
+
+def unsound(task: Task) -> str:
+    """Return why there is no result to be used of a task that is done; empty if there is one, or it is not done."""
+    if task.state is State.DONE and task.doubt:
+        return f"its result is not verified: {task.doubt}"
+    return LOST if is_lost(task) else ""
 
 
 def unknown(task_id: str) -> str:

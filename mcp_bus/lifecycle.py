@@ -14,6 +14,7 @@ L7  Undo puts a cancelled task back where it came from: discarded ones to the de
 L8  A person who makes a task ready grants it one more attempt if it has none left.
 L9  A result that is not accepted costs an attempt, and the worker keeps the task to correct it; the last one
     goes to the dead letter.
+L10 What is done stays done, unless its result is gone or does not hold: a person may give that up, and retry it then.
 """
 
 from __future__ import annotations
@@ -71,7 +72,7 @@ TABLE: dict[Event, dict[State, frozenset[State]]] = {
     Event.EXPIRE: {_S.READY: frozenset({_S.EXPIRED}), _S.SCHEDULED: frozenset({_S.EXPIRED})},
     Event.CANCEL: dict.fromkeys((_S.READY, _S.SCHEDULED, _S.LEASED), frozenset({_S.CANCELLED})),
     Event.RETRY: dict.fromkeys((_S.DEAD, _S.CANCELLED, _S.EXPIRED), frozenset({_S.READY})),
-    Event.DISCARD: {_S.DEAD: frozenset({_S.CANCELLED})},
+    Event.DISCARD: dict.fromkeys((_S.DEAD, _S.DONE), frozenset({_S.CANCELLED})),
     Event.UNDO: {_S.CANCELLED: frozenset({_S.READY, _S.DEAD})},
     Event.REPRIORITISE: {_S.READY: frozenset({_S.READY}), _S.SCHEDULED: frozenset({_S.SCHEDULED})},
     Event.PRUNE: dict.fromkeys((_S.DONE, _S.CANCELLED, _S.EXPIRED), frozenset()),
@@ -263,9 +264,12 @@ def retry(slot: Slot, body: Body, policy: Policy) -> Slot:
 
 
 def discard(slot: Slot, *, now: int) -> Slot:
-    """Take a task out of the dead letter for good; `undo` brings it back until it is pruned."""
+    """Take a task out of the dead letter for good; `undo` brings it back until it is pruned.
+
+    Of one that is done the caller knows that it has no result that could be used (rule L10).
+    """
     check(Event.DISCARD, slot)
-    return slot._replace(state=State.CANCELLED, day=day_of(now), discarded=True)
+    return slot._replace(state=State.CANCELLED, lease=None, day=day_of(now), discarded=True)
 
 
 def undo(slot: Slot, body: Body, policy: Policy) -> Slot:

@@ -202,10 +202,30 @@ class Operator:
         )
 
     def discard(self, task_id: str, reason: str = "") -> Task:
-        """Take a task out of the dead letter for good; `undo` takes that back until it is pruned."""
+        """Take a task out of the dead letter for good; `undo` takes that back until it is pruned.
+
+        Of a task that is done, give up a result that is lost, or does not hold; what is there is put aside.
+        """
         return self._operate(
-            task_id, Outcome.DISCARDED, lambda task: lifecycle.discard(task.slot, now=self.source.now()), reason
+            task_id,
+            Outcome.DISCARDED,
+            lambda task: lifecycle.discard(self._given_up(task), now=self.source.now()),
+            reason,
         )
+
+    def _given_up(self, task: Task) -> Slot:
+        """Return the slot of a task that may be discarded.
+
+        Raises:
+            IllegalTransition: it is done, and has its result.
+        """
+        if task.state is State.DONE and not find.unsound(task):
+            msg = f"cannot discard {task.id!r}: it is done, and has its result"
+            raise IllegalTransition(msg, hint="its result is final; post a new task instead")
+        if task.state is not State.DONE or task.slot.day:
+            return task.slot
+        # It was found by the name of its result, which does not say where it is.
+        return next((slot for slot in self.store.scan(task.channel, State.DONE) if slot.id == task.id), task.slot)
 
     def undo(self, task_id: str, reason: str = "") -> Task:
         """Take back a cancel or a discard."""
@@ -264,8 +284,15 @@ class Operator:
         Raises:
             IllegalTransition: says why not.
         """
-        if task.proof is not None and task.proof.broken:
-            msg = f"cannot {verb} {task.id!r}: {task.proof.broken}"
+        proof, guard = task.proof, self.store.guard
+        if why := find.unsound(task):
+            msg = f"cannot {verb} {task.id!r}: it is done, and {why}"
+            raise IllegalTransition(msg, hint="discard gives that result up; after it the task can be retried")
+        if proof is not None and guard is not None and task.state is not State.DONE and guard.is_over(task.id):
+            msg = f"cannot {verb} {task.id!r}: it was finished before, and on a signed channel nobody is handed that again"
+            raise IllegalTransition(msg, hint="post it anew, if the work is wanted once more")
+        if proof is not None and proof.broken:
+            msg = f"cannot {verb} {task.id!r}: {proof.broken}"
             raise IllegalTransition(msg, hint="post it anew, if you know that it is wanted")
         if is_past(task, self.source.now()):
             msg = f"cannot {verb} {task.id!r}: its ttl has passed, and with it its signature"

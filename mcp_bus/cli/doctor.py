@@ -86,7 +86,8 @@ def _used(call: Call) -> Iterator[Finding]:
         yield from checkrules.rules(call, bus)
         yield from checkups.work(call, bus, leased)
         yield from checkups.agents(call, seen, leased)
-    yield Finding("files", GOOD, f"`{call.again()} fsck` looks at every file: results, hard links, keys; this did not")
+    looked = "results, signatures, hard links, keys"
+    yield Finding("files", GOOD, f"`{call.again()} fsck` looks at every file: {looked}; this did not")
 
 
 def _show(call: Call, item: Finding) -> None:

@@ -6,7 +6,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from mcp_bus import history, wire
-from mcp_bus.find import short
+from mcp_bus.find import LOST, is_lost, short
 from mcp_bus.model import State
 from mcp_bus.names import REASON
 
@@ -27,9 +27,11 @@ def sender(who: Sender) -> dict[str, Any]:
 
 
 def state(task: Task) -> str:
-    """Return a task's state, with `blocked` told from `dead`, and `unverified` from `done`."""
+    """Return a task's state, with `blocked` told from `dead`, and `unverified` and `lost` from `done`."""
     if task.doubt and task.state is State.DONE:
         return "unverified"
+    if is_lost(task):
+        return "lost"
     return "blocked" if task.question is not None else str(task.state)
 
 
@@ -72,6 +74,7 @@ def summary(task: Task) -> dict[str, Any]:
         }
         | proof(task)
         | secret(task.body.encrypted)
+        | ({"lost": LOST} if is_lost(task) else {})
     )
 
 

@@ -79,7 +79,14 @@ def _fields(report: Report) -> dict[str, Any]:
         {**item._asdict(), "level": item.level, "means": item.means, "repair": item.repair}
         for item in report.anomalies
     ]  # fmt: skip
-    head = {"clean": report.is_clean, "level": report.worst, "tasks": report.tasks}
+    head = {
+        "clean": report.is_clean,
+        "level": report.worst,
+        "tasks": report.tasks,
+        "young": report.young,
+        "settles_in_s": report.settles,
+    }
+    head |= {"unchecked": report.unchecked or None}
     return {**head, "anomalies": items, "done": list(report.done), "left": list(report.left)}
 
 
@@ -92,7 +99,15 @@ def _show(out: Out, report: Report) -> None:
         _kind(out, kind, list(found))
     counts = Counter(item.level for item in report.anomalies)
     said = [f"{counts[level]} {WORDS[level]}" for level in reversed(Level) if counts[level]]
-    out.line(f"{report.tasks} tasks: {'clean' if report.is_clean else 'not clean'}" + "".join(f", {s}" for s in said))
+    if report.unchecked:
+        out.line(clean(f"signatures were not checked: {report.unchecked}"))
+    new = f"; {_files(report.young)} too new to judge: look again in {report.settles} s" if report.young else ""
+    word = "clean" if report.is_clean else "not clean"
+    out.line(f"{report.tasks} tasks: {word}{''.join(f', {text}' for text in said)}{new}")
+
+
+def _files(number: int) -> str:
+    return "1 file is" if number == 1 else f"{number} files are"
 
 
 def _kind(out: Out, kind: str, found: list[Anomaly]) -> None:

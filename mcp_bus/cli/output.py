@@ -158,6 +158,7 @@ STATE_STYLES = {
     "dead": "red",
     "blocked": "red",
     "unverified": "red",
+    "lost": "red",
     "cancelled": "dim",
     "expired": "dim",
 }

@@ -9,7 +9,7 @@ from mcp_bus import access
 from mcp_bus.cli import fields
 from mcp_bus.cli.output import ago, duration, one_line, quote
 from mcp_bus.errors import BusError, Conflict, CorruptRecord, NotFound
-from mcp_bus.find import short
+from mcp_bus.find import LOST, is_lost, short
 from mcp_bus.model import WAITING, Artifact, Outcome, State
 
 if TYPE_CHECKING:
@@ -140,6 +140,8 @@ def _standing(task: Task) -> Iterator[str]:
         yield f"verified: {one_line(task.verified, 200)}"
     if task.doubt:
         yield f"NOT VERIFIED: {one_line(task.doubt, 400)}"
+    if is_lost(task):
+        yield f"LOST: {LOST}"
     if task.hidden:
         yield f"not shown: {one_line(task.hidden, 400)}"
 

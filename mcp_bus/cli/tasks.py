@@ -10,7 +10,7 @@ from mcp_bus.cli.arguments import BODY_HELP, Verb, content, given, seconds, shel
 from mcp_bus.cli.codes import ERROR, NOT_FOUND, NOTHING, OK, PERSON, code_of, problem
 from mcp_bus.cli.output import clean, duration, one_line
 from mcp_bus.errors import BusError, Conflict, CorruptRecord, InvalidRequest, LeaseLost, NotFound
-from mcp_bus.find import public, resolve, safe_ending, short, why_empty
+from mcp_bus.find import LOST, is_lost, public, resolve, safe_ending, short, why_empty
 from mcp_bus.model import ENDED, State, Ticket
 from mcp_bus.plain import near
 
@@ -335,6 +335,8 @@ class Waiting:
         task = found.task
         self.code = max(self.code, _verdict(task))
         error = {"code": "error", "message": found.error} if found.error else None
+        if task is not None and is_lost(task):
+            error = {"code": "lost", "message": LOST}
         self.made.append({"asked": asked, "over": True, "task": fields.full(task) if task else None, "error": error})
         out = self.call.out
         if out.as_json:
@@ -347,9 +349,17 @@ class Waiting:
             why = f"not shown: {one_line(task.hidden, 400)}"
         elif task.doubt:
             why = f"NOT VERIFIED: {one_line(task.doubt, 400)}"
+        elif is_lost(task):
+            why = LOST
         out.line(f"{short(task.id)} {out.state(fields.state(task))}{': ' if why else ''}{why}")
         if task.doubt:
             out.warn(f"  next: use nothing of it before a person has looked: `mcp-bus show {short(task.id)}`")
+        elif is_lost(task):
+            again = self.call.again()
+            out.warn(
+                f"  next: look in quarantine/ and rejected/; `{again} discard {short(task.id)}` gives the result up, "
+                "and `retry` after that has it done once more"
+            )
         pages.result(out, task, self.bus.source.now())
 
     def told(self) -> int:
@@ -367,7 +377,7 @@ class Waiting:
 def _verdict(task: Task | None) -> int:
     if task is None:
         return NOT_FOUND
-    if task.state is State.DEAD or task.doubt:
+    if task.state is State.DEAD or task.doubt or is_lost(task):
         return PERSON
     good = task.state is State.DONE and not task.hidden and (task.result is None or task.result.status == "success")
     return OK if good else ERROR

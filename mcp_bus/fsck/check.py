@@ -9,6 +9,7 @@ from mcp_bus.errors import StoreUnavailable
 from mcp_bus.fsck import beside
 from mcp_bus.fsck.judge import Judge
 from mcp_bus.fsck.kinds import KINDS, Anomaly, Level
+from mcp_bus.fsck.signed import Signatures
 from mcp_bus.fsck.survey import Surveyor
 from mcp_bus.stores.fsops import Fs
 from mcp_bus.stores.tree import Tree
@@ -38,12 +39,18 @@ class Report(NamedTuple):
         tasks: how many tasks were looked at.
         done: what a repair did, a line each.
         left: what its sweep could not do, and why, a line each.
+        unchecked: why no signatures were checked, where there are signed channels; empty if they were.
+        young: how many files are too new to be judged, for they may still be written.
+        settles: in how many seconds they can be judged.
     """
 
     anomalies: tuple[Anomaly, ...]
     tasks: int
     done: tuple[str, ...] = ()
     left: tuple[str, ...] = ()
+    unchecked: str = ""
+    young: int = 0
+    settles: int = 0
 
     @property
     def worst(self) -> Level:
@@ -79,7 +86,7 @@ def check(
     tree = Tree(root, fs or Fs(), source, is_repair=True)
     try:
         with tree.words():
-            return look(Surveyor(tree, source.now, tell, keys))
+            return look(Surveyor(tree, source, tell, keys))
     finally:
         tree.close()
 
@@ -97,23 +104,35 @@ def look(surveyor: Surveyor) -> Report:
     bad = list(beside.about_bus(surveyor))
     if any(item.kind == "format" for item in bad):
         return Report(tuple(bad), 0)
-    made = surveyor.take()
-    seen = {*bad, *_judged(surveyor, made)}
+    made, seals = surveyor.take(), Signatures(surveyor)
+    seen = {*bad, *_judged(surveyor, made, seals)}
     lines = [*beside.lines(surveyor, made)]
-    once = {*made.odd} - seen  # Of lines of history, which are listed this once.
+    once, tasks = {*made.odd} - seen, len(made.identities)  # Of lines of history, which are listed this once.
     for _ in range(LOOKS - 1):
         if not seen:
             break
-        again = _judged(surveyor, surveyor.take())
+        made = surveyor.take()
+        again = _judged(surveyor, made, seals)
         seen &= {*beside.about_bus(surveyor), *again}
     seen |= {item for item in lines if not beside.is_line(surveyor, *item.path.rsplit("/", 1))}
     seen |= {item for item in once if surveyor.is_still(item)}
-    return Report(_sorted(seen), len(made.identities))
+    young = [left for path, left in made.young.items() if surveyor.about(*_split(path)) is not None]
+    settles = -(-max(young, default=0) // 1000)
+    return Report(_sorted(seen), tasks, unchecked=seals.unchecked, young=len(young), settles=settles)
 
 
-def _judged(surveyor: Surveyor, made: Survey) -> set[Anomaly]:
-    found = {*Judge(surveyor, made).anomalies(), *beside.beside(surveyor, made)}
-    return found | {*made.odd}
+def _split(path: str) -> tuple[str, str]:
+    folder, _, name = path.rpartition("/")
+    return folder, name
+
+
+def _judged(surveyor: Surveyor, made: Survey, seals: Signatures) -> set[Anomaly]:
+    judge = Judge(surveyor, made)
+    found = {*judge.anomalies(), *beside.beside(surveyor, made)}
+    # What is put right by what was posted is judged after that.
+    wrong = {item.path for item in found if item.kind == "other-body"}
+    spots = [spot for spot in judge.where.values() if spot.path not in wrong]
+    return found | {*seals.anomalies(spots)} | {*made.odd}
 
 
 def _sorted(found: Iterable[Anomaly]) -> tuple[Anomaly, ...]:

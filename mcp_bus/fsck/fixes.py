@@ -237,6 +237,29 @@ class Mender:
         mend.identify(self._tree, body)
         return f"{body.id} is a task again" if mend.place_again(self._tree, body.id) else ""
 
+    def home(self, item: Anomaly) -> str:
+        """Give a result its name in the channel of its task, where nobody gave it one meanwhile."""
+        name, at = self._at(item.path)
+        there, into = self._at(item.other, make=True)
+        with suppress(FileExistsError):
+            self._fs.link(name, at, there, into)  # Never over one that is there: the first is final.
+        mine, own = self._stat(item.path), self._stat(item.other)
+        if mine is None or own is None or mine[0] != own[0]:
+            return ""
+        if self._tree.sync:  # Both names are one file; until this one is on disk, the other is what holds it.
+            self._fs.fsync(into)
+        self._tree.drop(item.path.rpartition("/")[0], name)
+        return f"moved to {item.other}"
+
+    def history(self, item: Anomaly) -> str:
+        """Move a folder of history to the channel of its task."""
+        if self._stat(item.path) is None or self._stat(item.other) is not None:
+            return ""
+        (name, at), (there, into) = self._at(item.path), self._at(item.other, make=True)
+        self._fs.rename(name, at, there, into)
+        self._tree.forget()  # Nothing is written through the old name.
+        return f"moved to {item.other}"
+
     def done(self, item: Anomaly) -> str:
         """Give a task with a result its name in the archive."""
         is_placed = item.path.startswith("channels/")
@@ -306,5 +329,7 @@ FIXES: dict[str, Callable[[Mender, Anomaly], str]] = {
     "key-alone": Mender.alone,
     "done-without-name": Mender.done,
     "result-not-done": Mender.done,
+    "result-astray": Mender.home,
+    "history-astray": Mender.history,
     "dead-without-reason": Mender.reason,
 }

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from mcp_bus.fsck.kinds import Anomaly
 from mcp_bus.model import State
 from mcp_bus.names import REASON, TASK_ID, is_inbox, parse_staged
-from mcp_bus.stores.foreign import QUARANTINE, SETTLE, SETTLE_OTHER, why_refused
+from mcp_bus.stores.foreign import QUARANTINE, SETTLE_OTHER, why_refused
 from mcp_bus.stores.mend import PATIENCE
 
 if TYPE_CHECKING:
@@ -25,15 +25,18 @@ _ORDER = (
 
 
 class Judge:
-    """Judges the tasks of one survey."""
+    """Judges the tasks of one survey.
+
+    Attributes:
+        where: where each task is, as far as that is certain, once the anomalies were asked for.
+    """
 
     def __init__(self, surveyor: Surveyor, made: Survey) -> None:
         """See the class."""
         self._surveyor = surveyor
         self._made = made
         self._now = surveyor.now()
-        # Where a task is, as far as that is certain.
-        self._where: dict[str, Spot] = {}
+        self.where: dict[str, Spot] = {}
         self._used: set[str] = set()
 
     def anomalies(self) -> Iterator[Anomaly]:
@@ -69,7 +72,7 @@ class Judge:
                 fit.append(spot)
             elif found.id == task_id:
                 strays.append(spot)
-            elif spot.about.age < SETTLE and (own is None or spot.about.inode != own.inode):
+            elif (own is None or spot.about.inode != own.inode) and self._made.is_young(spot.path, spot.about):
                 return  # It may still be written.
             else:
                 kind, detail = ("bad-body", found.why) if found.why else ("wrong-id", f"it is {found.id}")
@@ -98,7 +101,7 @@ class Judge:
             return
         same = [spot for spot in fit if own is not None and spot.about.inode == own.inode]
         best = max(same or fit, key=_farther)
-        self._where[task_id] = best
+        self.where[task_id] = best
         for spot in fit:
             if spot is not best:
                 kind = "two-places" if spot in same or not same else "second-body"
@@ -204,7 +207,7 @@ class Judge:
                 continue
             if found.why or found.key != digest:
                 yield Anomaly("bad-key", path, found.id, found.why or "its message has another key, or none")
-            elif found.id in self._where or found.id in made.pruning or about.inode in made.drafts:
+            elif found.id in self.where or found.id in made.pruning or about.inode in made.drafts:
                 continue
             elif found.id in made.buried:
                 yield Anomaly("tombstoned", path, found.id)
@@ -217,27 +220,25 @@ class Judge:
             for channel, about in found:
                 shown.add((channel, task_id))
                 yield from self._result(task_id, channel, about)
-        for task_id, spot in self._where.items():
+        for task_id, spot in self.where.items():
             lease, channel = spot.slot.lease, spot.slot.channel
             if spot.slot.state is not State.DONE or lease is None or (channel, task_id) in shown:
                 continue  # Without a lease in its name another program ended it, and keeps its own account.
-            under = f".{lease.holder}.{lease.token}.json"
-            is_coming = any(name.startswith(task_id) and name.endswith(under) for name, _ in made.staged)
-            if not is_inbox(channel) and task_id not in made.fetched and not is_coming:
+            if not is_inbox(channel) and task_id not in made.fetched and not self._is_coming(spot):
                 yield Anomaly("done-without-result", spot.path, task_id)
 
     def _result(self, task_id: str, channel: str, about: About) -> Iterator[Anomaly]:
         made, folder = self._made, f"channels/{channel}/responses"
         path, found = f"{folder}/{task_id}.json", self._surveyor.result(folder, f"{task_id}.json", about)
-        spot, own = self._where.get(task_id), made.identities.get(task_id)
+        spot, own = self.where.get(task_id), made.identities.get(task_id)
         if found is None or task_id in made.pruning:
             return
         if found != task_id:
-            if about.age >= SETTLE:
+            if not made.is_young(path, about):
                 yield Anomaly("bad-result", path, task_id)
         elif spot is not None:
             if spot.slot.channel != channel:
-                yield Anomaly("result-without-task", path, task_id, f"it is in {spot.slot.channel}")
+                yield self._astray(path, about, spot)
             elif spot.slot.state is not State.DONE:
                 yield Anomaly("result-not-done", spot.path, task_id, f"it is {spot.slot.state}", path)
         elif task_id not in made.spots:
@@ -245,28 +246,43 @@ class Judge:
             if own is None or (body is not None and body.channel not in ("", channel)):
                 yield Anomaly("result-without-task", path, task_id)
 
+    def _astray(self, path: str, about: About, spot: Spot) -> Anomaly:
+        """Judge a result that is in another channel than its task: the task's own, if it is done and has no other."""
+        task_id, home = spot.slot.id, spot.slot.channel
+        # One that is in both was being moved, by a repair that was cut off.
+        has_other = any(channel == home and own.inode != about.inode for channel, own in self._made.responses[task_id])
+        if spot.slot.state is not State.DONE or has_other or self._is_coming(spot):
+            return Anomaly("result-without-task", path, task_id, f"it is in {home}")
+        return Anomaly("result-astray", path, task_id, other=f"channels/{home}/responses/{task_id}.json")
+
+    def _is_coming(self, spot: Spot) -> bool:
+        """Tell whether the result of a task that is done is staged, and will be published."""
+        lease = spot.slot.lease
+        under = f".{lease.holder}.{lease.token}.json" if lease is not None else "/"
+        return any(name.startswith(spot.slot.id) and name.endswith(under) for name, _ in self._made.staged)
+
     def _under_way(self) -> Iterator[Anomaly]:
         """Judge what was begun, and is not over."""
         made = self._made
         for name, about in made.staged:
-            if about.age >= PATIENCE:
+            if not made.is_young(f"staged/{name}", about, PATIENCE):
                 slot = parse_staged(name, "")
                 yield Anomaly("staged", f"staged/{name}", slot.id if slot else "")
         for name, about in (item for items in made.drafts.values() for item in items):
             found = self._surveyor.body("tmp", name, about) if about.is_file and about.links > 1 else None
             if found is not None and not found.why:
-                if about.age >= SETTLE:
+                if not made.is_young(f"tmp/{name}", about):
                     yield Anomaly("post-cut-off", f"tmp/{name}", found.id)
             elif about.age >= SETTLE_OTHER:
                 yield Anomaly("draft" if about.is_file else "stranger", f"tmp/{name}")
         for task_id, spot in made.pruning.items():
-            if spot.about.age >= SETTLE:
+            if not made.is_young(spot.path, spot.about):
                 yield Anomaly("pruning", spot.path, task_id)
 
     def _told(self) -> Iterator[Anomaly]:
         """Judge what was written down of tasks for people."""
         made = self._made
-        dead = {(s.slot.channel, task_id): s for task_id, s in self._where.items() if s.slot.state is State.DEAD}
+        dead = {(s.slot.channel, task_id): s for task_id, s in self.where.items() if s.slot.state is State.DEAD}
         for key in dead.keys() - made.reasons:
             yield Anomaly("dead-without-reason", dead[key].path, key[1])
         for channel, task_id in made.reasons - dead.keys():
@@ -277,6 +293,8 @@ class Judge:
                 yield Anomaly("stranger", path)
             elif not (task_id in made.identities or task_id in made.spots or task_id in made.pruning):
                 yield Anomaly("history-without-task", path, task_id)
+            elif (spot := self.where.get(task_id)) is not None and spot.slot.channel != channel:
+                yield Anomaly("history-astray", path, task_id, other=f"channels/{spot.slot.channel}/attempts/{task_id}")
 
 
 def _farther(spot: Spot) -> tuple[int, int, int, int, str]:

@@ -193,6 +193,10 @@ KINDS: dict[str, Kind] = {
     "bad-result": Kind(
         _R, "under a result's name are bytes that are no result of that task: cut off or damaged", _ASIDE
     ),
+    "result-astray": Kind(
+        _R, "the result is in another channel than its task, which is done and has no other: somebody renamed a "
+        "channel's folder, or moved the file", "moves it to the channel of its task"
+    ),
     "result-without-task": Kind(_R, "no task of that id is in the channel of the result: it was lost or moved", _ASIDE),
     "result-not-done": Kind(
         _R, "the task has a result, which is final, and its name says that it is not done: abq was cut off, or "
@@ -200,15 +204,38 @@ KINDS: dict[str, Kind] = {
     ),
     "done-without-result": Kind(
         _P, "the task is done and its result is gone: somebody removed or damaged it; look in quarantine/ and "
-        "rejected/, and post the task again if the result is needed"
+        "rejected/; `mcp-bus discard` gives it up, and `retry` after that has it done once more"
     ),
     "staged": Kind(_H, "a result was cut off on its way; a sweep carries it on, or to rejected/", SWEEP),
+    "history-astray": Kind(
+        _N, "the history of a task is in another channel than the task: somebody renamed a channel's folder, or moved "
+        "it", "moves it to the channel of its task, if there is none"
+    ),
     "dead-without-reason": Kind(_N, "the page that says why the task is dead is missing", "writes it from the history"),
     "stale-reason": Kind(_N, "a page says why a task is dead that is not: a crash, or somebody, left it"),
     "history-without-task": Kind(_N, "a history of a task that is not on the bus: it was being written while the "
                                  "task was pruned, or the task was lost", _ASIDE),
     "bad-history": Kind(
         _N, "a line of history that cannot be read, for instance cut off in a crash; it decides nothing"
+    ),
+    # --- signatures, on signed channels
+    "not-signed": Kind(
+        _P, "the task is on a signed channel, and its signature is not there: somebody removed it, or put the message "
+        "there; what waits is put aside when it is to be handed out; `cancel` or `discard` ends it, and if the work is "
+        "wanted, post it anew"
+    ),
+    "unverified": Kind(
+        _P, "the task's signature does not hold, or not for here and now: somebody altered the message or the "
+        "signature, or brought back what was over; what waits is put aside when it is to be handed out; `cancel` or "
+        "`discard` ends it, and if the work is wanted, post it anew"
+    ),
+    "result-unverified": Kind(
+        _P, "the task is done, and what is there as its result is not what its worker signed; it is shown to nobody: "
+        "look at it, then `mcp-bus discard` gives it up and puts it aside"
+    ),
+    "unknown-key": Kind(
+        _N, "it is signed with a key that you do not trust to be its agent's; those who do may work on it, and "
+        "`mcp-bus key trust` trusts it"
     ),
     # --- what is beside the tasks
     "policy": Kind(

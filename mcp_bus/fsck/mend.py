@@ -74,7 +74,7 @@ def repair(root: Path, means: Means | None = None) -> Report:
     tree.sync = means.durable
     try:
         with tree.words():
-            return _rounds(Surveyor(tree, means.source.now, means.tell, means.keys), means)
+            return _rounds(Surveyor(tree, means.source, means.tell, means.keys), means)
     finally:
         tree.close()
 

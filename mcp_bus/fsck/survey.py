@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     import os
     from collections.abc import Callable, Iterator
 
+    from mcp_bus.clock import Source
     from mcp_bus.fsck.lost import Found
     from mcp_bus.model import Slot
     from mcp_bus.stores.base import Guard
@@ -106,13 +107,21 @@ class Survey:
     channels: list[str] = field(default_factory=list)
     # What was seen to be odd on the way, whatever the rest says.
     odd: list[Anomaly] = field(default_factory=list)
+    # What may still be written, with the milliseconds until it can be judged.
+    young: dict[str, int] = field(default_factory=dict)
+
+    def is_young(self, path: str, about: About, settle: int = SETTLE) -> bool:
+        """Tell whether a file is too new to be judged, and note it then."""
+        if about.age < settle:
+            self.young[path] = settle - about.age
+        return about.age < settle
 
 
 class Surveyor:
     """Lists a bus, as often as asked, and reads each body once.
 
     Args:
-        now: the time, in milliseconds.
+        source: tells the time.
         tell: called now and then with how many names were looked at.
         keys: makes this user's guard, who may remember which bus this is.
     """
@@ -120,14 +129,14 @@ class Surveyor:
     def __init__(
         self,
         tree: Tree,
-        now: Callable[[], int],
+        source: Source,
         tell: Callable[[int], None],
         keys: Callable[[str], Guard] | None = None,
     ) -> None:
         """See the class."""
         self.tree = tree
-        self._keys = keys
-        self.now = now
+        self.keys = keys
+        self.source, self.now = source, source.now
         self.looked = 0
         self._tell = tell
         self._read: dict[tuple[int, tuple[int, int]], Read] = {}
@@ -141,7 +150,7 @@ class Surveyor:
     @cached_property
     def lost(self) -> Found:
         """The id that a bus without `bus.json` had."""
-        return bus_id(self.tree, self._keys)
+        return bus_id(self.tree, self.keys)
 
     # --- looking at one name ------------------------------------------------------------------
 
@@ -364,7 +373,7 @@ class Surveyor:
             made.spots.setdefault(slot.id, []).append(Spot(slot, folder, name, about))
         elif part not in names.STATES or part == "dead":
             self._stranger(f"{folder}/{name}", about)
-        elif about.age >= (SETTLE if name.endswith(".json") else SETTLE_OTHER):
+        elif not made.is_young(f"{folder}/{name}", about, SETTLE if name.endswith(".json") else SETTLE_OTHER):
             self._odd("foreign", f"{folder}/{name}")
 
     def _aside(self, folder: str) -> None:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from mcp_bus import access, names
 from mcp_bus.errors import BusError, Conflict, CorruptRecord
-from mcp_bus.find import public, short, why_empty
+from mcp_bus.find import is_lost, public, short, why_empty
 from mcp_bus.holders import holdings
 from mcp_bus.model import ENDED, OPEN, Outcome, State
 from mcp_bus.plain import clean, cut, duration
@@ -40,6 +40,9 @@ if TYPE_CHECKING:
 MAX_LINES = 22
 MAX_ONLINE = 8
 MAX_FILES = 5
+# What to do about a result that is lost.
+GIVE_UP = 'control_task action "discard" gives it up, and "retry" after that has it done once more'
+PERSON_LOOKS = "a person looks for what is LOST, in quarantine/ and rejected/; nothing of it can be used"
 # Ready tasks of a channel that are looked into, to say what they require.
 LOOKED = 5
 
@@ -158,6 +161,9 @@ def awaited(bus: Bus, endings: Sequence[Ending], mark: str, waited_s: float, way
     stuck = [task for task in ended if task.state is State.DEAD]
     if not stuck and (doubted := [short(task.id) for task in ended if task.doubt]):
         return f"{text}\nnext: use nothing of {', '.join(doubted)} before a person has looked at what is NOT VERIFIED"
+    if not stuck and (lost := [short(task.id) for task in ended if is_lost(task)]):
+        following = ways.first(f"there is no result of {', '.join(lost)}: {GIVE_UP}", PERSON_LOOKS)
+        return f"{text}\nnext: {following}"
     if not stuck:
         return f"{text}\nnext: use the results"
     retry = f'control_task(task="{short(stuck[0].id)}", action="retry", note or body) or "discard"'
@@ -258,7 +264,7 @@ def _after(task: Task, ways: Ways, *, is_mine: bool) -> str:
         wish = 'control_task action "retry" (with note or body) or "discard"'
         return ways.first(wish, "a person decides what becomes of it")
     if task.state is State.DONE:
-        return "nothing, it has ended"
+        return ways.first(GIVE_UP, PERSON_LOOKS) if is_lost(task) else "nothing, it has ended"
     if task.state in ENDED:
         return ways.first('control_task action "retry" brings it back', "nothing, it has ended")
     return ways.first(f'await_results(tasks=["{short(task.id)}"])', "nothing")

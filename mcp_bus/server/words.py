@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from mcp_bus import names
 from mcp_bus.bidding import CALL
 from mcp_bus.errors import BusError
-from mcp_bus.find import short
+from mcp_bus.find import is_lost, short
 from mcp_bus.model import State
 from mcp_bus.plain import clean, duration
 
@@ -128,7 +128,7 @@ def state(task: Task, now: int) -> str:
     if task.state is State.SCHEDULED:
         return f"scheduled, due {due(task, now)}"
     if task.state is not State.DEAD:
-        return str(task.state)
+        return "done, and its result is LOST" if is_lost(task) else str(task.state)
     is_blocked = task.question is not None
     return "blocked, waits for a person" if is_blocked else f"dead after {several(slot.attempt, 'attempt')}"
 

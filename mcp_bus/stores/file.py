@@ -346,6 +346,7 @@ class FileStore:
                 msg = f"{old.id!r} is not {old.state} any more, or not under the same lease"
                 raise Conflict(msg)
             story.note(self.tree, old, entry, sync=self.durable)
+        self._give_up(old)
         if new.state is State.DEAD:
             story.reason(self.tree, new, story.lines(self.tree, new), sync=self.durable)
         there = self._folder(new.channel, target.folder, make=True)
@@ -360,6 +361,13 @@ class FileStore:
             self.tree.drop(f"channels/{old.channel}/dead", old.id + names.REASON)
         if new.state is State.DONE:
             self.seals.over(new)
+
+    def _give_up(self, old: Slot) -> None:
+        """Put aside the result of what was done and is not any more: left there, it would make the task done again."""
+        at = self.tree.live(publish.responses(old.channel)) if old.state is State.DONE else None
+        if at is not None and self.fs.stat(f"{old.id}.json", at) is not None:
+            why = "its task was discarded, and it was given up"
+            foreign.quarantine(self.tree, publish.responses(old.channel), f"{old.id}.json", why, self._source.now())
 
     def _finish(self, old: Slot, new: Slot, result: Result) -> None:
         stored = self.covers.result(old, result)

@@ -211,6 +211,8 @@ class MemoryStore:
             assert is_end == (new.state is State.DONE), "done needs a result or an ack, and nothing else has one"
             assert names.parse(new.channel, *names.place(new)) == new, "a slot has a name that says all of it"
             medium.slots[old.id] = new
+            if old.state is State.DONE:  # Given up.
+                medium.results.pop(old.id, None)
             if isinstance(entry, Attempt):
                 lines = medium.history.setdefault(old.id, [])
                 if entry.outcome is Outcome.PROGRESS:

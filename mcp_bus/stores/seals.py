@@ -10,6 +10,7 @@ over is of nothing, and a sweep removes it.
 from __future__ import annotations
 
 import re
+import stat
 from typing import TYPE_CHECKING
 
 from mcp_bus import cursors, names, wire
@@ -244,14 +245,28 @@ class Seals:
         try:
             found = self._tree.fs.read(name, self._tree.fd(FOLDER), MAX_SEAL)
         except FileNotFoundError:
-            what = "it is not signed"
-            raise Unverified(what) from None
+            raise Unverified(self._unsigned(name)) from None
         except Unreadable:
             raise
         except CorruptRecord as error:
             what = f"its signature cannot be read: {error}"
             raise Unverified(what) from None
         return self.guard.check(claim, data, found.data)
+
+    def missing(self, task_id: str, result: bytes | None = None) -> str:
+        """Return that there is no signature of a body, or of a result, for who has no keys; empty if there is one."""
+        name = f"{task_id}.jws" if result is None else _name(task_id, result)
+        at = self._tree.live(FOLDER)
+        about = None if at is None else self._tree.fs.stat(name, at)
+        return "" if about is not None and stat.S_ISREG(about.st_mode) else self._unsigned(name)
+
+    def _unsigned(self, name: str) -> str:
+        """Say of what no signature is there; a result's is named after its bytes, so that one of others tells more."""
+        task_id, own = name.partition(".")[0], name.count(".") == 1
+        others = () if own else self._tree.names(FOLDER)
+        if any(other.startswith(f"{task_id}.") and other.count(".") > 1 and re.match(_NAME, other) for other in others):
+            return "it is not what was signed: it was altered, or another was put in its place"
+        return "it is not signed"
 
     # --- sweeping -----------------------------------------------------------------------------
 

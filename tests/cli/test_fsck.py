@@ -54,7 +54,23 @@ def test_what_can_be_mended_is_1_and_is_mended_on_demand_alone(cli: Cli) -> None
         "anomalies": [],
         "done": [],
         "left": [],
+        "young": 0,
+        "settles_in_s": 0,
+        "unchecked": None,
     }
+
+
+def test_what_is_too_new_to_judge_is_said(cli: Cli) -> None:
+    cli.post()
+    requests = cli.bus / "channels" / "work" / "requests"
+    (requests / "req_00000000000000000000000000000001.json").write_text('{"id": "req_0000')
+    code, out, _ = cli.main("fsck", "-q")
+    assert (code, out) == (0, "1 tasks: clean; 1 file is too new to judge: look again in 5 s\n")
+    (cli.bus / "staged" / "req_00000000000000000000000000000001.json").write_text("{")
+    assert "; 2 files are too new to judge" in cli.main("fsck", "-q", "--repair")[1]
+    (requests / "no message.txt").write_text("{")
+    made = cli.json("fsck")
+    assert (made["clean"], made["young"], made["settles_in_s"]) == (True, 3, 60)
 
 
 def test_what_a_person_must_look_at_is_6_also_after_a_repair(cli: Cli) -> None:

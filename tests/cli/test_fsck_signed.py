@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import sys
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -49,10 +50,10 @@ def test_the_id_of_a_signed_bus_is_taken_back_from_the_private_folder(signed: Cl
     before = bus_id(signed)
     shutil.rmtree(signed.bus / "signatures")
     (signed.bus / "bus.json").unlink()
-    said = anomalies(signed, code=1)["no-bus-json"]["detail"]
+    said = anomalies(signed, code=6)["no-bus-json"]["detail"]
     assert said == f"it is missing; {before} is remembered for this place in your private folder, and is kept"
     code, out, _ = signed.main("fsck", "-q", "--repair")
-    assert (code, bus_id(signed)) == (0, before)
+    assert (code, bus_id(signed)) == (6, before), "its signature is gone all the same"
     assert f"repaired: bus.json: written anew; {before} is remembered" in out
 
 
@@ -141,6 +142,158 @@ def test_what_a_sweep_left_is_not_said_to_be_repaired(cli: Cli, monkeypatch: pyt
     assert code == 0
     assert "not repaired: left as it is: it is not to be had\n" in out
     assert "repaired: left" not in out.replace("not repaired: left", "")
+
+
+# --- signatures -----------------------------------------------------------------------------------------
+
+
+def place(cli: Cli, part: str = "requests") -> Path:
+    [path] = (cli.bus / "channels" / "deploy" / part).glob("req_*.json")
+    return path
+
+
+def done(cli: Cli) -> str:
+    """Answer the task; return its id."""
+    claimed = cli.json("claim", "deploy")
+    cli.json("submit", claimed["id"], "--token", claimed["ticket"]["token"], "--done", "swordfish")
+    return str(claimed["id"])
+
+
+def test_a_signature_that_is_gone_is_for_a_person_and_a_repair_moves_nothing(signed: Cli) -> None:
+    next((signed.bus / "signatures").iterdir()).unlink()
+    files = signed.files()
+    for words in ((), ("--repair",)):
+        item = anomalies(signed, *words, code=6)["not-signed"]
+        assert (item["path"], item["detail"]) == (str(place(signed).relative_to(signed.bus)), "it is not signed")
+    assert signed.files() == files
+    assert len(audit.look(signed.bus).problems) == 1
+    signed.main("claim", "deploy")
+    assert {*anomalies(signed)} == {"put-aside", "quarantine"}, "the next claim puts it aside, and that ends it"
+
+
+@pytest.mark.parametrize("state", ["dead", "waiting"])
+def test_a_person_ends_what_is_not_signed(signed: Cli, state: str) -> None:
+    task = place(signed).stem
+    if state == "dead":
+        _, token = signed.claim("deploy")
+        signed.json("submit", task, "--token", token, "--blocked", "which?")
+    (signed.bus / "signatures" / f"{task}.jws").unlink()
+    assert anomalies(signed, code=6)["not-signed"]["id"] == task
+    signed.json("discard" if state == "dead" else "cancel", task)
+    assert anomalies(signed) == {}
+    assert audit.look(signed.bus).problems == []
+
+
+def test_an_altered_copy_of_what_was_posted_is_for_a_repair(signed: Cli) -> None:
+    path = place(signed)
+    data = path.read_text()
+    path.unlink()
+    path.write_text(data.replace("honest", "forged"))
+    path.chmod(0o600)
+    assert {*anomalies(signed, code=1)} == {"other-body"}
+    assert {*anomalies(signed, "--repair")} == {"quarantine"}
+    assert path.read_text() == data
+
+
+def test_an_altered_message_is_for_a_person_and_a_repair_moves_nothing(signed: Cli) -> None:
+    path = place(signed)
+    path.write_text(path.read_text().replace("honest", "forged"))
+    files = signed.files()
+    for words in ((), ("--repair",)):
+        item = anomalies(signed, *words, code=6)["unverified"]
+        assert item["path"] == str(path.relative_to(signed.bus))
+        assert item["detail"] == "its signature does not hold: it was altered"
+    assert signed.files() == files
+
+
+def test_a_message_that_is_shown_again_does_not_hold_here_and_now(signed: Cli) -> None:
+    kept = place(signed).read_bytes()
+    done(signed)
+    for found in (*(signed.bus / "channels" / "deploy").rglob("req_*.json"), *(signed.bus / "tasks").iterdir()):
+        found.unlink()
+    path = signed.bus / "channels" / "deploy" / "requests" / f"{json.loads(kept)['id']}.json"
+    path.write_bytes(kept)
+    path.chmod(0o600)
+    assert anomalies(signed, code=6)["unverified"]["detail"] == "it is shown again, and was finished before"
+
+
+def test_a_task_whose_time_is_up_waits_for_a_sweep_and_not_for_a_person(signed: Cli) -> None:
+    task = signed.json("post", "deploy", "soon over", "--ttl", "0.01s")["id"]
+    assert anomalies(signed) == {}
+    [path] = (signed.bus / "channels" / "deploy" / "requests").glob(f"{task}*")
+    path.rename(path.with_name(f"{task}.json"))
+    assert "its signature was good until" in anomalies(signed, code=6)["unverified"]["detail"]
+
+
+def test_an_altered_result_is_not_what_was_signed(signed: Cli) -> None:
+    task = done(signed)
+    assert signed.main("fsck", "-q")[:2] == (0, "1 tasks: clean\n")
+    path = place(signed, "responses")
+    path.write_text(path.read_text().replace("swordfish", "marlin"))
+    item = anomalies(signed, code=6)["result-unverified"]
+    assert item["path"] == str(path.relative_to(signed.bus))
+    assert item["detail"].startswith("it is not what was signed: it was altered")
+    assert [line for line in audit.look(signed.bus).problems if task in line]
+    for seal in (signed.bus / "signatures").glob(f"{task}.*.jws"):
+        seal.unlink()
+    assert anomalies(signed, code=6)["result-unverified"]["detail"] == "it is not signed"
+
+
+def test_a_signature_of_a_result_that_does_not_hold_is_for_a_person(signed: Cli) -> None:
+    task = done(signed)
+    [seal] = (signed.bus / "signatures").glob(f"{task}.*.jws")
+    shutil.copyfile(signed.bus / "signatures" / f"{task}.jws", seal)
+    assert "it was signed for the use 'body'" in anomalies(signed, code=6)["result-unverified"]["detail"]
+
+
+def test_a_key_that_is_not_known_here_is_worth_a_note(signed: Cli) -> None:
+    shutil.rmtree(private(signed) / "keys")
+    for pin in (private(signed) / "trust").glob("bus_*/keys/*"):
+        pin.unlink()
+    item = anomalies(signed)["unknown-key"]
+    assert (item["level"], "nobody here trusts" in item["detail"]) == ("note", True)
+
+
+def test_an_unsigned_bus_says_nothing_of_signatures(cli: Cli) -> None:
+    cli.post()
+    assert cli.json("fsck")["unchecked"] is None
+    assert "signature" not in cli.main("fsck")[1]
+
+
+def test_without_keys_it_is_said_that_no_signature_was_checked(signed: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = place(signed)
+    path.write_text(path.read_text().replace("honest", "forged"))
+    monkeypatch.setattr("mcp_bus.config.guards", lambda *_: None)
+    code, out, _ = signed.main("fsck", "-q")
+    assert (code, out) == (
+        0, "signatures were not checked: this user has no private folder with keys in it\n1 tasks: clean\n"
+    )  # fmt: skip
+    path.unlink()
+
+
+def test_where_what_checks_is_not_installed_it_is_said_and_missing_ones_are_told(
+    signed: Cli, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "cryptography.hazmat.primitives.asymmetric", None)
+    assert "cryptography, which is not installed" in str(signed.json("fsck")["unchecked"])
+    next((signed.bus / "signatures").iterdir()).unlink()
+    made = signed.json("fsck", code=6)
+    assert [item["kind"] for item in made["anomalies"]] == ["not-signed"]
+
+
+def test_a_result_that_does_not_hold_is_given_up_and_the_bus_is_clean_again(signed: Cli) -> None:
+    task = done(signed)
+    path = place(signed, "responses")
+    path.write_text(path.read_text().replace("swordfish", "marlin"))
+    code, _, err = signed.main("retry", task)
+    assert (code, "its result is not verified" in err, "next: discard gives that result up" in err) == (5, True, True)
+    assert signed.json("discard", task)["tasks"][0]["task"]["state"] == "cancelled"
+    assert not path.exists()
+    assert [found.read_text().count("marlin") for found in (signed.bus / "quarantine").iterdir() if found.suffix == ""]
+    assert {*anomalies(signed)} == {"quarantine"}
+    assert audit.look(signed.bus).problems == []
+    code, _, err = signed.main("retry", task)
+    assert (code, "it was finished before" in err, "post it anew" in err) == (5, True, True)
 
 
 # --- what was refused -----------------------------------------------------------------------------------

@@ -95,7 +95,11 @@ def test_a_result_that_does_not_hold_needs_a_person(signed: Cli) -> None:
     path = signed.bus / "channels" / "deploy" / "responses" / f"{task}.json"
     path.write_text(path.read_text().replace('"swordfish"', '"marlin"'))
     code, out, err = signed.main("wait", task)
-    assert (code, "unverified: NOT VERIFIED: its result: it is not signed" in out, "marlin" in out) == (6, True, False)
+    assert (code, "unverified: NOT VERIFIED: its result: it is not what was signed" in out, "marlin" in out) == (
+        6,
+        True,
+        False,
+    )
     assert "next: use nothing of it before a person has looked: `mcp-bus show" in err
     for words in (("find", "--state", "done"), ("export", "--format", "md"), ("export", "--format", "csv")):
         assert "unverified" in (shown := signed.main(*words)[1]), words

@@ -47,7 +47,7 @@ EXPECTED: dict[str, dict[State, set[State]]] = {
     "expire": {R: {E}, S: {E}},
     "cancel": {R: {C}, S: {C}, L: {C}},
     "retry": {X: {R}, C: {R}, E: {R}},
-    "discard": {X: {C}},
+    "discard": {X: {C}, D: {C}},
     "undo": {C: {R, X}},
     "reprioritise": {R: {R}, S: {S}},
     "prune": {D: set(), C: set(), E: set()},

@@ -108,6 +108,16 @@ def test_a_client_works_through_two_servers(tmp_path: Path) -> None:
     assert said.rstrip().endswith("next: use the results")
 
 
+@pytest.mark.parametrize("words", [(), ("nowhere",), (".",), ("bus", "more")], ids=" ".join)
+def test_the_auditor_says_what_is_no_bus(tmp_path: Path, words: tuple[str, ...]) -> None:
+    open_bus(tmp_path / "bus", agent="ann").close()
+    command = [sys.executable, str(EXAMPLES / "audit.py"), *words]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout, done.stderr.startswith("usage: audit.py")) == (2, "", True), done
+    assert "usage: audit.py" in python(tmp_path, "audit.py", "--help")
+    assert python(tmp_path, "audit.py", "bus") == "0 tasks, 0 problems\n"
+
+
 def test_a_pipeline_gets_its_answer(tmp_path: Path) -> None:
     assert "the answer is: pass" in run(tmp_path, str(EXAMPLES / "ci_signal.sh"))
 

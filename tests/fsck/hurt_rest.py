@@ -71,6 +71,21 @@ def strayed_result(box: Box) -> Path:
     return path
 
 
+def astray_result(box: Box) -> Path:
+    return box.response().rename(box.root / "channels" / OTHER / "responses" / box.response().name)
+
+
+def half_moved_result(box: Box) -> Path:
+    path = box.root / "channels" / OTHER / "responses" / box.response().name
+    path.hardlink_to(box.response())
+    return path
+
+
+def astray_history(box: Box) -> Path:
+    path = box.root / "channels" / WORK / "attempts" / box.ids["dead"]
+    return path.rename(box.root / "channels" / OTHER / "attempts" / path.name)
+
+
 def early_result(box: Box) -> Path:
     path = box.place("done")
     return path.rename(path.parents[2] / "requests" / f"{box.ids['done']}.json")

@@ -201,7 +201,7 @@ def test_what_is_no_bus_is_refused(disk: Path) -> None:
 
 def mender(root: Path) -> tuple[Tree, fixes.Mender]:
     tree = Tree(root, Steps(), System(LATER))
-    return tree, fixes.Mender(Surveyor(tree, System(LATER).now, quiet), System(LATER), set())
+    return tree, fixes.Mender(Surveyor(tree, System(LATER), quiet), System(LATER), set())
 
 
 def test_what_somebody_else_put_right_meanwhile_is_left_alone(disk: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
 import shutil
@@ -238,6 +239,44 @@ def test_fsck_and_auditor_agree_and_a_repair_loses_nothing(
         for hurt in damages:
             damaged(root, hurt)
         check(box)
+
+
+@pytest.mark.timeout(600)  # As above.
+@settings(max_examples=15)
+@given(
+    works=st.lists(work, min_size=2, max_size=8), damages=st.lists(damage, max_size=2), kept=st.integers(0, 2**16 - 1)
+)
+def test_fsck_and_auditor_agree_about_signatures_that_are_gone(
+    works: list[tuple[Any, int]], damages: list[tuple[Any, int, int]], kept: int
+) -> None:
+    with TemporaryDirectory() as folder:
+        if not is_disk(Path(folder)):
+            pytest.skip("TMPDIR is memory")
+        box = Box.made(Path(folder) / "bus")
+        for what, step in works:
+            done(box.root, what, step)
+        for hurt in damages:
+            damaged(box.root, hurt)
+        signatures(box.root, kept)
+        said, found = by_auditor(box.root), by_fsck(box)
+        note("\n".join(auditor.look(box.root).problems))
+        note("\n".join(map(str, box.check().anomalies)))
+        assert found & said == said, f"the auditor knows more: {said - found}"
+        gone = {item.id for item in box.check().anomalies if item.kind in ("not-signed", "result-unverified")}
+        assert gone <= said, f"fsck knows more: {gone - said}"
+
+
+def signatures(root: Path, kept: int) -> None:
+    """Say of a channel that it is signed, and put some of the signatures there: whether they hold, neither asks."""
+    (root / "channels" / WORK / "channel.json").write_text('{"signed": true}')
+    (root / "signatures").mkdir()
+    names = [path.stem for path in sorted((root / "tasks").iterdir())]
+    for path in sorted((root / "channels" / WORK / "responses").iterdir()):
+        data = path.read_bytes() if path.is_file() else b""
+        names.append(f"{path.stem}.{hashlib.sha256(data).hexdigest()[:32]}")
+    for number, name in enumerate(names):
+        if kept >> number % 16 & 1:
+            (root / "signatures" / f"{name}.jws").write_text("x")
 
 
 def check(box: Box) -> None:
