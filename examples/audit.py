@@ -187,20 +187,18 @@ def _results(audit: Audit, root: Path) -> None:
     """Compare results with the states of their tasks."""
     for channel in files(root / "channels"):
         for file in (file for file in files(channel / "responses") if ID.fullmatch(file.stem)):
-            task, found = file.stem, load(file)
+            task, found, state = file.stem, load(file), audit.states.get(file.stem, "not there")
+            digest = hashlib.sha256(file.read_bytes()).hexdigest()[:32] if file.is_file() else ""
+            is_bare = _is_signed(audit, channel.name) and not _has_signature(root, f"{task}.{digest}")
             if found.get("id") != task or not isinstance(found.get("result"), str):
                 audit.problems.append(f"{task}: {file.relative_to(root)} is no result of it")
-            elif audit.states.get(task) not in ("done", "pruning", "put aside") or not audit.names[task].startswith(
+            elif state not in ("done", "pruning", "put aside") or not audit.names[task].startswith(
                 (f"channels/{channel.name}/", "quarantine/")
             ):
-                audit.problems.append(f"{task} has a result and is {audit.states.get(task, 'not there')}")
+                audit.problems.append(f"{task} has a result{' that nobody signed' * is_bare}, and is {state}")
             elif "encrypted" in _ours(root / "tasks" / f"{task}.json") and "encrypted" not in _ours(file):
                 audit.problems.append(f"{task} is encrypted, and its result is plain text")
-            elif (
-                audit.states[task] == "done"
-                and _is_signed(audit, channel.name)
-                and not _has_signature(root, f"{task}.{hashlib.sha256(file.read_bytes()).hexdigest()[:32]}")
-            ):
+            elif state == "done" and is_bare:
                 audit.problems.append(f"{task} is on a signed channel, and no signature is of the result that is there")
             audit.results[task] = str(found.get("result"))
     for task, name in audit.names.items():

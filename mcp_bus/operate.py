@@ -289,7 +289,7 @@ class Operator:
             msg = f"cannot {verb} {task.id!r}: it is done, and {why}"
             raise IllegalTransition(msg, hint="discard gives that result up; after it the task can be retried")
         if proof is not None and guard is not None and task.state is not State.DONE and guard.is_over(task.id):
-            msg = f"cannot {verb} {task.id!r}: it was finished before, and on a signed channel nobody is handed that again"
+            msg = f"cannot {verb} {task.id!r}: it was finished before, and what is signed is not handed out again"
             raise IllegalTransition(msg, hint="post it anew, if the work is wanted once more")
         if proof is not None and proof.broken:
             msg = f"cannot {verb} {task.id!r}: {proof.broken}"

@@ -127,7 +127,7 @@ def _split(path: str) -> tuple[str, str]:
 
 
 def _judged(surveyor: Surveyor, made: Survey, seals: Signatures) -> set[Anomaly]:
-    judge = Judge(surveyor, made)
+    judge = Judge(surveyor, made, seals)
     found = {*judge.anomalies(), *beside.beside(surveyor, made)}
     # What is put right by what was posted is judged after that.
     wrong = {item.path for item in found if item.kind == "other-body"}

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from mcp_bus import names, wire
 from mcp_bus.fsck import rights
+from mcp_bus.fsck.signed import Signatures
 from mcp_bus.model import Slot, State, day_of
 from mcp_bus.stores import layout, mend, story
 from mcp_bus.stores.foreign import QUARANTINE, quarantine
@@ -38,6 +39,7 @@ class Mender:
         self._touched = touched
         self._is_synced = False
         self._names = rights.Names(surveyor.tree)
+        self._seals = Signatures(surveyor)
 
     def mend(self, item: Anomaly) -> str:
         """Do what `item.repair` says; return what was done, empty if it was not, or is left to the sweep."""
@@ -83,8 +85,9 @@ class Mender:
             own = self._stat(item.other) if item.other else None
             fits = found is not None and f"{found.key}.json" == name and (own is None or own[0] == about.inode)
             return not (fits or (own is not None and own[0] == about.inode))
-        if item.kind == "bad-result":
-            return self._surveyor.result(folder, name, about) != item.id
+        if item.kind in ("bad-result", "forged-result"):
+            is_forged = item.kind == "forged-result" and self._seals.ends(item.id, folder.split("/")[1]).is_so is False
+            return is_forged or self._surveyor.result(folder, name, about) != item.id
         if item.kind == "in-the-way":
             is_file = item.path in FILES or folder == "tombstones"
             return not (about.is_file if is_file else stat.S_ISDIR(about.mode))
@@ -270,7 +273,7 @@ class Mender:
             name, at = self._at(item.path)
             body = wire.load_body(self._fs.read(name, at, wire.MAX_FILE).data)
             slot = Slot(body.id, body.channel, State.READY, body.priority)
-        if slot is None:
+        if slot is None or not self._seals.ends(slot.id, slot.channel).is_so:
             return ""
         target = self._archived(slot)
         if not is_placed:
@@ -309,7 +312,7 @@ class Mender:
 
 _ASIDE = (
     "bad-body", "wrong-id", "misnamed", "second-body", "two-places", "bad-key", "bad-result", "result-without-task",
-    "record", "tombstoned", "history-without-task",
+    "record", "tombstoned", "history-without-task", "forged-result",
 )  # fmt: skip
 FIXES: dict[str, Callable[[Mender, Anomaly], str]] = {
     **dict.fromkeys(_ASIDE, Mender._aside),  # noqa: SLF001  they are one class's fixes

@@ -16,6 +16,7 @@ from mcp_bus.stores.mend import PATIENCE
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from mcp_bus.fsck.signed import Signatures
     from mcp_bus.fsck.survey import About, Read, Spot, Survey, Surveyor
 
 # Of two places of one task the one that is farther on is kept; a state that comes later here is.
@@ -31,9 +32,9 @@ class Judge:
         where: where each task is, as far as that is certain, once the anomalies were asked for.
     """
 
-    def __init__(self, surveyor: Surveyor, made: Survey) -> None:
+    def __init__(self, surveyor: Surveyor, made: Survey, seals: Signatures) -> None:
         """See the class."""
-        self._surveyor = surveyor
+        self._surveyor, self._seals = surveyor, seals
         self._made = made
         self._now = surveyor.now()
         self.where: dict[str, Spot] = {}
@@ -135,8 +136,11 @@ class Judge:
         if task_id not in made.buried and (refused := self._refused(own, body)):
             kept, why = refused
             yield Anomaly("put-aside", path, task_id, why, kept)
-        elif any(channel == body.channel for channel, _ in made.responses.get(task_id, ())):
-            yield Anomaly("done-without-name", path, task_id)
+        elif any(channel == body.channel for channel, _ in made.responses.get(task_id, ())) and (
+            (ends := self._seals.ends(task_id, body.channel)).is_so is not False
+        ):
+            kind = "done-without-name" if ends.is_so else "unknown-result"
+            yield Anomaly(kind, path, task_id, ends.why)
         elif task_id in made.buried:
             yield Anomaly("tombstoned", path, task_id)
             self._used.add(body.key)
@@ -240,11 +244,26 @@ class Judge:
             if spot.slot.channel != channel:
                 yield self._astray(path, about, spot)
             elif spot.slot.state is not State.DONE:
-                yield Anomaly("result-not-done", spot.path, task_id, f"it is {spot.slot.state}", path)
+                yield self._early(path, spot)
         elif task_id not in made.spots:
             body = self._surveyor.body("tasks", f"{task_id}.json", own) if own is not None else None
             if own is None or (body is not None and body.channel not in ("", channel)):
                 yield Anomaly("result-without-task", path, task_id)
+            elif body is not None and not self._refused(own, body) and (forged := self._forged(path, task_id, channel)):
+                yield forged
+
+    def _forged(self, path: str, task_id: str, channel: str) -> Anomaly | None:
+        ends = self._seals.ends(task_id, channel)
+        return Anomaly("forged-result", path, task_id, ends.why) if ends.is_so is False else None
+
+    def _early(self, path: str, spot: Spot) -> Anomaly:
+        """Judge a result of a task that is not done by its name: on a signed channel by its signature (rule SI7)."""
+        task_id, ends = spot.slot.id, self._seals.ends(spot.slot.id, spot.slot.channel)
+        if ends.is_so is False:
+            return Anomaly("forged-result", path, task_id, ends.why)
+        if ends.is_so is None:
+            return Anomaly("unknown-result", path, task_id, ends.why)
+        return Anomaly("result-not-done", spot.path, task_id, f"it is {spot.slot.state}", path)
 
     def _astray(self, path: str, about: About, spot: Spot) -> Anomaly:
         """Judge a result that is in another channel than its task: the task's own, if it is done and has no other."""

@@ -233,6 +233,14 @@ KINDS: dict[str, Kind] = {
         _P, "the task is done, and what is there as its result is not what its worker signed; it is shown to nobody: "
         "look at it, then `mcp-bus discard` gives it up and puts it aside"
     ),
+    "forged-result": Kind(
+        _R, "the task is not done, and what is there as its result is not what its worker signed: somebody put it "
+        "there to end the task", _ASIDE
+    ),
+    "unknown-result": Kind(
+        _N, "the task is not done, and has a result of which it cannot be told here whether its worker signed it; it "
+        "is left to who can"
+    ),
     "unknown-key": Kind(
         _N, "it is signed with a key that you do not trust to be its agent's; those who do may work on it, and "
         "`mcp-bus key trust` trusts it"

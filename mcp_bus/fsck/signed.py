@@ -5,12 +5,12 @@ Without keys, or what checking needs, it is only told which signatures are not t
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from mcp_bus import lifecycle, wire
 from mcp_bus.errors import CorruptRecord, NoKey, StoreUnavailable, UnknownKey, Unreadable, Untrusted
 from mcp_bus.fsck.kinds import Anomaly
-from mcp_bus.model import State
+from mcp_bus.model import Slot, State
 from mcp_bus.stores.publish import responses
 from mcp_bus.stores.rules import Rules
 from mcp_bus.stores.seals import Seals
@@ -20,6 +20,13 @@ if TYPE_CHECKING:
 
     from mcp_bus.fsck.survey import Spot, Surveyor
     from mcp_bus.stores.base import Guard
+
+
+class Ends(NamedTuple):
+    """Whether a result ends its task, None if that cannot be told; and why it does not, or cannot."""
+
+    is_so: bool | None
+    why: str = ""
 
 
 class Signatures:
@@ -87,6 +94,25 @@ class Signatures:
                 seals.body(wire.load_body(data), data, None if is_over else slot)
             except CorruptRecord as error:
                 yield from _told("unverified", spot.path, slot.id, error)
+
+    def ends(self, task_id: str, channel: str) -> Ends:
+        """Tell whether the result that is in its place ends a task, which on a signed channel its signature says."""
+        slot, seals, folder = Slot(task_id, channel, State.DONE), self._seals, responses(channel)
+        is_signed = seals.guarded(channel).signed if seals.guard is None else seals.needs(channel, task_id)
+        data = self._surveyor.data(folder, f"{task_id}.json") if is_signed else None
+        if data is None:
+            return Ends(is_so=not is_signed)
+        if missing := seals.missing(task_id, data):
+            return Ends(is_so=False, why=missing)
+        if seals.guard is None:
+            return Ends(is_so=None, why=self._why)
+        try:
+            seals.result(slot, wire.load_result(data), data)
+        except (UnknownKey, Unreadable, NoKey, StoreUnavailable, Untrusted) as error:
+            return Ends(is_so=None, why=str(error))
+        except CorruptRecord as error:
+            return Ends(is_so=False, why=str(error))
+        return Ends(is_so=True)
 
     def _result(self, spot: Spot) -> Iterator[Anomaly]:
         slot, seals, folder, name = spot.slot, self._seals, responses(spot.slot.channel), f"{spot.slot.id}.json"

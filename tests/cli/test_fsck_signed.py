@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import shutil
 import sys
@@ -294,6 +295,71 @@ def test_a_result_that_does_not_hold_is_given_up_and_the_bus_is_clean_again(sign
     assert audit.look(signed.bus).problems == []
     code, _, err = signed.main("retry", task)
     assert (code, "it was finished before" in err, "post it anew" in err) == (5, True, True)
+
+
+# --- results that nobody signed -------------------------------------------------------------------------
+
+
+def forge(cli: Cli, task: str) -> Path:
+    """Put a result of a task where results are, as somebody without a key."""
+    forged = {"id": task, "result": "forged", "from": {"agent": "tester"}, "status": "success"}
+    path = cli.bus / "channels" / "deploy" / "responses" / f"{task}.json"
+    path.write_text(json.dumps(forged))
+    path.chmod(0o600)
+    return path
+
+
+def test_a_result_that_nobody_signed_ends_no_task_that_is_worked_on(signed: Cli) -> None:
+    claimed = signed.json("claim", "deploy")
+    forge(signed, claimed["id"])
+    found = anomalies(signed, code=1)
+    assert {*found} == {"forged-result"}
+    assert found["forged-result"]["detail"] == "it is not signed"
+    assert {*anomalies(signed, "--repair")} == {"quarantine"}
+    signed.json("submit", claimed["id"], "--token", claimed["ticket"]["token"], "--done", "honest")
+    shown = signed.json("show", claimed["id"])
+    assert (shown["state"], shown["result"]["content"], shown["not_verified"]) == ("done", "honest", None)
+
+
+def test_a_result_that_nobody_signed_ends_no_task_that_waits_or_has_lost_its_place(signed: Cli) -> None:
+    path = place(signed)
+    task = path.name.split(".")[0]
+    forge(signed, task)
+    assert {*anomalies(signed, "--repair")} == {"quarantine"}
+    assert path.exists()
+    forge(signed, task)
+    path.unlink()
+    assert {*anomalies(signed, code=1)} == {"orphan", "forged-result", "quarantine"}
+    assert {*anomalies(signed, "--repair")} == {"quarantine"}
+    assert signed.json("claim", "deploy")["id"] == task
+
+
+def test_a_result_is_left_to_who_can_tell_whose_it_is(signed: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    claimed = signed.json("claim", "deploy")
+    path = forge(signed, claimed["id"])
+    digest = hashlib.sha256(path.read_bytes()).hexdigest()[:32]
+    (signed.bus / "signatures" / f"{claimed['id']}.{digest}.jws").write_text("a..b")
+    held = place(signed, "processing")
+    with monkeypatch.context() as patch:
+        patch.setattr("mcp_bus.config.guards", lambda *_: None)
+        assert {*anomalies(signed)} == {"unknown-result"}
+        anomalies(signed, "--repair")
+    assert (path.exists(), held.exists()) == (True, True)
+    assert {*anomalies(signed, "--repair")} == {"quarantine"}
+    assert held.exists()
+
+
+def test_a_signed_result_whose_task_was_cut_off_is_carried_on(signed: Cli) -> None:
+    claimed = signed.json("claim", "deploy")
+    held = place(signed, "processing")
+    name = held.read_bytes()
+    signed.json("submit", claimed["id"], "--token", claimed["ticket"]["token"], "--done", "honest")
+    [ended] = (signed.bus / "channels" / "deploy" / "archive").rglob("*_request.json")
+    ended.rename(held)
+    assert held.read_bytes() == name
+    assert "result-not-done" in anomalies(signed, code=6)  # And shown again, which is for a person where it stays so.
+    anomalies(signed, "--repair")
+    assert signed.json("show", claimed["id"])["result"]["content"] == "honest"
 
 
 # --- what was refused -----------------------------------------------------------------------------------

@@ -24,7 +24,9 @@ LEFT = {
 
 
 # What takes keys, in tests/cli/test_fsck_signed.py; what another user owns, in tests/security/test_closed.py.
-ELSEWHERE = {"not-signed", "unverified", "result-unverified", "unknown-key", "others-mode"}
+ELSEWHERE = {
+    "not-signed", "unverified", "result-unverified", "forged-result", "unknown-result", "unknown-key", "others-mode",
+}  # fmt: skip
 
 
 def test_a_bus_with_a_task_in_every_state_is_clean(box: Box) -> None:
