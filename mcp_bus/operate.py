@@ -90,7 +90,7 @@ class Operator:
         task = self.whole(task_id)
         if task.proof is not None and task.proof.broken:
             msg = f"{task.id!r} is not acted on: {task.proof.broken}"
-            raise Unverified(msg, hint="look at it; if the work is wanted, post it anew")
+            raise Unverified(msg, hint=task.proof.hint or "look at it; if the work is wanted, post it anew")
         return task
 
     def sender(self) -> Sender:
@@ -163,7 +163,7 @@ class Operator:
             raise NotAllowed(msg, hint="retry it as it is")
         if old.state is not State.DEAD:
             msg = f"cannot edit {old.id!r}: it is {old.state}, and only dead tasks are retried with another body"
-            raise IllegalTransition(msg, hint="cancel it and post a new task")
+            raise IllegalTransition(msg, hint=f"{'' if old.state in ENDED else 'cancel it and '}post a new task")
         now = self.source.now()
         edited = draft.edited(old, self.ids.next(), content, self.sender(), now=now)
         kept = self.put(edited)
@@ -264,7 +264,7 @@ class Operator:
         proof = task.proof
         if proof is not None and proof.broken:
             msg = f"cannot retry {task.id!r}: {proof.broken}"
-            raise IllegalTransition(msg, hint="post it anew, if you know that it is wanted")
+            raise IllegalTransition(msg, hint=proof.hint or "post it anew, if you know that it is wanted")
         if proof is not None and 0 < task.body.deadline <= self.source.now():
             msg = f"cannot retry {task.id!r}: its ttl has passed, and with it its signature"
             raise IllegalTransition(msg, hint="post it anew")

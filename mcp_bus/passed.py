@@ -4,12 +4,17 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from mcp_bus.errors import CorruptRecord, UnknownKey, Unreadable
+
 if TYPE_CHECKING:
     from mcp_bus.clock import Source
+    from mcp_bus.model import Slot
 
 # For so long; and so many are kept before those whose time has passed are dropped.
 CLOSED_S = 10.0
 ROOM = 20_000
+# Refused tasks that are remembered until somebody is told.
+REFUSED = 1000
 
 
 class Passed:
@@ -20,6 +25,7 @@ class Passed:
         self._source = source
         self._until: dict[str, tuple[float, str]] = {}
         self._room = ROOM
+        self._refused: dict[Slot, str] = {}
 
     def add(self, task_id: str, why: str) -> None:
         """Pass a task over from now on."""
@@ -33,6 +39,18 @@ class Passed:
         """Tell whether a task is passed over still."""
         told = self._until.get(task_id)
         return told is not None and told[0] > self._source.monotonic()
+
+    def wrong(self, slot: Slot, error: CorruptRecord) -> None:
+        """Note that a task could not be read: others may know its key, or be let in; else the store puts it aside."""
+        if isinstance(error, UnknownKey):
+            self.add(slot.id, str(error))
+        elif not isinstance(error, Unreadable) and len(self._refused) < REFUSED:
+            self._refused[slot] = str(error)
+
+    def refused(self) -> dict[Slot, str]:
+        """Return why tasks were refused, in the order they were; of each it is told once."""
+        told, self._refused = self._refused, {}
+        return told
 
     def whys(self) -> str:
         """Return why things are passed over, for people; empty if none are."""

@@ -69,7 +69,7 @@ GROUPS: dict[str, dict[str, tuple[str, str]]] = {
         "serve": ("serve", "speak MCP over stdin and stdout, for an agent"),
         "hook": ("hook", "tell an agent what waits for it, through its client's hooks"),
         "config": ("setup", "settings, and where each was set"),
-        "channel": ("setup", "make channels and set their rules"),
+        "channel": ("channels", "make channels and set their rules"),
         "key": ("keys", "make keys to sign with, and say whose are believed"),
         "completion": ("completion", "print a script with which a shell completes verbs, options and names"),
         "abq": ("abq", "abq's verbs, with its arguments and output"),

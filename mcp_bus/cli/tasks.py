@@ -5,12 +5,13 @@ from __future__ import annotations
 from contextlib import ExitStack, suppress
 from typing import TYPE_CHECKING
 
+from mcp_bus import encrypted
 from mcp_bus.cli import fields, meant, pages, speaker
 from mcp_bus.cli.arguments import BODY_HELP, Verb, content, given, seconds, shell, word, words
 from mcp_bus.cli.codes import ERROR, NOT_FOUND, NOTHING, OK, PERSON, code_of, problem
 from mcp_bus.cli.output import clean, duration, one_line
 from mcp_bus.errors import BusError, Conflict, CorruptRecord, InvalidRequest, LeaseLost, NotFound
-from mcp_bus.find import public, resolve, safe_ending, short, why_empty
+from mcp_bus.find import public, resolve, safe_ending, short, step, why_empty
 from mcp_bus.model import ENDED, State, Ticket
 from mcp_bus.plain import near
 
@@ -167,6 +168,8 @@ def _nothing(call: Call, bus: Bus, channels: list[str]) -> None:
     if out.as_json:
         out.json({"ticket": None, "why": why})
     out.note(clean(why))
+    if helps := step(bus, channels):
+        out.note(f"  next: {clean(call.aimed(helps))}")
     lacking = meant.ability(bus, channels, able)
     if lacking:
         there = "".join(f" {shell(name)}" for name in channels)
@@ -230,9 +233,11 @@ def declare_submit(parser: Parser) -> None:
     _declare_ticket(parser)
     how = parser.add_mutually_exclusive_group(required=True)
     how.add_argument("--done", nargs="?", const="", metavar="RESULT", help=f"finished: {BODY_HELP}")
-    how.add_argument("--failed", metavar="REASON", help="tried again after a pause, or dead if it was the last try")
-    how.add_argument("--release", nargs="?", const="", metavar="REASON", help="given back untouched")
-    how.add_argument("--blocked", metavar="QUESTION", help="a person must answer first")
+    how.add_argument(
+        "--failed", metavar="REASON", help="tried again after a pause, or dead if it was the last try; never encrypted"
+    )
+    how.add_argument("--release", nargs="?", const="", metavar="REASON", help="given back untouched; never encrypted")
+    how.add_argument("--blocked", metavar="QUESTION", help="a person must answer first; never encrypted")
     parser.add_argument(
         "--artifact", action="append", default=[], metavar="PATH", help="a file of the result; repeat it"
     )
@@ -262,6 +267,9 @@ def submit(call: Call) -> int:
             from mcp_bus.report import moved
 
             call.out.note(moved(bus, task))
+    said = args.failed or args.release or args.blocked
+    if said and task.body.encrypted is not None:
+        call.out.warn(f"mcp-bus: {encrypted.CLEAR}")
     if call.out.as_json:
         call.out.json(fields.full(task))
     else:
@@ -349,7 +357,11 @@ class Waiting:
             why = f"NOT VERIFIED: {one_line(task.doubt, 400)}"
         out.line(f"{short(task.id)} {out.state(fields.state(task))}{': ' if why else ''}{why}")
         if task.doubt:
-            out.warn(f"  next: use nothing of it before a person has looked: `mcp-bus show {short(task.id)}`")
+            out.warn(
+                f"  next: use nothing of it before a person has looked: `{self.call.again()} show {short(task.id)}`"
+            )
+        if task.proof is not None and task.proof.hint:
+            out.warn(f"  next: if it is from whom it says: {clean(self.call.aimed(task.proof.hint))}")
         pages.result(out, task, self.bus.source.now())
 
     def told(self) -> int:

@@ -200,8 +200,8 @@ class Guard:
         usable = [(key, pin) for key, pin in zip(own, pins, strict=True) if pin is None or not pin.revoked]
         if not usable:
             why = "was revoked" if own else "is not here"
-            how = "encrypted" if claim.use.startswith("encrypted") else "signed"
-            msg = f"{claim.channel!r} is {how}, and a key of {claim.agent!r} to sign with {why}"
+            how = "to be encrypted" if claim.use.startswith("encrypted") else "signed"
+            msg = f"what is posted on {claim.channel!r} is {how}, and a key of {claim.agent!r} to sign with {why}"
             raise NoKey(msg, hint=f"`mcp-bus key new {claim.agent!r}` makes one, where that agent runs")
         key, pin = usable[-1]
         if pin is None:  # Who has the private key knows whose it is.
