@@ -130,16 +130,18 @@ def why_empty(bus: Bus, channels: Sequence[str], capabilities: Sequence[str], mi
         why = f"{ready} ready, but {_obstacle(bus, looked, capabilities)}"
     unknown = [name for name in channels if name not in known]
     missing = f"; no such channel yet: {cut(', '.join(unknown), 300)}" if unknown else ""
-    return f"{why}{_put_aside(bus)}{missing}{barred}; {later} scheduled, {out} with other workers"
+    aside = put_aside(bus)
+    aside = f"; {aside}" if aside else ""
+    return f"{why}{aside}{missing}{barred}; {later} scheduled, {out} with other workers"
 
 
-def _put_aside(bus: Bus) -> str:
+def put_aside(bus: Bus) -> str:
     """Say how many tasks were refused since this was last told and are where they were no longer, and why the last."""
     refused = bus.passed.refused()
     there = {slot for name in {slot.channel for slot in refused} for slot in bus.store.scan(name, State.READY)}
     aside = [why for slot, why in refused.items() if slot not in there]
     last = ", the last" if len(aside) > 1 else ""
-    return f"; {len(aside)} put aside just now{last}: {cut(aside[-1], 300)}" if aside else ""
+    return f"{len(aside)} put aside just now{last}: {cut(aside[-1], 300)}" if aside else ""
 
 
 def closed(bus: Bus, slot: Slot) -> tuple[Task | None, str, str]:

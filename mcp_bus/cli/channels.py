@@ -57,20 +57,23 @@ def channel(call: Call) -> int:
 
 def _set(call: Call, bus: Bus, settings: dict[str, object], *, is_new: bool) -> Policy:
     """Set rules; what is written back with them, for somebody took it out of the file, is said."""
-    from mcp_bus import names
+    from mcp_bus import access, names, policies
     from mcp_bus.cli.differing import differences
     from mcp_bus.cli.speaker import is_terminal
     from mcp_bus.signing import switch
 
     asked, is_set = call.args.name, call.args.action == "set"
-    if is_set and settings == {"signed": False}:
-        return _unsigned(call, bus)
-    if is_set and settings.keys() == {"encrypt_to"} and is_terminal():
-        return switch.readdress(bus.store, asked, settings["encrypt_to"])
     channel, edited = names.inbox(asked[1:]) if asked.startswith("@") else asked, dict[str, str]()
     if not is_new and channel in bus.store.channels():
-        edited = differences(call.config.path, channel, bus.store.policy(channel))
-    policy = bus.create_channel(asked, **settings)
+        known = bus.store.policy(channel)
+        edited = differences(call.config.path, channel, known)
+        access.check_rules(bus, channel, known, policies.make(settings, known))
+    if is_set and settings == {"signed": False}:
+        policy = _unsigned(call, bus)
+    elif is_set and settings.keys() == {"encrypt_to"} and is_terminal():
+        policy = switch.readdress(bus.store, asked, settings["encrypt_to"])
+    else:
+        policy = bus.create_channel(asked, **settings)
     for setting, said in edited.items():
         if setting not in settings:
             call.out.warn(f"mcp-bus: {said}; that is written back")

@@ -37,7 +37,7 @@ def rules(call: Call, bus: Bus) -> Iterator[Finding]:
             continue  # Gone by now; or closed, of which `rights` tells.
         except CorruptRecord as error:
             yield Finding("channel", PERSON, str(error), f"{call.again()} fsck")
-    yield from _trust(bus, [*found.values()])
+    yield from _trust(call, bus, [*found.values()])
     for name, policy in found.items():
         if "~" not in name:  # What holds for an inbox holds for those of its sessions.
             yield from _encryption(call, bus, name, policy)
@@ -87,7 +87,7 @@ def _wanting(bus: Bus, task: Task) -> tuple[str, str]:
     return why, f"`mcp-bus key new {shell(agent)}`" if why else ""
 
 
-def _trust(bus: Bus, found: Sequence[Policy]) -> Iterator[Finding]:
+def _trust(call: Call, bus: Bus, found: Sequence[Policy]) -> Iterator[Finding]:
     """Look whether this is the bus that this user's keys were trusted for."""
     guard = bus.store.guard
     try:
@@ -95,7 +95,7 @@ def _trust(bus: Bus, found: Sequence[Policy]) -> Iterator[Finding]:
             guard.trust.check()
     except BusError as error:
         is_needed = any(policy.signed or policy.encrypt_to for policy in found)
-        yield Finding(KEYS, BAD if is_needed else WARNING, str(error), error.hint)
+        yield Finding(KEYS, BAD if is_needed else WARNING, str(error), call.aimed(error.hint))
 
 
 def _encryption(call: Call, bus: Bus, name: str, policy: Policy) -> Iterator[Finding]:
@@ -105,7 +105,7 @@ def _encryption(call: Call, bus: Bus, name: str, policy: Policy) -> Iterator[Fin
         if isinstance(bus.store, FileStore):
             bus.store.seals.readers(name)
     except Untrusted as error:
-        yield Finding(ENCRYPTION, BAD, str(error), error.hint)
+        yield Finding(ENCRYPTION, BAD, str(error), call.aimed(error.hint))
         return
     if not to or not _uses(call, bus, name, to):
         return
@@ -114,7 +114,7 @@ def _encryption(call: Call, bus: Bus, name: str, policy: Policy) -> Iterator[Fin
             guard.addressed(Claim("encrypted-body", "", name, name, bus.identity.agent, 0), to)
     except BusError as error:
         said = str(error) if repr(name) in str(error) else f"{name} is encrypted: {error}"
-        yield Finding(ENCRYPTION, WARNING, said, error.hint)
+        yield Finding(ENCRYPTION, WARNING, said, call.aimed(error.hint))
     else:
         if find_spec("pyrage") is None:
             why = f"{name} is encrypted, and what that needs is not installed"

@@ -11,7 +11,7 @@ from mcp_bus.cli.arguments import BODY_HELP, Verb, content, given, seconds, shel
 from mcp_bus.cli.codes import ERROR, NOT_FOUND, NOTHING, OK, PERSON, code_of, problem
 from mcp_bus.cli.output import clean, duration, one_line
 from mcp_bus.errors import BusError, Conflict, CorruptRecord, InvalidRequest, LeaseLost, NotFound
-from mcp_bus.find import public, resolve, safe_ending, short, step, why_empty
+from mcp_bus.find import public, put_aside, resolve, safe_ending, short, step, why_empty
 from mcp_bus.model import ENDED, State, Ticket
 from mcp_bus.plain import near
 
@@ -191,7 +191,8 @@ def _give_back(bus: Bus, out: Out, interrupts: Interrupts) -> None:
 
 
 def _claimed(call: Call, bus: Bus, task: Task) -> None:
-
+    if aside := put_aside(bus):
+        call.out.note(clean(aside))
     task = task._replace(history=pages.before(bus, task))
     if call.out.as_json:
         call.out.json(fields.claimed(task))

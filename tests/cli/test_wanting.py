@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from mcp_bus import open_bus
-from mcp_bus.server import answers
+from mcp_bus.server import answers, letters
 from mcp_bus.server.words import ALL_WAYS
 
 if TYPE_CHECKING:
@@ -142,6 +142,17 @@ def test_who_watches_without_a_key_is_told_as_it_starts(signed: Cli) -> None:
     assert "no task of it will come" not in signed.main(*words)[2]
 
 
+def test_who_reads_an_inbox_is_told_what_would_open_a_letter(signed: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    signed.json("channel", "set", "@tester", "signed=yes")
+    signed.json("send", "@tester", "swordfish")
+    elsewhere(signed, monkeypatch)
+    _, out, err = signed.main("inbox")
+    assert (TRUST in err, "swordfish" in out) == (True, False)
+    with open_bus(agent="tester") as bus:
+        assert bus.mail.read() == []
+        assert TRUST in letters.empty(bus, [], 0, ALL_WAYS)
+
+
 # --- what was put aside -------------------------------------------------------------------------------
 
 
@@ -152,6 +163,10 @@ def test_who_claims_is_told_how_many_were_put_aside_and_why_the_last(signed: Cli
     assert "put aside" not in signed.main("claim", "deploy")[2]
     forge(signed)
     assert "; 1 put aside just now: it is not signed;" in signed.json("claim", "deploy", code=4)["why"]
+    forge(signed)
+    signed.post("deploy", "do it", "--priority", "-1")
+    code, out, err = signed.main("claim", "deploy")
+    assert (code, "do it" in out, "\n1 put aside just now: it is not signed\n" in err) == (0, True, True)
 
 
 def test_an_agent_is_told_once_what_was_put_aside(signed: Cli) -> None:
@@ -237,3 +252,16 @@ def test_why_a_task_is_hidden_stands_where_its_text_would(cli: Cli) -> None:
     out = cli.main("show", task)[1]
     assert f"  | {why}" in out
     assert "fish" not in out
+
+
+def test_in_a_terminal_too_a_named_stranger_to_the_lists_changes_nothing(
+    signed: Cli, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("mcp_bus.cli.speaker.is_terminal", lambda: True)
+    signed.json("channel", "create", "rules", "signed=yes", "encrypt_to=tester", "post_by=tester")
+    for setting in ("signed=no", "encrypt_to=zed"):
+        code, _, err = signed.main("--agent", "zed", "channel", "set", "rules", setting)
+        assert (code, "'zed' may not change the settings of 'rules'" in err) == (1, True)
+    found = signed.json("channel", "show", "rules")
+    assert (found["signed"], found["encrypt_to"]) == (True, ["tester"])
+    assert signed.json("channel", "set", "rules", "signed=no")["signed"] is False
