@@ -145,7 +145,7 @@ def put_aside(bus: Bus) -> str:
 
 
 def closed(bus: Bus, slot: Slot) -> tuple[Task | None, str, str]:
-    """Return a ready task, why it is closed to this agent, and what would open it; the last two empty if it is not.
+    """Return a ready task, why it is closed to this agent, and what would open it; empty where it is not, or nothing.
 
     Raises:
         Conflict, CorruptRecord: it moved, or is no message.
@@ -157,7 +157,7 @@ def closed(bus: Bus, slot: Slot) -> tuple[Task | None, str, str]:
     if task is None or task.hidden:
         return task, task.hidden if task is not None else "", ""
     why = access.keyless(bus, task.channel, bus.store.policy(task.channel))
-    return task, why, f"`mcp-bus key new {bus.identity.agent!r}`" if why else ""
+    return task, why, ""  # Which is said in it.
 
 
 def step(bus: Bus, channels: Sequence[str]) -> str:

@@ -64,7 +64,7 @@ def _closed(call: Call, bus: Bus) -> Iterator[Finding]:
         for slot in islice(bus.store.scan(name, State.READY), EXAMINED):
             try:
                 task = bus.store.get(slot.id, near=slot)
-                told = _wanting(bus, task) if task is not None else ("", "")
+                told = _wanting(call, bus, task) if task is not None else ("", "")
             except BusError:
                 continue  # It moved, or cannot be read; of keys that cannot be used is told elsewhere.
             if told[0]:
@@ -74,7 +74,7 @@ def _closed(call: Call, bus: Bus) -> Iterator[Finding]:
             yield Finding(KEYS, WARNING, f"{many} on {name} that this agent cannot take: {why}", call.aimed(fix))
 
 
-def _wanting(bus: Bus, task: Task) -> tuple[str, str]:
+def _wanting(call: Call, bus: Bus, task: Task) -> tuple[str, str]:
     """Return which key is missing to take a task, and how one has it; nothing where that is not why."""
     agent = bus.identity.agent
     if task.proof is not None and task.proof.hint:
@@ -84,7 +84,7 @@ def _wanting(bus: Bus, task: Task) -> tuple[str, str]:
         fix = "work where the key of that name was made, or have it posted anew, to a key that is here"
         return (task.hidden, fix) if is_meant else ("", "")
     why = access.keyless(bus, task.channel, bus.store.policy(task.channel))
-    return why, f"`mcp-bus key new {shell(agent)}`" if why else ""
+    return why, f"{call.again()} key new {shell(agent)}" if why else ""
 
 
 def _trust(call: Call, bus: Bus, found: Sequence[Policy]) -> Iterator[Finding]:

@@ -57,7 +57,7 @@ def test_doctor_tells_an_agent_without_a_key_what_waits_in_vain_for_it(signed: C
     [item] = keys(signed, "--agent", "keyless")
     assert item["level"] == "warning"
     assert item["said"].startswith("2 tasks wait on deploy that this agent cannot take: 'deploy' is signed")
-    assert item["fix"] == "`mcp-bus key new keyless`"
+    assert item["fix"] == "mcp-bus --agent keyless key new keyless"
     assert keys(signed) == []
     assert signed.json("ls", "deploy")["counts"]["ready"] == 2
 
