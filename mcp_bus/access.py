@@ -59,7 +59,7 @@ def check_post(channel: str, policy: Policy, agent: str) -> None:
         NotAllowed: says who may.
     """
     if not policies.lets(policy.post_by, agent):
-        msg = f"{agent!r} may not post on {channel!r}: its rule post_by lets {whom(policy.post_by)}"
+        msg = f"{agent!r} may not post on {channel!r}: its rule post_by names {whom(policy.post_by)}"
         raise NotAllowed(msg, hint="post on another channel, or ask one of those to")
 
 
@@ -93,21 +93,21 @@ def check_senders(store: Store, channel: str, patterns: Sequence[str]) -> None:
 
 
 def check_rules(bus: Operator, channel: str, known: Policy, policy: Policy) -> None:
-    """Refuse to let an agent whom none of a channel's rules names change what they say.
+    """Refuse to let an agent change any setting of a channel whose rules say who may, and do not name it.
+
+    A stranger to the lists who may set the others lifts its quotas, ends its tasks by `max_attempts`, has what is
+    done forgotten by `retention_days`, and takes leases away by `lease_s`.
 
     Raises:
         NotAllowed: says who may.
     """
-    before, after = ((one.post_by, one.claim_by, one.read_by) for one in (known, policy))
-    rules = [patterns for patterns in before if patterns]
-    if before == after or not rules or bus.is_person:
+    rules = [patterns for patterns in (known.post_by, known.claim_by, known.read_by) if patterns]
+    if known == policy or not rules or bus.is_person:
         return
     if not any(policies.lets(patterns, bus.identity.agent) for patterns in rules):
         those = whom(sorted({name for patterns in rules for name in patterns}))
-        msg = (
-            f"{bus.identity.agent!r} may not change who may post, claim and read on {channel!r}: its rules name {those}"
-        )
-        raise NotAllowed(msg, hint="one of those changes it, or a person in a terminal, with no --agent")
+        msg = f"{bus.identity.agent!r} may not change the settings of {channel!r}: its rules name {those}"
+        raise NotAllowed(msg, hint="one of those changes them, or a person in a terminal, with no --agent")
 
 
 def may_claim(policy: Policy, agent: str) -> bool:
@@ -125,6 +125,30 @@ def keyless(bus: Operator, channel: str, policy: Policy | Guarded) -> str:
     )
 
 
+def check_keys(bus: Operator, channel: str, to: Sequence[str]) -> None:
+    """Refuse a post on a channel that is not there yet, for which a key is missing: the channel would stay, empty.
+
+    Args:
+        to: whom the post is to be encrypted to; empty for what this user remembers of the channel.
+
+    Raises:
+        NoKey: says whose.
+        Untrusted: this is not the bus that keys were trusted for.
+    """
+    store, agent = bus.store, bus.identity.agent
+    rule = store.guarded(channel)
+    to = tuple(to) or rule.to
+    if store.guard is None or not (to or rule.signed):
+        return
+    from mcp_bus.stores.base import Claim  # noqa: PLC0415  most posts are neither
+
+    if to:
+        claim = Claim("encrypted-body", "", channel, channel, agent, bus.source.now())
+        store.guard.conceal(claim, b"", store.guard.addressed(claim, to).kids)
+    else:
+        store.guard.seal(Claim("body", "", channel, channel, agent, bus.source.now()), b"")
+
+
 def check_claim(channel: str, policy: Policy, agent: str) -> None:
     """Refuse a claim on a channel that was named, where there are no tasks, or where this agent may not claim.
 
@@ -137,7 +161,7 @@ def check_claim(channel: str, policy: Policy, agent: str) -> None:
         raise InvalidRequest(msg, hint="subscribe to it, and read your inbox")
     if not may_claim(policy, agent):
         rule, those = ("claim_by", policy.claim_by) if policy.claim_by else ("read_by", policy.read_by)
-        msg = f"{agent!r} may not claim on {channel!r}: its rule {rule} lets {whom(those)}"
+        msg = f"{agent!r} may not claim on {channel!r}: its rule {rule} names {whom(those)}"
         raise NotAllowed(msg, hint="claim on other channels, or name none")
 
 
@@ -202,7 +226,7 @@ def check_read(store: Store, topic: str, agent: str) -> None:
         NotAllowed: says who may.
     """
     if not may_read(store, topic, agent):
-        msg = f"{agent!r} may not read {topic!r}: its rule read_by lets {whom(store.policy(topic).read_by)}"
+        msg = f"{agent!r} may not read {topic!r}: its rule read_by names {whom(store.policy(topic).read_by)}"
         raise NotAllowed(msg, hint="read other topics")
 
 
@@ -255,5 +279,4 @@ def barred(bus: Operator, channel: str, owner: str) -> str:
         return UNREADABLE
     if policies.lets(policy.read_by, agent):
         return ""
-    those = f"{whom(policy.read_by)}, and who posted or holds a task"
-    return f"{agent!r} may not read {channel!r}: its rule read_by lets {those}"
+    return f"{agent!r} may not read {channel!r}: its rule read_by names {whom(policy.read_by)}"

@@ -117,6 +117,7 @@ class Bus(Worker):
             from mcp_bus import addresses  # noqa: PLC0415  as above
 
             addresses.check_new(channel, self)
+            access.check_keys(self, channel, checked.get("encrypt_to", ()))
             self.store.declare(channel)
             policy = self.store.policy(channel)
         access.check_post(channel, policy, self.identity.agent)

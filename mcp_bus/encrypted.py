@@ -15,6 +15,9 @@ ERROR = "(encrypted)"
 # Whatever a command said of an encrypted task stays where it ran.
 PRIVATE = "what it said is not written down here, for the task is encrypted"
 
+# A reason, a question or a note is written as it is, for whoever looks after the bus.
+CLEAR = "that is written down in plain text: only the task and its result are encrypted"
+
 
 def body(whole: Body, text: str) -> Body:
     """Return what is kept of an encrypted body (rule EN2): `text` is the ciphertext."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from itertools import islice
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from mcp_bus.bus import Bus
+    from mcp_bus.model import Slot
     from mcp_bus.operate import Operator
     from mcp_bus.stores.base import Store
 
@@ -147,24 +149,61 @@ def why_empty(bus: Bus, channels: Sequence[str], capabilities: Sequence[str], mi
         why = f"{ready} ready, but {_obstacle(bus, looked, capabilities)}"
     unknown = [name for name in channels if name not in known]
     missing = f"; no such channel yet: {cut(', '.join(unknown), 300)}" if unknown else ""
-    return f"{why}{missing}{barred}; {later} scheduled, {out} with other workers"
+    aside = put_aside(bus)
+    aside = f"; {aside}" if aside else ""
+    return f"{why}{aside}{missing}{barred}; {later} scheduled, {out} with other workers"
+
+
+def put_aside(bus: Bus) -> str:
+    """Say how many tasks were refused since this was last told and are where they were no longer, and why the last."""
+    refused = bus.passed.refused()
+    there = {slot for name in {slot.channel for slot in refused} for slot in bus.store.scan(name, State.READY)}
+    aside = [why for slot, why in refused.items() if slot not in there]
+    last = ", the last" if len(aside) > 1 else ""
+    return f"{len(aside)} put aside just now{last}: {cut(aside[-1], 300)}" if aside else ""
+
+
+def closed(bus: Bus, slot: Slot) -> tuple[Task | None, str, str]:
+    """Return a ready task, why it is closed to this agent, and what would open it; empty where it is not, or nothing.
+
+    Raises:
+        Conflict, CorruptRecord: it moved, or is no message.
+    """
+    try:
+        task = bus.store.get(slot.id, at=slot)
+    except (UnknownKey, Unreadable) as error:
+        return None, str(error), error.hint
+    if task is None or task.hidden:
+        return task, task.hidden if task is not None else "", ""
+    why = access.keyless(bus, task.channel, bus.store.policy(task.channel))
+    return task, why, ""  # Which is said in it.
+
+
+def step(bus: Bus, channels: Sequence[str]) -> str:
+    """Return what would let this agent take a task that is ready and signed by a key not known here; else nothing."""
+    known = queues(bus.store)
+    looked = access.claimable(bus.store, [name for name in channels or known if name in known], bus.identity.agent)
+    for slot in islice((slot for name in looked for slot in bus.store.scan(name, State.READY)), EXAMINED):
+        with suppress(Conflict, CorruptRecord):
+            task, _, helps = closed(bus, slot)
+            if task is None and helps:
+                return helps
+    return ""
 
 
 def _obstacle(bus: Bus, channels: Sequence[str], capabilities: Sequence[str]) -> str:
     """Say why a worker gets none of the tasks that are ready, as far as a look at the first of them tells."""
-    needed, unread, closed, able = set[str](), 0, set[str](), bus.able(capabilities)
-    for slot in islice((slot for name in channels for slot in bus.store.scan(name, State.READY)), EXAMINED):
+    needed, unread, able = set[str](), 0, bus.able(capabilities)
+    reasons: dict[str, int] = {}
+    looked = list(islice((slot for name in channels for slot in bus.store.scan(name, State.READY)), EXAMINED))
+    for slot in looked:
         try:
-            task = bus.store.get(slot.id, at=slot)
-        except (UnknownKey, Unreadable) as error:
-            closed.add(str(error))
-            continue
+            task, why, _ = closed(bus, slot)
         except (Conflict, CorruptRecord):
             unread += 1
             continue
-        why = task and (task.hidden or access.keyless(bus, task.channel, bus.store.policy(task.channel)))
         if why:
-            closed.add(why)
+            reasons[why] = reasons.get(why, 0) + 1
             continue
         needed.update(missing(task.body.requires, able) if task else ())
     others = {word for word in needed if word.startswith(names.ADDRESSED)}
@@ -174,8 +213,10 @@ def _obstacle(bus: Bus, channels: Sequence[str], capabilities: Sequence[str]) ->
     if needed:
         said = cut(", ".join(capabilities), 300) or "none"
         return f"they need {cut(', '.join(map(repr, sorted(needed))), 300)} (this worker's capabilities: {said})"
-    if closed:
-        return cut("; ".join(sorted(closed)), 400)
+    if reasons:
+        is_all = len(reasons) == 1 and sum(reasons.values()) == len(looked)
+        told = [why if is_all else f"{count} of them ({why})" for why, count in sorted(reasons.items())]
+        return cut(", ".join(told), 400)
     if unread:
         return f"{unread} cannot be read: still being written, or about to be put aside"
     return "others are taking them"

@@ -91,6 +91,10 @@ class Mail:
         """Return why messages were passed over that stay where they are, for people; empty if none were."""
         return self._passed.whys()
 
+    def hint(self) -> str:
+        """Return what would let a message be read that was passed over; empty if nothing is known to."""
+        return self._passed.hint()
+
     # --- reading ------------------------------------------------------------------------------
 
     def unread(self) -> Unread:
@@ -214,7 +218,7 @@ class Mail:
             taken = lifecycle.claim(slot, lease)
             bus.store.swap(slot, taken, line(self._bus, taken, Outcome.OFFERED, path))
         except UnknownKey as error:
-            self._passed.add(slot.id, str(error))
+            self._passed.add(slot.id, str(error), error.hint)
             return None
         except (Conflict, CorruptRecord):
             return None  # Another session of this agent was faster, or the store puts it aside.

@@ -240,6 +240,7 @@ class Proof(NamedTuple):
     result: str = ""
     doubt: str = ""
     broken: str = ""  # What is in doubt of the body: nobody acts on what it says.
+    hint: str = ""  # What would lift the doubt, where only its key is not known here.
 
 
 class Task(NamedTuple):

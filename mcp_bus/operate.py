@@ -91,7 +91,7 @@ class Operator:
         task = self.whole(task_id)
         if task.proof is not None and task.proof.broken:
             msg = f"{task.id!r} is not acted on: {task.proof.broken}"
-            raise Unverified(msg, hint="look at it; if the work is wanted, post it anew")
+            raise Unverified(msg, hint=task.proof.hint or "look at it; if the work is wanted, post it anew")
         return task
 
     def sender(self) -> Sender:
@@ -164,7 +164,7 @@ class Operator:
             raise NotAllowed(msg, hint="retry it as it is")
         if old.state is not State.DEAD:
             msg = f"cannot edit {old.id!r}: it is {old.state}, and only dead tasks are retried with another body"
-            raise IllegalTransition(msg, hint="cancel it and post a new task")
+            raise IllegalTransition(msg, hint=f"{'' if old.state in ENDED else 'cancel it and '}post a new task")
         now = self.source.now()
         edited = draft.edited(old, self.ids.next(), content, self.sender(), now=now)
         kept = self.put(edited)
@@ -293,7 +293,7 @@ class Operator:
             raise IllegalTransition(msg, hint="post it anew, if the work is wanted once more")
         if proof is not None and proof.broken:
             msg = f"cannot {verb} {task.id!r}: {proof.broken}"
-            raise IllegalTransition(msg, hint="post it anew, if you know that it is wanted")
+            raise IllegalTransition(msg, hint=proof.hint or "post it anew, if you know that it is wanted")
         if is_past(task, self.source.now()):
             msg = f"cannot {verb} {task.id!r}: its ttl has passed, and with it its signature"
             raise IllegalTransition(msg, hint="post it anew")

@@ -8,7 +8,7 @@ from mcp_bus import wire
 from mcp_bus.errors import CorruptRecord, InvalidRequest
 from mcp_bus.model import POLICY_FIELDS, Policy
 from mcp_bus.names import check_place
-from mcp_bus.plain import cut
+from mcp_bus.plain import cut, near
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -17,6 +17,13 @@ if TYPE_CHECKING:
 MAX_TEXT = 4000
 # What counts in a name has room for nine digits, and some to grow.
 MOST = {"max_attempts": 10**6 + 1, "max_releases": 10**6 + 1}
+# What people call the types of settings.
+WORDS = {
+    bool: "true or false",
+    int: "a whole number from 0",
+    float: "a number from 0",
+    str: f"a text of at most {MAX_TEXT}",
+}
 KINDS = ("queue", "topic", "inbox")
 # Patterns of agents' names in a rule who may do something; those of one have room for so many bytes in all.
 MAX_PATTERNS, MAX_PATTERN, MAX_PATTERNS_SIZE = 50, 160, 8000
@@ -50,7 +57,9 @@ def make(values: dict[str, Any], base: Policy | None = None) -> Policy:
     for name, value in values.items():
         if name not in POLICY_FIELDS:
             msg = f"{cut(repr(name), 80)} is not a channel setting"
-            raise InvalidRequest(msg, hint="known settings: " + ", ".join(made))
+            close = near(str(name), made)
+            hint = f"did you mean {close[0]!r}?" if close else "known settings: " + ", ".join(made)
+            raise InvalidRequest(msg, hint=hint)
         kind = type(made[name])
         if kind is tuple:
             made[name] = _patterns(name, value)
@@ -63,7 +72,7 @@ def make(values: dict[str, Any], base: Policy | None = None) -> Policy:
             fits = type(value) in (int, kind) and 0 <= value < (MOST.get(name) or 10**9)
         if not fits or (name in ("max_attempts", "lease_s", "max_lease_s") and not value):
             msg = f"{cut(repr(value), 80)} is not a value for the channel setting {name!r}"
-            raise InvalidRequest(msg, hint=f"it is a {kind.__name__}, for example {made[name]!r}")
+            raise InvalidRequest(msg, hint=f"it is {WORDS[kind]}, for example {made[name]!r}")
         made[name] = kind(value)
     if made["kind"] not in KINDS:
         msg = f"{cut(repr(made['kind']), 80)} is not a kind of channel"

@@ -52,7 +52,8 @@ class Quotas:
         count = sum(sender == agent for sender in self._senders.values())
         if count < most:
             return ""
-        return f"{count} tasks of {agent!r} wait on {body.channel!r}, and its rule max_waiting_by_sender is {most}"
+        said = f"{_many(count, f' of {agent!r}')} on {body.channel!r}"
+        return f"{said}, and its rule max_waiting_by_sender is {most}"
 
     def _sender(self, slot: Slot) -> str:
         """Return who posted a waiting task; nobody where it moved, or cannot be read."""
@@ -69,4 +70,8 @@ class Quotas:
 def _full(body: Body, policy: Policy, count: int) -> str:
     if not policy.max_waiting or count < policy.max_waiting:
         return ""
-    return f"{count} tasks wait on {body.channel!r}, and its rule max_waiting is {policy.max_waiting}"
+    return f"{_many(count)} on {body.channel!r}, and its rule max_waiting is {policy.max_waiting}"
+
+
+def _many(count: int, whose: str = "") -> str:
+    return f"1 task{whose} waits" if count == 1 else f"{count} tasks{whose} wait"

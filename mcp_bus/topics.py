@@ -211,7 +211,7 @@ class Topics:
         try:
             return self._bus.store.get(slot.id, at=slot)
         except UnknownKey as error:
-            self.passed.add(slot.id, str(error))
+            self.passed.add(slot.id, str(error), error.hint)
         except (Conflict, CorruptRecord):
             pass
         return None

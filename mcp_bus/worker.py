@@ -16,7 +16,6 @@ from mcp_bus.errors import (
     LeaseLost,
     NotFound,
     ResultRejected,
-    UnknownKey,
 )
 from mcp_bus.model import NOTHING, Attempt, Lease, Outcome, Result, State, Task, Ticket
 from mcp_bus.operate import TRIES, Operator
@@ -47,8 +46,8 @@ class Worker(Operator):
         self._backlog = Backlog(store, source)
         self._held: dict[str, Task] = {}
         self._requires: dict[str, tuple[str, ...]] = {}
-        # What is encrypted to others, or signed by who is unknown here.
-        self._passed = Passed(source)
+        # What is encrypted to others, or signed by who is unknown here; and what was refused.
+        self.passed = Passed(source)
 
     def tend(self) -> None:
         """Sweep if the last sweep is long enough ago; waiters call it between looks."""
@@ -99,11 +98,9 @@ class Worker(Operator):
                     candidates.refresh()
                     losses = 0
                 continue
-            except UnknownKey as error:
-                self._passed.add(slot.id, str(error))
+            except CorruptRecord as error:
+                self.passed.wrong(slot, error)
                 continue
-            except CorruptRecord:
-                continue  # The store remembers it, and its `mend` puts it aside.
             if task is not None:
                 return task
         return None
@@ -115,7 +112,7 @@ class Worker(Operator):
         self, slot: Slot, can: frozenset[str], lease_s: float | None, only: Callable[[Body], bool] | None
     ) -> Task | None:
         known = self._requires.get(slot.id)
-        if (known is not None and self._lacks(known, can)) or slot.id in self._passed:
+        if (known is not None and self._lacks(known, can)) or slot.id in self.passed:
             return None
         now = self.source.now()
         if lifecycle.is_expired(slot, now=now):
@@ -144,7 +141,7 @@ class Worker(Operator):
     def _is_closed(self, task: Task, policy: Policy) -> bool:
         """Tell whether this agent cannot read a task, or sign its result; it is not read again for a while."""
         if why := task.hidden or access.keyless(self, task.channel, policy):
-            self._passed.add(task.id, why)
+            self.passed.add(task.id, why)
         return bool(why)
 
     def able(self, capabilities: Sequence[str] | None = None) -> frozenset[str]:

@@ -53,3 +53,13 @@ def test_a_fault_that_a_test_finds_is_caught(
     said = capsys.readouterr().out
     assert said.endswith("1 caught of 1\n")
     assert "tests/core/test_routing.py::" in said
+
+
+def test_a_word_that_no_fault_has_is_said_to_be_one_with_some_that_there_are(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("sys.argv", ["mutants", "--only", "zzzz"])
+    assert mutants.main() == 1
+    said = capsys.readouterr().out
+    assert "no fault has 'zzzz' in its name" in said
+    assert load()[0].name in said

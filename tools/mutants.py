@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 ROOT = Path(__file__).resolve().parents[1]
 LIST = ROOT / "tools" / "mutants.toml"
 LIMIT_S = 600
+SHOWN = 5
 FAILED = 1  # pytest's exit code when tests ran and some failed; any other is trouble of another kind.
 
 
@@ -119,7 +120,12 @@ def _options() -> argparse.Namespace:
 def main() -> int:
     """Judge every fault, print a line for each, and return 0 if all were caught."""
     options = _options()
-    chosen = [mutant for mutant in load() if options.only in mutant.name or options.only == mutant.promise]
+    known = load()
+    chosen = [mutant for mutant in known if options.only in mutant.name or options.only == mutant.promise]
+    if not chosen:
+        print(f"no fault has {options.only!r} in its name or as its promise, of {len(known)}; the first of them:")
+        print("\n".join(f"  {mutant.promise:<4} {mutant.name}" for mutant in known[:SHOWN]))
+        return 1
     with ThreadPoolExecutor(max(1, options.jobs)) as pool:
         caught = 0
         for verdict in pool.map(judge, chosen):
@@ -128,7 +134,7 @@ def main() -> int:
             print(f"{mark} {verdict.mutant.promise:<4} {verdict.mutant.name} ({verdict.seconds:.0f} s)", flush=True)
             print(f"          {verdict.by}", flush=True)
     print(f"{caught} caught of {len(chosen)}")
-    return 0 if caught == len(chosen) and chosen else 1
+    return 0 if caught == len(chosen) else 1
 
 
 if __name__ == "__main__":

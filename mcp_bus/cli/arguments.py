@@ -166,8 +166,11 @@ def positive(text: str) -> int:
     raise argparse.ArgumentTypeError(msg)
 
 
-def content(text: str) -> str:
+def content(text: str, *, hint: str = "name a file that can be read; a text that starts with @ begins with @@") -> str:
     """Return a body or result: the word itself, all of stdin for `-`, a file for `@name`.
+
+    Args:
+        hint: what to do about a file that cannot be read.
 
     Raises:
         InvalidRequest: it cannot be read, is no UTF-8, or is longer than a body may be.
@@ -180,7 +183,7 @@ def content(text: str) -> str:
         data = _read(text)
     except OSError as error:
         msg = f"cannot read {text[1:] or 'stdin'!r}: {error.strerror}"
-        raise InvalidRequest(msg, hint="@@ begins a text that starts with @") from None
+        raise InvalidRequest(msg, hint=hint) from None
     if len(data) > MAX_CONTENT:
         msg = f"{text[1:] or 'stdin'!r} has more than {MAX_CONTENT} bytes, which is the limit"
         raise InvalidRequest(msg, hint="keep large data in a file and send its path")

@@ -5,6 +5,7 @@ The clients are in `checkclients`.
 
 from __future__ import annotations
 
+import os
 import stat
 import sys
 from contextlib import suppress
@@ -12,13 +13,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from mcp_bus.cli import fields
+from mcp_bus.cli.arguments import shell
 from mcp_bus.errors import BusError
 from mcp_bus.find import public, queues, short
 from mcp_bus.identity import process
 from mcp_bus.model import State
+from mcp_bus.names import REASON
 
 if TYPE_CHECKING:
-    import os
     from collections.abc import Iterator, Sequence
 
     from mcp_bus.bus import Bus
@@ -98,6 +100,11 @@ def place(call: Call) -> Iterator[Finding]:
     from mcp_bus.stores import layout, modes, probe
 
     root, origin = call.config.path, call.config.origins["bus"]
+    closed = next((path for path in reversed(root.parents) if not os.access(path, os.X_OK) and path.is_dir()), None)
+    if closed is not None:
+        said = f"the one at {root} ({origin}) is below a folder that this user may not enter: {closed}"
+        yield Finding("bus", BAD, said, f"ls -ld {shell(str(closed))}")
+        return
     if layout.is_headless(root):
         yield Finding(
             "bus", BAD, f"the one at {root} ({origin}) has lost its bus.json", f"{call.again()} fsck --repair"
@@ -285,9 +292,10 @@ def work(call: Call, bus: Bus, leased: Sequence[Slot]) -> Iterator[Finding]:
     else:
         yield Finding("dead letter", GOOD, "empty")
     for folder, what in (("quarantine", "that are no messages"), ("rejected", "of workers that had lost their lease")):
-        count = fields.aside(call.config.path / folder)
+        count, path = fields.aside(call.config.path / folder), shell(str(call.config.path / folder))
         said = f"{count} files {what}: {call.config.path / folder}" if count else "empty"
-        yield Finding(folder, PERSON if count else GOOD, said, f"ls {call.config.path / folder}" if count else "")
+        look = f"ls {path}" if folder == "rejected" else f"cat {path}/*{REASON}"
+        yield Finding(folder, PERSON if count else GOOD, said, look if count else "")
 
 
 def agents(call: Call, seen: Sequence[Seen], leased: Sequence[Slot]) -> Iterator[Finding]:

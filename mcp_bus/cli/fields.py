@@ -39,7 +39,8 @@ def heading(task: Task) -> str:
     """Return what a list calls a task: its title, or the first line of its body."""
     if task.body.title:
         return task.body.title
-    first, more, _ = task.body.content.lstrip().partition("\n")
+    text = task.body.content or (f"({task.hidden})" if task.hidden else "")
+    first, more, _ = text.lstrip().partition("\n")
     return f"{first.rstrip()} …" if more else first
 
 

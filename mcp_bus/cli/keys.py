@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from mcp_bus.signing.keys import Key
     from mcp_bus.signing.trust import Pin
 
+FILE = "name a file that has the key, as `mcp-bus key export` prints it"
 # Action: how many words may follow it.
 WORDS = {
     "new": (0, 1),
@@ -54,7 +55,8 @@ def key(call: Call) -> int:
     args = call.args
     least, most = WORDS[args.action]
     if not least <= len(args.words) <= most:
-        msg = f"key {args.action} takes {most if least == most else f'{least} to {most}'} words, not {len(args.words)}"
+        takes = f"{most if least == most else f'{least} to {most}'} word{'' if most == 1 else 's'}"
+        msg = f"key {args.action} takes {takes}, not {len(args.words)}"
         raise InvalidRequest(msg, hint="mcp-bus key --help")
     if (args.action != "trust" and (args.first_use or args.here)) or (args.action != "revoke" and args.before):
         msg = "--first-use and --here are for trust, --before is for revoke"
@@ -226,7 +228,9 @@ def _trust(call: Call, bus: Bus, guard: Guard) -> int:
 
 def _offered(guard: Guard, agent: str, source: str) -> bytes:
     """Return the key that is to be believed: a JWK, or one that a trusted key of the agent says follows it."""
-    text = (source if source.startswith(("{", "eyJ")) else content(source if source == "-" else f"@{source}")).strip()
+    text = (
+        source if source.startswith(("{", "eyJ")) else content(source if source == "-" else f"@{source}", hint=FILE)
+    ).strip()
     if text.startswith("{"):
         return keys.public_of(loads(text.encode(errors="surrogatepass")))
     said, signed, signature = keys.read_rotation(text)

@@ -248,6 +248,8 @@ def _tell(call: Call, bus: Bus, found: list[Delivery], acked: list[Acked]) -> No
         why = bus.mail.passed()
         left = f" that can be shown; left where it is: {one_line(why, 400)}" if why else ""
         out.note(f"nothing waits for {one_line(bus.identity.agent, 160)}{left}")
+        if hint := bus.mail.hint():
+            out.note(f"  next: {one_line(call.aimed(hint), 300)}")
     for number, item in enumerate(found):
         if number:
             out.line()

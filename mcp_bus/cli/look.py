@@ -8,7 +8,7 @@ from mcp_bus import find as finding
 from mcp_bus.cli import fields, meant, pages
 from mcp_bus.cli.arguments import Verb, positive
 from mcp_bus.cli.codes import OK
-from mcp_bus.cli.output import ago, one_line
+from mcp_bus.cli.output import ago, clean, one_line
 from mcp_bus.cli.pages import ORDER
 from mcp_bus.find import short
 from mcp_bus.model import State
@@ -37,6 +37,8 @@ def show(call: Call) -> int:
             call.out.json(fields.full(task))
         else:
             pages.shown(call.out, bus, task)
+            if task.proof is not None and task.proof.hint:
+                call.out.warn(f"  next: if it is from whom it says: {clean(call.aimed(task.proof.hint))}")
     return OK
 
 

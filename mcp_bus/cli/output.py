@@ -14,7 +14,20 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
     from typing import TextIO
 
-__all__ = ["Out", "Unwritten", "ago", "clean", "cut", "document", "duration", "fit", "one_line", "quote", "width"]
+__all__ = [
+    "Out",
+    "Unwritten",
+    "ago",
+    "clean",
+    "cut",
+    "document",
+    "duration",
+    "fit",
+    "one_line",
+    "quote",
+    "width",
+    "word",
+]
 
 STYLES = {"bold": "1", "dim": "2", "red": "31", "green": "32", "yellow": "33", "blue": "34"}
 # Columns narrower than this say nothing.
@@ -199,3 +212,12 @@ def ago(then: int, now: int) -> str:
     if not then:
         return ""
     return f"in {duration(then - now)}" if then > now else f"{duration(now - then)} ago"
+
+
+def word(value: object) -> str:
+    """Return a setting as people type it."""
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return clean(
+        ",".join(value) if isinstance(value, tuple | list) else f"{value:g}" if isinstance(value, float) else str(value)
+    )

@@ -116,7 +116,8 @@ def _contract(task: Task) -> Iterator[str]:
 
 def _about(task: Task, now: int) -> Iterator[str]:
     body = task.body
-    yield f"from    {one_line(body.sender.agent, 160)}, {ago(body.created, now)}"
+    posted = f", {ago(body.created, now)}" if body.created else ""  # Other programs do not always say when.
+    yield f"from    {one_line(body.sender.agent, 160)}{posted}"
     yield from _standing(task)
     if body.title:
         yield f"title   {one_line(body.title)}"
@@ -165,7 +166,9 @@ def shown(out: Out, bus: Bus, task: Task) -> None:
         out.line(f"expires {late.format(ago(slot.deadline, now))}")
     for line in _about(task, now):
         out.line(line)
-    for line in ("", "body", *quote(task.body.content)):
+    # What a rule hides is not there at all; what is encrypted says so in its place.
+    text = task.body.content or (f"({task.hidden})" if task.hidden else "")
+    for line in ("", "body", *quote(text)):
         out.line(line)
     if task.history:
         out.line()

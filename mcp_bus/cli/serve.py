@@ -72,7 +72,11 @@ def _http(call: Call) -> int:
     if call.config["claude_channel"]:
         msg = "Claude Code's channels need a server of its own, which it starts on stdin and stdout"
         raise InvalidRequest(msg, hint="unset MCP_BUS_CLAUDE_CHANNEL, or leave --http out")
-    path = Path(call.args.token_file or config.state(config.environment()) / "http-token")
+    named = call.args.token_file
+    path = Path(named or config.state(config.environment()) / "http-token")
+    if named and not path.parent.is_dir():
+        msg = f"the token file {named!r} cannot be made: {str(path.parent)!r} is no folder"
+        raise InvalidRequest(msg, hint="make that folder, or name another file with --token-file")
     token = ensure(path)
 
     def ready(address: str) -> None:

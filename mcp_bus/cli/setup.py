@@ -1,21 +1,19 @@
-"""init, config, channel, version: what there is once, before work begins."""
+"""init, config, version: what there is once, before work begins."""
 
 from __future__ import annotations
 
+import os
 import sys
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from mcp_bus.cli import meant
-from mcp_bus.cli.arguments import Verb, seconds
+from mcp_bus.cli.arguments import Verb, shell
 from mcp_bus.cli.codes import OK
-from mcp_bus.cli.output import clean, one_line
-from mcp_bus.errors import InvalidRequest, NotFound
-from mcp_bus.model import POLICY_FIELDS, Policy
+from mcp_bus.cli.output import clean, word
+from mcp_bus.errors import InvalidRequest
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from mcp_bus.bus import Bus
     from mcp_bus.cli.arguments import Call, Parser
     from mcp_bus.identity.git import Checkout
     from mcp_bus.stores.probe import Verdict
@@ -44,6 +42,9 @@ def init(call: Call) -> int:
     from mcp_bus.stores import layout, modes, probe
 
     root, checkout = _root(call)
+    if call.args.group and os.sep in call.args.group and not call.args.path:
+        msg = f"--group took {call.args.group[:200]!r} for the name of a group"
+        raise InvalidRequest(msg, hint=f"the place comes first: `mcp-bus init {shell(call.args.group)} --group`")
     group = None if call.args.group is None else modes.group_of(call.args.group)
     is_new = not modes.is_there(root / "bus.json")
     place = next(path for path in (root, *root.parents) if modes.is_there(path))
@@ -166,13 +167,13 @@ def config(call: Call) -> int:
         out.json(made[args.name] | {"name": args.name} if args.name else made)
     elif args.show_origin:
         for name, (value, origin) in values.items():
-            out.line(f"{clean(_where(call, name, origin))}\t{'' if args.name else f'{name}='}{_word(value)}")
+            out.line(f"{clean(_where(call, name, origin))}\t{'' if args.name else f'{name}='}{word(value)}")
     elif args.name:
-        out.line(_word(values[args.name][0]))
+        out.line(word(values[args.name][0]))
         out.note(f"from {clean(values[args.name][1])}")
     else:
         rows = [
-            (name, _word(value) or "-", clean(origin), SETTINGS[name].env, SETTINGS[name].about)
+            (name, word(value) or "-", clean(origin), SETTINGS[name].env, SETTINGS[name].about)
             for name, (value, origin) in values.items()
         ]
         out.table(("NAME", "VALUE", "FROM", "VARIABLE", "WHAT IT IS"), rows)
@@ -194,136 +195,6 @@ def _where(call: Call, name: str, origin: str) -> str:
 
 def _plain(value: object) -> object:
     return list(value) if isinstance(value, tuple) else value
-
-
-def _word(value: object) -> str:
-    if isinstance(value, bool):
-        return "yes" if value else "no"
-    return clean(
-        ",".join(value) if isinstance(value, tuple | list) else f"{value:g}" if isinstance(value, float) else str(value)
-    )
-
-
-# --- channel --------------------------------------------------------------------------------------
-
-
-def declare_channel(parser: Parser) -> None:
-    """Declare the options of `channel`."""
-    parser.add_argument("action", choices=("create", "list", "show", "set"))
-    parser.add_argument("name", nargs="?", metavar="NAME", help="the channel")
-    known = ", ".join(name for name in Policy._fields if name != "kind")
-    parser.add_argument("settings", nargs="*", metavar="SETTING=VALUE", help=f"{known}; those in _s take 10m too")
-
-
-def channel(call: Call) -> int:
-    """Make channels and set their rules."""
-    args = call.args
-    if (args.action == "list") != (args.name is None):
-        msg = f"channel {args.action} takes {'no name' if args.action == 'list' else 'the name of a channel'}"
-        raise InvalidRequest(msg, hint="mcp-bus channel --help")
-    if args.settings and args.action not in ("create", "set"):
-        msg = f"channel {args.action} changes no settings"
-        raise InvalidRequest(msg, hint=f"mcp-bus channel set {args.name} …")
-    if args.action == "list":
-        return _list(call)
-    from mcp_bus.cli.speaker import is_terminal
-    from mcp_bus.signing import switch
-
-    settings = dict(_setting(text) for text in args.settings)
-    with call.bus() as bus:
-        if settings == {"signed": False} and args.action == "set":
-            _unsign(call, bus)
-            return OK
-        is_new = args.action == "create" and args.name not in bus.store.channels()
-        if args.action == "set":
-            if not args.name.startswith("@"):
-                meant.channel(bus, args.name)
-            if not settings:
-                msg = "there is nothing to set"
-                raise InvalidRequest(msg, hint=f"for example lease_s=10m; mcp-bus channel show {args.name}")
-        if settings.keys() == {"encrypt_to"} and args.action == "set" and is_terminal():
-            _rules(call, args.name, switch.readdress(bus.store, args.name, settings["encrypt_to"]), is_new=False)
-            return OK
-        policy = meant.channel(bus, args.name) if args.action == "show" else bus.create_channel(args.name, **settings)
-    _rules(call, args.name, policy, is_new=is_new)
-    return OK
-
-
-def _unsign(call: Call, bus: Bus) -> None:
-    """End signatures on a channel, which a person may do and no program."""
-    from mcp_bus.cli.speaker import is_terminal
-    from mcp_bus.signing import switch
-
-    if not is_terminal():
-        msg = "to end signatures is a person's decision, and this is no terminal"
-        raise InvalidRequest(msg, hint=f"in a terminal: mcp-bus channel set {call.args.name} signed=no")
-    name = call.args.name
-    _rules(call, name, switch.off(bus.store, name), is_new=False)
-    call.out.note("whoever can write the bus is believed there again; what is older than this still has to be signed")
-
-
-def _setting(text: str) -> tuple[str, object]:
-    """Read `lease_s=10m`; the value's type is the one the setting has."""
-    from argparse import ArgumentTypeError
-
-    name, given, value = text.partition("=")
-    if not given or name not in POLICY_FIELDS:
-        msg = f"{text[:60]!r} is not a setting of a channel"
-        raise InvalidRequest(msg, hint="NAME=VALUE with one of " + ", ".join(Policy._fields))
-    try:
-        if name.endswith("_s"):
-            return name, seconds(value)
-        if isinstance(getattr(Policy(), name), bool):
-            return name, _switch(value)
-        if isinstance(getattr(Policy(), name), tuple):
-            return name, [part for part in value.replace(",", " ").split(" ") if part]
-        return name, int(value) if isinstance(getattr(Policy(), name), int) else value
-    except (ValueError, ArgumentTypeError) as error:
-        msg = f"{value[:60]!r} is not a value for {name}: {error}"
-        raise InvalidRequest(msg, hint=f"for example {name}={_word(getattr(Policy(), name))}") from None
-
-
-def _switch(value: str) -> bool:
-    if value.lower() not in ("1", "true", "yes", "on", "0", "false", "no", "off"):
-        msg = "it is yes or no"
-        raise ValueError(msg)
-    return value.lower() in ("1", "true", "yes", "on")
-
-
-def _list(call: Call) -> int:
-    with call.bus() as bus:
-        found: list[tuple[str, Policy]] = []
-        for name in bus.store.channels():
-            try:
-                found.append((name, bus.store.policy(name)))
-            except NotFound:
-                continue
-    if call.out.as_json:
-        call.out.json({"channels": [{"name": name} | _fields(policy) for name, policy in found]})
-        return OK
-    for name, policy in found:
-        call.out.line(f"{name}  {one_line(policy.description)}".rstrip())
-    if not found:
-        call.out.note("no channels yet; the first post makes one")
-    return OK
-
-
-def _fields(policy: Policy) -> dict[str, Any]:
-    from mcp_bus import policies
-
-    made: dict[str, Any] = policies.fields(policy)
-    return made
-
-
-def _rules(call: Call, name: str, policy: Policy, *, is_new: bool) -> None:
-    if call.out.as_json:
-        call.out.json({"name": name, "created": is_new} | _fields(policy))
-        return
-    call.out.line(call.out.paint(name, "bold"))
-    for key, value in _fields(policy).items():
-        call.out.line(f"  {key:<15} {_word(value) or ('everyone' if key.endswith('_by') else '-')}")
-    if is_new:
-        call.out.note("made")
 
 
 # --- version --------------------------------------------------------------------------------------
@@ -359,10 +230,5 @@ def version(call: Call) -> int:
 VERBS = {
     "init": Verb(declare_init, init, "mcp-bus init\nmcp-bus init --here\nmcp-bus init --group devs /srv/bus"),
     "config": Verb(declare_config, config, "mcp-bus config list --show-origin\nmcp-bus config get bus"),
-    "channel": Verb(
-        declare_channel,
-        channel,
-        "mcp-bus channel create review lease_s=10m max_attempts=2\nmcp-bus channel show review",
-    ),
     "version": Verb(declare_version, version, "mcp-bus version --json"),
 }

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from mcp_bus import access
 from mcp_bus.cli import meant, running
 from mcp_bus.cli.arguments import Verb, word
+from mcp_bus.cli.output import one_line
 from mcp_bus.errors import InvalidRequest, NotFound
 from mcp_bus.names import BROADCAST, HUMAN
 
@@ -49,6 +51,9 @@ def watch(call: Call) -> int:
             msg = "the human's inbox is the human's to read"
             raise InvalidRequest(msg, hint="watch @inbox with --agent human, if you are")
         is_queue = not is_topic and name not in (INBOX, BROADCAST) and _is_queue(bus, name)
+        closed = access.keyless(bus, name, bus.store.guarded(name)) if is_queue else ""
+    if closed:
+        call.out.warn(f"mcp-bus: no task of it will come: {one_line(closed, 400)}")
     recipe = running.recipe(call, asked, TIMEOUT_S)._replace(is_handler=True)
     if is_queue:
         return _queue(call, recipe, match)

@@ -9,7 +9,7 @@ from mcp_bus.cli import running
 from mcp_bus.cli.arguments import Verb, positive, words
 from mcp_bus.cli.output import clean, duration, one_line
 from mcp_bus.errors import InvalidRequest
-from mcp_bus.find import why_empty
+from mcp_bus.find import step, why_empty
 
 if TYPE_CHECKING:
     from mcp_bus.bus import Bus
@@ -68,6 +68,8 @@ def _run(call: Call) -> int:
     if not loop.fates and not call.out.as_json:
         with running.opened(settings) as bus:
             call.out.note(clean(why_empty(bus, channels, able)))
+            if helps := step(bus, channels):
+                call.out.note(f"  next: {clean(call.aimed(helps))}")
     return code
 
 

@@ -1,8 +1,9 @@
-"""Which process this is, and whether another one still runs: what presence on one machine rests on."""
+"""Which process this is and what runs it, and whether another one still runs: what presence on one machine rests on."""
 
 from __future__ import annotations
 
 import os
+import sys
 import time
 from pathlib import Path
 
@@ -64,3 +65,13 @@ def is_running(pid: int, since: int) -> bool:
     except OSError:
         return True  # Someone else's: it runs.
     return True
+
+
+def to_install(package: str) -> str:
+    """Return the command that brings a package to the Python that runs this: it may be one of pipx or uv."""
+    import shlex  # noqa: PLC0415  who gets here has lost more time
+    from importlib.util import find_spec  # noqa: PLC0415  as above
+
+    python = shlex.quote(sys.executable or "python3")
+    has_pip = find_spec("pip") is not None
+    return f"`{python} -m pip install {package}`" if has_pip else f"`uv pip install --python {python} {package}`"

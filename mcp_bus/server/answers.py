@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from mcp_bus import access, names
 from mcp_bus.errors import BusError, Conflict, CorruptRecord
-from mcp_bus.find import is_lost, public, short, why_empty
+from mcp_bus.find import is_lost, public, short, step, why_empty
 from mcp_bus.holders import holdings
 from mcp_bus.model import ENDED, OPEN, Outcome, State
 from mcp_bus.plain import clean, cut, duration
@@ -125,6 +125,8 @@ def empty(
     """Answer `claim_next` without a task: say why."""
     lines = held(bus, others, ways)
     lines.append(f"empty: {clean(why_empty(bus, channels, capabilities, others))}; waited {waited_s:.0f} s")
+    if helps := step(bus, channels):
+        lines.append(f"a person helps: {clean(helps)}")
     again = "submit what you hold first" if others else "call claim_next again to go on waiting, or stop"
     return "\n".join([*lines, f"next: {again}"])
 

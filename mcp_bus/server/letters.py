@@ -124,6 +124,7 @@ def empty(bus: Bus, told: list[str], waited_s: float, ways: Ways) -> str:
     lines = [*told, f"no unread messages, waited {waited_s:.0f} s" + (f"; topics read: {topics}" if topics else "")]
     why = bus.mail.passed()
     lines += [f"left where they are: {said(why, 400)}"] if why else []
+    lines += [f"a person helps: {said(hint, 200)}"] if (hint := bus.mail.hint()) else []
     return "\n".join([*lines, *others, "next: go on with your work, or call read_inbox again to wait"])
 
 

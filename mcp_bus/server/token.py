@@ -29,6 +29,9 @@ def ensure(path: Path) -> str:
         Untrusted: somebody else owns it or may read it.
     """
     try:
+        if path.is_symlink():
+            msg = f"the token file {str(path)!r} is a symbolic link, and is not followed"
+            raise InvalidRequest(msg, hint="name the file itself with --token-file")
         if not path.exists():
             _make(path)
         return read(path)

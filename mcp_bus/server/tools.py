@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 import anyio
 
-from mcp_bus import bidding, find, report
+from mcp_bus import bidding, encrypted, find, report
 from mcp_bus.errors import InvalidRequest
 from mcp_bus.model import Ticket
 from mcp_bus.plain import duration
@@ -114,8 +114,10 @@ async def submit_result(call: Call, given: args.SubmitResult) -> str:
         if not given.result:
             msg = "a blocked task needs a question"
             raise InvalidRequest(msg, hint="say in result what a person must answer")
-        bus.block(ticket, given.result)
+        task = bus.block(ticket, given.result)
         said = f"{short} is blocked: it waits for an answer, which is a retry with a note"
+    if given.status != "done" and given.result and task is not None and task.body.encrypted is not None:
+        said += f"; {encrypted.CLEAR}"
     return f"{said}\nnext: claim_next"
 
 

@@ -66,7 +66,8 @@ def proven(task: Task) -> str:
         return f"; not shown: {said(task.hidden, 400)}"
     if task.proof is None:
         return ""
-    return f"; NOT VERIFIED: {said(task.doubt, 300)}" if task.doubt else ", verified"
+    helps = f" (a person helps: {said(task.proof.hint, 200)})" if task.proof.hint else ""
+    return f"; NOT VERIFIED: {said(task.doubt, 300)}{helps}" if task.doubt else ", verified"
 
 
 def quoted(text: str, mark: str, *, limit: int = BODY, offset: int = 0, more: str = "") -> str:

@@ -9,13 +9,13 @@ import base64
 from typing import TYPE_CHECKING, Any
 
 from mcp_bus.errors import NoKey, Unverified
+from mcp_bus.identity import process
 from mcp_bus.model import MAX_CONTENT
 from mcp_bus.wire import MAX_READERS
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-EXTRA = "pip install 'mcp-bus[encrypted]'"
 BEGIN, END = "-----BEGIN AGE ENCRYPTED FILE-----\n", "\n-----END AGE ENCRYPTED FILE-----\n"
 # The library adds a stanza that means nothing, so that readers learn to pass such over; another may add more.
 MAX_STANZAS = MAX_READERS + 8
@@ -84,6 +84,6 @@ def _age() -> Any:  # noqa: ANN401  a module
     try:
         import pyrage  # noqa: PLC0415  an extra, and a few milliseconds
     except ImportError:
-        msg = "encryption needs the packages cryptography and pyrage, which are not installed"
-        raise NoKey(msg, hint=f"install them: {EXTRA}") from None
+        msg = "encryption needs the package pyrage, which is not installed"
+        raise NoKey(msg, hint=f"install it: {process.to_install('pyrage')}") from None
     return pyrage

@@ -210,8 +210,8 @@ class Guard:
         key = self.newest(claim.agent)
         if key is None:
             why = "was revoked" if self.own(claim.agent) else "is not here"
-            how = "encrypted" if claim.use.startswith("encrypted") else "signed"
-            msg = f"{claim.channel!r} is {how}, and a key of {claim.agent!r} to sign with {why}"
+            how = "to be encrypted" if claim.use.startswith("encrypted") else "signed"
+            msg = f"what is posted on {claim.channel!r} is {how}, and a key of {claim.agent!r} to sign with {why}"
             raise NoKey(msg, hint=f"`mcp-bus key new {claim.agent!r}` makes one, where that agent runs")
         if self.trust.key(key.kid) is None:  # Who has the private key knows whose it is.
             self.trust.pin(claim.agent, key.public, self._source.now())
@@ -303,7 +303,7 @@ class Guard:
             raise Unverified(what)
         if pin.agent != claim.agent:
             what = f"it is signed by a key of {pin.agent!r}, and says that it is from {cut(claim.agent, 80)!r}"
-            raise UnknownKey(what, hint=TRUST)
+            raise UnknownKey(what)
         if pin.revoked and seal.header["iat"] >= pin.before:
             what = f"it is signed by the key {keys.short(kid)} of {pin.agent!r}, which was revoked"
             raise Unverified(what)

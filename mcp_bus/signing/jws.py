@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
 
 from mcp_bus import wire
 from mcp_bus.errors import CorruptRecord, NoKey, Unverified
+from mcp_bus.identity import process
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -25,7 +26,6 @@ _MEMBERS: dict[str, object] = dict.fromkeys(("alg", "kid", "typ", *CRITICAL), st
 _MEMBERS |= {"crit": list, "jwk": dict, "exp": int, "iat": int}
 MAX_SEAL = 8192
 SIGNATURE, PUBLIC = 64, 32
-EXTRA = "pip install 'mcp-bus[signed]'"
 
 
 class Seal(NamedTuple):
@@ -139,5 +139,5 @@ def _keys() -> Any:  # noqa: ANN401  a module
         from cryptography.hazmat.primitives.asymmetric import ed25519  # noqa: PLC0415  tens of milliseconds
     except ImportError:
         msg = "signing needs the package cryptography, which is not installed"
-        raise NoKey(msg, hint=f"install it: {EXTRA}") from None
+        raise NoKey(msg, hint=f"install it: {process.to_install('cryptography')}") from None
     return ed25519

@@ -38,7 +38,8 @@ def check(store: Store, channel: str, settings: Mapping[str, object]) -> None:
     waiting = next((slot for slot in slots if not _is_signed(store, slot)), None)
     if waiting is not None:
         msg = f"{waiting.id!r} is {waiting.state} on {channel!r}, and not signed: nobody would get it any more"
-        raise Conflict(msg, hint="let them be done or cancel them, or choose a new channel for what is to be signed")
+        hint = "let them be done or cancel them, or choose a new channel for what is to be signed"
+        raise Conflict(msg, hint="let them be read and acked first" if names.is_inbox(channel) else hint)
 
 
 def _is_signed(store: Store, slot: Slot) -> bool:
@@ -61,7 +62,7 @@ def inbox(store: Store, name: str, settings: Mapping[str, object]) -> Policy:
     box = names.inbox(name[1:])
     if not settings or not settings.keys() <= {"signed", "encrypt_to"}:
         msg = f"{name[:80]!r} is an inbox, which has no settings but 'signed' and 'encrypt_to'"
-        raise InvalidRequest(msg, hint=f"mcp-bus channel set {name} signed=yes")
+        raise InvalidRequest(msg, hint=f"`mcp-bus channel set {name} signed=yes`")
     check(store, box, settings)
     store.declare(box, policies.make(dict(settings), _policy(store, box)))
     return store.policy(box)

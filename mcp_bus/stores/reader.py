@@ -6,7 +6,7 @@ import stat
 from typing import TYPE_CHECKING
 
 from mcp_bus import encrypted, lifecycle, names, wire
-from mcp_bus.errors import Conflict, CorruptRecord, Gone, Unverified
+from mcp_bus.errors import Conflict, CorruptRecord, Gone, UnknownKey, Unverified
 from mcp_bus.model import WAITING, Lease, Proof, Result, Slot, State, Task
 from mcp_bus.stores import foreign, graves, mend, publish, story
 
@@ -49,14 +49,14 @@ class Reader:
             body, inner = self._covers.open(body)
             proof = proof._replace(body=by or inner)
         except CorruptRecord as error:  # Encrypted, it is not shown at all; who looks at it must see what is wrong.
-            proof, body = Proof(doubt=str(error), broken=str(error)), self.opened(body)
+            proof, body = Proof(doubt=str(error), broken=str(error), hint=_lifted(error)), self.opened(body)
         if slot.state is State.DONE:
             try:
                 result, by = self._result(slot, body)
                 proof = proof._replace(result=by)
             except Unverified as error:
                 doubt = f"{proof.doubt}; its result: {error}" if proof.doubt else f"its result: {error}"
-                proof = proof._replace(doubt=doubt)
+                proof = proof._replace(doubt=doubt, hint=_lifted(error))
         slot = _done(slot, body, result) if result is not None else slot
         hidden = body.encrypted.why if body.encrypted is not None else ""
         return Task(body, slot, result, story.lines(self._tree, slot), proof if any(proof) else None, hidden)
@@ -266,6 +266,11 @@ def _done(slot: Slot, body: Body, result: Result) -> Slot:
     if placed is not None and (placed.id, placed.state) == (slot.id, State.DONE):
         return placed
     return slot._replace(attempt=result.attempt, priority=body.priority)
+
+
+def _lifted(error: CorruptRecord) -> str:
+    """Return what would lift a doubt: of a key that is not known here; what was altered is no better by any key."""
+    return error.hint if isinstance(error, UnknownKey) else ""
 
 
 def _gone(task_id: str, ended: str) -> Gone:

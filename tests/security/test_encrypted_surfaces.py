@@ -118,6 +118,21 @@ def test_doctor_fsck_and_the_audit_know_it_and_open_nothing(cli: Cli) -> None:
 
 @pytest.mark.anyio
 @pytest.mark.parametrize("era", ["auto", "legacy"])
+async def test_an_agent_is_told_that_its_reason_is_in_clear_and_of_a_plain_task_it_is_not(cli: Cli, era: str) -> None:
+    clear = "that is written down in plain text"
+    async with desk(cli.home, era, agent="worker") as worker:
+        for to, status in (("worker", "failed"), ("worker", "blocked"), ("", "failed")):
+            options = ["--encrypt-to", to] if to else []
+            assert cli.main("--agent", "worker", "post", "vault", WORD, *options, "--max-attempts", "1")[0] == 0
+            claim = claim_in(await worker.call("claim_next", channels=["vault"]))
+            told = await worker.call(
+                "submit_result", task=claim.task, token=claim.token, status=status, result="because"
+            )
+            assert (clear in told) == bool(to), told
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("era", ["auto", "legacy"])
 async def test_an_agent_over_mcp_needs_no_parameter_for_it(cli: Cli, era: str) -> None:
     cli.json("channel", "create", "vault", "encrypt_to=worker")
     async with (

@@ -13,7 +13,7 @@ import pytest
 from mcp_bus import access, find, plans, policies, wire
 from mcp_bus.conductor import advance
 from mcp_bus.conductor import post as post_plan
-from mcp_bus.errors import Conflict, CorruptRecord, InvalidRequest, NotAllowed, NotFound, Unverified
+from mcp_bus.errors import Conflict, CorruptRecord, InvalidRequest, NotAllowed, NotFound, Overloaded, Unverified
 from mcp_bus.model import Policy, State
 from mcp_bus.plan import outcome
 from mcp_bus.server import errors, resources
@@ -128,14 +128,53 @@ def test_whom_the_rules_leave_out_does_not_change_them(bus: Bus, other: Bus) -> 
     bus.create_channel("work", claim_by=[bus.identity.agent], read_by=["reader"])
     before = bus.store.policy("work")
     for rule, names in (("claim_by", []), ("read_by", ["*"]), ("post_by", [other.identity.agent])):
-        with pytest.raises(NotAllowed, match="may not change who may") as told:
+        with pytest.raises(NotAllowed, match="may not change the settings") as told:
             other.create_channel("work", **{rule: names})
         assert told.value.hint
         assert bus.store.policy("work") == before
-    other.create_channel("work", description="anybody may say what it is for")
     bus.create_channel("work", read_by=[])
     other.is_person = True
     assert other.create_channel("work", claim_by=[]).claim_by == ()
+
+
+STRANGERS = {
+    "max_waiting": 0,
+    "max_waiting_by_sender": 0,
+    "retention_days": 1,
+    "max_attempts": 1,
+    "ttl_s": 1.0,
+    "lease_s": 1.0,
+    "max_lease_s": 1.0,
+    "outputs": True,
+    "signed": True,
+    "encrypt_to": ["bob"],
+    "description": "mine",
+}
+
+
+@pytest.mark.parametrize("setting", STRANGERS)
+def test_whom_the_rules_leave_out_changes_no_setting_of_the_channel(bus: Bus, other: Bus, setting: str) -> None:
+    bus.create_channel("work", post_by=["ann"], claim_by=["carl"], max_waiting=1, max_waiting_by_sender=1)
+    before = bus.store.policy("work")
+    with pytest.raises(NotAllowed, match="may not change the settings of 'work'") as told:
+        other.create_channel("work", **{setting: STRANGERS[setting]})
+    assert told.value.hint
+    assert bus.store.policy("work") == before
+    assert other.create_channel("work") == before  # Nothing is changed: who makes sure that it is there may ask.
+    if setting not in ("signed", "encrypt_to"):  # For which keys are needed.
+        bus.create_channel("work", **{setting: STRANGERS[setting]})
+        assert bus.store.policy("work") != before
+
+
+def test_a_quota_is_not_lifted_by_whom_the_rules_leave_out(bus: Bus, other: Bus) -> None:
+    bus.create_channel("work", post_by=["ann"], max_waiting=1)
+    bus.post("work", "a")
+    with pytest.raises(NotAllowed):
+        other.create_channel("work", max_waiting=0)
+    with pytest.raises(Overloaded):
+        bus.post("work", "b")
+    bus.create_channel("free", max_waiting=1)  # Without lists anybody sets what they like, as before.
+    assert other.create_channel("free", max_waiting=0).max_waiting == 0
 
 
 def test_a_rule_is_not_made_over_tasks_it_would_put_aside(bus: Bus, other: Bus) -> None:

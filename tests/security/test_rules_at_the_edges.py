@@ -94,10 +94,10 @@ def verb(place: Path, *words: str, text: str = "") -> str:
 
 # What is asked at the command line, with which tool, and what is said of it.
 REFUSED: dict[str, tuple[list[str], str, dict[str, object], str]] = {
-    "post_by": (["post", "work", "x"], "post_task", {"channel": "work", "body": "x"}, "post_by lets 'ann'"),
-    "post_by on a topic": (["send", "news", "x"], "send_message", {"to": "news", "body": "x"}, "post_by lets 'ann'"),
-    "claim_by": (["claim", "work"], "claim_next", {"channels": ["work"]}, "claim_by lets 'zoe'"),
-    "read_by": (["subscribe", "news"], "read_inbox", {"subscribe": "news"}, "read_by lets 'lead-*'"),
+    "post_by": (["post", "work", "x"], "post_task", {"channel": "work", "body": "x"}, "post_by names 'ann'"),
+    "post_by on a topic": (["send", "news", "x"], "send_message", {"to": "news", "body": "x"}, "post_by names 'ann'"),
+    "claim_by": (["claim", "work"], "claim_next", {"channels": ["work"]}, "claim_by names 'zoe'"),
+    "read_by": (["subscribe", "news"], "read_inbox", {"subscribe": "news"}, "read_by names 'lead-*'"),
     "max_waiting": (["post", "full", "y"], "post_task", {"channel": "full", "body": "y"}, "max_waiting is 1"),
     "max_waiting_by_sender": (
         ["post", "mine", "y"], "post_task", {"channel": "mine", "body": "y"}, "max_waiting_by_sender is 1",

@@ -128,8 +128,8 @@ def test_junk_in_front_keeps_nobody_from_what_is_good_and_is_looked_at_once(
     assert world.reasons() == []
     world.source.advance(3600)
     for number in range(100):
-        worker._passed.add(f"later {number}", "x")
-    assert {name.split()[0] for name in worker._passed._until} == {"later"}
+        worker.passed.add(f"later {number}", "x")
+    assert {name.split()[0] for name in worker.passed._until} == {"later"}
 
 
 def test_junk_in_front_keeps_no_letter_from_its_reader(
