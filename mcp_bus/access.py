@@ -247,8 +247,9 @@ def _hidden(bus: Operator, task: Task) -> str:
 def _called_on(body: Body, agent: str) -> str:
     """Return the topic whose rule an awarded task has, too, for it says what its call said; none for who won it."""
     topic = body.extra.get(names.TOPIC)
-    is_so = body.channel == names.AWARDS and isinstance(topic, str) and names.is_place(topic)
-    return topic if is_so and names.addressed(agent) not in body.requires else ""
+    if body.channel != names.AWARDS or not isinstance(topic, str) or not names.is_place(topic):
+        return ""
+    return "" if names.addressed(agent) in body.requires else topic
 
 
 def barred(bus: Operator, channel: str, owner: str) -> str:
