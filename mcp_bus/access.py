@@ -262,8 +262,18 @@ def shown(bus: Operator, task: Task) -> Task:
 def _hidden(bus: Operator, task: Task) -> str:
     """Return why a task's text is not for this session; empty if it is."""
     lease, agent = task.slot.lease, bus.identity.agent
-    is_holder = lease is not None and names.is_of(lease.holder, agent)
-    return "" if is_holder or names.is_inbox(task.channel) else barred(bus, task.channel, task.body.sender.agent)
+    if (lease is not None and names.is_of(lease.holder, agent)) or names.is_inbox(task.channel):
+        return ""
+    why = barred(bus, task.channel, task.body.sender.agent)
+    return why or (barred(bus, topic, task.body.sender.agent) if (topic := _called_on(task.body, agent)) else "")
+
+
+def _called_on(body: Body, agent: str) -> str:
+    """Return the topic whose rule an awarded task has, too, for it says what its call said; none for who won it."""
+    topic = body.extra.get(names.TOPIC)
+    if body.channel != names.AWARDS or not isinstance(topic, str) or not names.is_place(topic):
+        return ""
+    return "" if names.addressed(agent) in body.requires else topic
 
 
 def barred(bus: Operator, channel: str, owner: str) -> str:

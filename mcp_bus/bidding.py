@@ -12,7 +12,7 @@ import json
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
 
-from mcp_bus import draft, find, lifecycle, names
+from mcp_bus import access, draft, find, lifecycle, names
 from mcp_bus.errors import BusError, Conflict, InvalidRequest, NotFound
 from mcp_bus.model import WAITING, Attempt, Outcome, Secret, State
 
@@ -160,7 +160,7 @@ def award(bus: Bus, bid_id: str) -> Task:
         requires=(*call.body.requires, names.addressed(won.agent)),
         encrypted=Secret((won.agent,)) if call.body.encrypted is not None else None,
         key=draft.key_of("\x01award", call.id),  # No agent's name has a control character in it.
-        extra={"call": call.id, "bid": won.id},
+        extra={"call": call.id, "bid": won.id, names.TOPIC: call.channel},
     )
     kept = bus.put(made)
     if kept.extra.get("bid") != won.id:
@@ -193,8 +193,7 @@ def _tell(bus: Bus, call: Task, won: Bid, task: Body) -> None:
             told |= {"task": task.id, "channel": AWARDS}
         with suppress(BusError):  # The task is there; who cannot be told sees it when claiming.
             title = f"your bid won: task {find.short(task.id)} on {AWARDS}" if bid.id == won.id else "another bid won"
-            bus.mail.send(
-                f"@{bid.agent}", told, type="status", title=title, key=key, thread=call.body.thread or call.id
-            )
+            thread = call.body.thread if access.may_read(bus.store, call.channel, bid.agent) else ""
+            bus.mail.send(f"@{bid.agent}", told, type="status", title=title, key=key, thread=thread or call.id)
     with suppress(BusError):
         bus.mail.ack([bid.id for bid in _bids(bus, call.id)])  # Also those that a later one of their agent replaced.

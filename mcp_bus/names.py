@@ -26,6 +26,8 @@ HUMAN, BROADCAST = "human", "broadcast"
 RESERVED = frozenset({HUMAN, BROADCAST})
 # The type of a call for proposals, and the queue that awarded tasks wait in.
 CALL, AWARDS = "call", "awards"
+# Where such a task says on which topic its call was.
+TOPIC = "topic"
 # What a capability begins with that one agent alone has: a task that needs it is addressed to that agent.
 ADDRESSED = "to:"
 # Names Windows cannot have, with any extension.

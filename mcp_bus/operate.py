@@ -10,7 +10,7 @@ from contextlib import suppress
 from functools import cached_property
 from typing import TYPE_CHECKING
 
-from mcp_bus import access, draft, find, lifecycle, wire
+from mcp_bus import access, draft, encrypted, find, lifecycle, names, wire
 from mcp_bus.clock import Ids
 from mcp_bus.errors import (
     BusError,
@@ -105,11 +105,29 @@ class Operator:
             The body itself, or the one kept earlier under the same id or key.
 
         Raises:
-            NotAllowed: its channel does not let its sender post.
+            NotAllowed: its channel does not let its sender post; or it answers what this agent cannot read.
+            NoKey: it answers what is encrypted, and there is no key of who is to read it.
             Overloaded: too much waits there.
         """
         self._check_put(body)
-        return self.store.add(body)
+        return self.store.add(self._concealed(body))
+
+    def _concealed(self, body: Body) -> Body:
+        """Return a body that is encrypted if what it answers is: an answer quotes that, whichever verb posts it."""
+        if not body.reply_to or body.encrypted is not None or self.store.guarded(body.channel).to:
+            return body
+        try:
+            parent = self.sound(body.reply_to)
+        except (NotFound, InvalidRequest):  # A task may be an answer to anything, also to what is elsewhere.
+            self._check_answered(body.reply_to)
+            return body
+        return body._replace(encrypted=encrypted.reply_to(parent.body, ""))
+
+    def _check_answered(self, task_id: str) -> None:
+        guard = self.store.guard
+        if guard is not None and names.TASK_ID.match(task_id) and guard.is_secret(task_id):
+            msg = f"{task_id!r} was encrypted and is gone, so that nobody can tell who may read an answer to it"
+            raise NotAllowed(msg, hint="name the readers, with `--encrypt-to`, or leave reply_to out")
 
     def _check_put(self, body: Body) -> None:
         access.check_kind(body.type, may_eval=self.may_eval)

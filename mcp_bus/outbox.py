@@ -185,7 +185,8 @@ class Outbox:
         if parent.body.hops >= MAX_HOPS:
             msg = f"this would be answer {MAX_HOPS + 1} to answers since the first message: two agents may be in a loop"
             raise InvalidRequest(msg, hint="stop answering, or ask the human; new business needs no reply_to")
-        thread = made.thread or parent.body.thread or parent.id
+        # What is answered may be hidden from who answers it, all but that it is there.
+        thread = made.thread or access.shown(self._bus, parent).body.thread or parent.id
         if made.encrypted is None:  # An answer quotes what it answers.
             made = made._replace(encrypted=encrypted.reply_to(parent.body, address.agent))
         return made._replace(hops=parent.body.hops + 1, reply_to=parent.id, thread=thread)

@@ -15,35 +15,33 @@ import socket
 from collections import OrderedDict
 from contextlib import contextmanager
 from http import HTTPStatus
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any
 
 import anyio
 import uvicorn
 from mcp.server.streamable_http_manager import StreamableHTTPSessionManager
 from mcp.server.transport_security import TransportSecuritySettings
 from starlette.responses import PlainTextResponse
-from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from mcp_bus import names, plain
 from mcp_bus.errors import InvalidRequest, StoreUnavailable
 from mcp_bus.identity.session import check_agent
 from mcp_bus.server.app import build
+from mcp_bus.server.connections import USUAL, bounded, let_in, refuse
 from mcp_bus.server.sessions import IDLE_S, LINE, PATH, SESSION_HEADER, Key, Line, Many, agent_in
 
 if TYPE_CHECKING:
-    import asyncio
     from collections.abc import Callable, Generator, Mapping
 
     from starlette.types import Message, Receive, Scope, Send
 
     from mcp_bus.config import Config
+    from mcp_bus.server.connections import Limits
 
 HOST = "127.0.0.1"
 NAMES = ("127.0.0.1", "localhost")
 # A message on the bus has at most 1 MiB; JSON may make six bytes of one.
 MAX_BODY = 8 * 1024 * 1024
-# Connections on which nothing was asked yet: how many at once, and for how many seconds.
-MAX_SILENT, SILENT_S = 200, 10.0
 # What is open of the handshake era, of clients that may never come back.
 MAX_TRANSPORTS = 1000
 _HOST = re.compile(r"(127\.0\.0\.1|localhost):[0-9]{1,5}\Z", re.IGNORECASE)
@@ -69,8 +67,9 @@ class Door:
             return  # Neither lifespan nor web sockets were asked for.
         refusal = self._refusal(scope)
         if refusal is not None:
-            await refusal(scope, receive, send)
+            await refuse(refusal, scope, receive, send)
             return
+        let_in(scope)
         line, status = Line(), list[int]()
         agent, session = agent_in(scope["path"]) or "", _header(scope, SESSION_HEADER)
 
@@ -133,40 +132,6 @@ def _header(scope: Mapping[str, Any], name: str) -> str:
     return bytes(next(found, b"")).decode("latin-1")
 
 
-class _Connection(H11Protocol):
-    """A connection that has to ask for something soon: whoever opens many and is silent keeps nobody out."""
-
-    silent: ClassVar[OrderedDict[int, _Connection]] = OrderedDict()
-
-    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn has it
-        """Give it some time; the oldest that is silent goes if there are too many of them."""
-        super().connection_made(transport)
-        self.silent[id(self)] = self
-        self._late = self.loop.call_later(SILENT_S, self.give_up)
-        while len(self.silent) > MAX_SILENT:
-            next(iter(self.silent.values())).give_up()
-
-    def handle_events(self) -> None:
-        """Note that it has asked."""
-        super().handle_events()
-        if self.cycle is not None:
-            self._spoken()
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        """Forget it."""
-        self._spoken()
-        super().connection_lost(exc)
-
-    def _spoken(self) -> None:
-        self.silent.pop(id(self), None)
-        self._late.cancel()
-
-    def give_up(self) -> None:
-        """End it."""
-        self._spoken()
-        self.transport.close()
-
-
 class _Server(uvicorn.Server):
     """A server that leaves the signals to us, and says when it can be reached."""
 
@@ -201,11 +166,14 @@ def address(place: socket.socket) -> str:
     return f"http://{HOST}:{place.getsockname()[1]}{PATH}"
 
 
-async def serve(config: Config, token: str, place: socket.socket, *, ready: Callable[[], None]) -> None:
+async def serve(
+    config: Config, token: str, place: socket.socket, *, ready: Callable[[], None], limits: Limits = USUAL
+) -> None:
     """Serve until SIGINT or SIGTERM; then all sessions give back what they hold.
 
     Args:
         ready: called when the first request can come.
+        limits: how long, and how often, somebody may say nothing.
     """
     sessions = Many(config)
     manager = StreamableHTTPSessionManager(
@@ -221,8 +189,8 @@ async def serve(config: Config, token: str, place: socket.socket, *, ready: Call
     app = Door(manager, sessions, token)
     server = _Server(
         uvicorn.Config(
-            app, log_config=None, access_log=False, lifespan="off", ws="none", http=_Connection, server_header=False,
-            timeout_graceful_shutdown=GRACE_S,
+            app, log_config=None, access_log=False, lifespan="off", ws="none", http=bounded(limits),
+            server_header=False, timeout_graceful_shutdown=GRACE_S,
         )
     )  # fmt: skip
     server.started_up = ready

@@ -11,10 +11,13 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from mcp_bus import find
+from mcp_bus.errors import Unverified
 from mcp_bus.model import MAX_CONTENT, State
 from mcp_bus.signing import age, jws, keys
 from mcp_bus.signing.guard import Guard
+from mcp_bus.wire import MAX_READERS
 from tests.fakes import swept
+from tests.security.conftest import other_home
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -349,3 +352,27 @@ def test_a_body_shown_as_its_own_result_does_not_count(world: World) -> None:
     said |= {"result": stored(world, i)["content"], "from": {"agent": "planner", "pid": 1, "pwd": "/"}}
     path.write_text(json.dumps(said))
     doubted(world, i, "it was signed for the use")
+
+
+def test_a_header_that_ends_in_time_and_names_more_keys_than_there_may_be_is_refused() -> None:
+    private, public = jws.new()
+    for count, is_read in ((MAX_READERS, True), (age.MAX_STANZAS + 8, False)):
+        text = age.encrypt(b"x", [public] * count)
+        assert len(base64.b64decode("".join(text.splitlines()[1:-1])).partition(b"\n---")[0]) < age.MAX_HEADER * 3 // 4
+        if is_read:
+            assert age.decrypt(text, [private]) == b"x"
+            continue
+        with pytest.raises(Unverified, match="one form"):
+            age.decrypt(text, [private])
+
+
+def test_who_opened_a_task_takes_it_for_plain_text_no_more(world: World, disk: Path) -> None:
+    elsewhere, i = other_home(world, disk), posted(world)
+    reader = world.bus("worker", home=elsewhere)
+    assert not world.guard(elsewhere).is_secret(i), "it was posted by somebody else"
+    task = reader.claim([PLACE]) or pytest.fail("nothing to claim")
+    said = stored(world, i)
+    del said["bus"]["encrypted"]
+    (world.root / "tasks" / f"{i}.json").write_text(json.dumps(said | {"content": "forged"}))
+    with pytest.raises(Unverified, match="is plain text now, and was encrypted"):
+        world.bus("worker", home=elsewhere).sound(task.id)

@@ -89,7 +89,12 @@ def test_an_encrypted_task_is_not_a_steps_whatever_it_says(world: World) -> None
     assert sealed.is_of(made, step, task)
     other = world.bus().get(answered(world))
     claimed = other.body._replace(plan=made.id, node="one", channel="pub")
-    assert not sealed.is_of(made, step, other._replace(body=claimed, slot=task.slot))
+    assert other.result is not None
+    plain = other.result._replace(encrypted=None)
+    assert sealed.is_of(made, step, task._replace(result=plain))
+    for result in (None, plain, other.result):
+        assert not sealed.is_of(made, step, other._replace(body=claimed, slot=task.slot, result=result))
+    assert not sealed.is_of(made, step, task._replace(result=other.result))
 
 
 def test_a_task_is_a_steps_only_if_it_says_so_itself(world: World) -> None:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from mcp_bus import access, find, plans, policies, wire
+from mcp_bus import access, bidding, find, plans, policies, wire
 from mcp_bus.conductor import advance
 from mcp_bus.conductor import post as post_plan
 from mcp_bus.errors import Conflict, CorruptRecord, InvalidRequest, NotAllowed, NotFound, Overloaded, Unverified
@@ -369,6 +369,47 @@ def test_who_may_not_read_can_still_look_after_it_but_not_take_its_text_along(bu
         other.retry(task.id, body="mine")
     other.retry(task.id)
     assert (bus.claim(["work"]) or pytest.fail("nothing to claim")).body.content == TOLD
+
+
+@pytest.mark.parametrize("winner", ["zoe", "lead-1"])
+def test_what_was_awarded_is_shown_to_those_alone_who_may_read_the_call(
+    bus: Bus, other: Bus, open_bus_as: Callable[..., Bus], winner: str
+) -> None:
+    bus.create_channel("offers", kind="topic", read_by=["lead-*"])
+    call = bus.post("offers", TOLD, title=TOLD, thread="a hidden matter").id
+    won = open_bus_as(winner, "00000009")
+    bid = won.mail.send("", {"eta_s": 5}, type="bid", reply_to=call).id
+    lost = other.mail.send("", {"eta_s": 9}, type="bid", reply_to=call).id
+    task = bidding.award(bus, bid).id
+    assert (bus.get(task).body.content, won.get(task).body.content) == (TOLD, TOLD)
+    assert open_bus_as("lead-2", "0000000a").get(task).body.content == TOLD
+    assert TOLD not in repr([other.get(name) for name in (call, task, lost)])
+    assert "'lead-*'" in other.get(task).hidden
+    assert list(find.tasks(other, text="combination")) == []
+    assert TOLD not in repr(find.safe_ending(other, call))
+    assert TOLD not in json.dumps(resources.read(other, f"bus://tasks/{task}"), default=str)
+    (told,) = other.mail.read(limit=5)
+    assert told.body.thread == call
+    taken = won.claim(["awards"]) or pytest.fail("nothing to claim")
+    won.ack(taken, TOLD)
+    assert TOLD not in repr(other.get(task))
+    assert won.get(task).result is not None
+
+
+@pytest.mark.parametrize("topic", [7, None, "../offers", "offers\n", "x" * 999, "nothing-there"])
+def test_what_says_of_itself_that_it_was_called_for_elsewhere_breaks_nothing(
+    bus: Bus, other: Bus, topic: object
+) -> None:
+    bus.store.declare("awards")
+    task = bus.get(bus.post("awards", TOLD).id)
+    assert access.shown(other, task._replace(body=task.body._replace(extra={"topic": topic}))).body.content == TOLD
+
+
+def test_an_answer_does_not_tell_the_thread_of_what_its_sender_may_not_read(bus: Bus, other: Bus, secret: str) -> None:
+    answer = other.mail.send("", "what is it?", reply_to=secret).id
+    assert (other.get(answer).body.thread, other.get(answer).body.reply_to) == (secret, secret)
+    told = bus.mail.send("", "never mind", reply_to=secret).id
+    assert bus.get(told).body.thread == TOLD, "who may read it keeps to its thread"
 
 
 def test_rules_that_cannot_be_read_show_nothing_and_hand_out_nothing(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import json
 from typing import TYPE_CHECKING
 
 import pytest
@@ -10,6 +11,7 @@ import pytest
 from mcp_bus import open_bus
 from mcp_bus.cli.main import main
 from mcp_bus.names import place, staged
+from mcp_bus.server import resources
 from mcp_bus.stores.fsops import Fs
 from mcp_bus.stores.tree import Tree
 
@@ -58,3 +60,17 @@ def test_an_error_of_the_medium_names_a_claim_without_its_token(
         assert task.id in said
         assert task.lease.token not in said
     tree.close()
+
+
+def test_the_resource_of_a_task_shows_no_token_of_whoever_held_it(disk: Path) -> None:
+    with open_bus(disk / "bus", agent="zoe") as bus:
+        i = bus.post("work", "x").id
+        first = bus.claim(["work"]) or pytest.fail("nothing to claim")
+        bus.nack(first, "not today", retry_in_s=0)
+        second = bus.claim(["work"]) or pytest.fail("nothing to claim")
+        bus.renew(second, progress="half of it")
+        shown = resources.read(bus, f"bus://tasks/{i}")
+        assert [line.token for line in bus.get(i).history] == [first.ticket.token, second.ticket.token]
+    assert json.loads(shown)["history"][0]["note"] == "not today"
+    assert first.ticket.token not in shown
+    assert second.ticket.token not in shown

@@ -272,3 +272,11 @@ def test_of_a_key_that_was_revoked_from_a_time_on_only_what_is_older_counts(worl
         trust.pin("planner", pin.public, world.source.now())
     world.key("planner")
     refused(world, "was revoked")
+
+
+def test_what_was_signed_at_the_very_time_from_which_a_key_counts_no_more_is_refused(world: World) -> None:
+    world.bus().post(CHANNEL, "too late")
+    kid = world.guard().own("planner")[0].kid
+    world.guard().trust.revoke(kid, world.source.now(), before=world.source.now())
+    world.key("planner")
+    refused(world, "was revoked")

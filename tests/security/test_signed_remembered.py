@@ -12,6 +12,9 @@ import pytest
 from mcp_bus import conductor
 from mcp_bus.errors import Conflict, CorruptRecord, InvalidRequest, Untrusted
 from mcp_bus.model import Policy
+from mcp_bus.policies import INBOX
+from mcp_bus.signing import switch
+from mcp_bus.stores.file import FileStore
 from mcp_bus.stores.fsops import Fs
 from tests.security.conftest import CHANNEL, World
 
@@ -222,3 +225,30 @@ def test_a_store_in_memory_says_what_its_policies_do(world: World) -> None:
     assert store.guarded("work") == (False, (), None)
     store.declare("work", Policy())
     assert store.guarded("work") == (False, (), None)
+
+
+def test_what_is_older_than_the_end_of_an_inbox_s_signatures_is_not_believed_at_that_of_a_session_either(
+    world: World,
+) -> None:
+    bus, own = world.bus(), "@planner~0000aaaa"
+    bus.create_channel("@planner", signed=True)
+    old = world.forged("worker")[0]
+    world.source.advance(1)
+    switch.off(bus.store, "@planner")
+    store = world.bus().store
+    assert isinstance(store, FileStore)
+    assert not (world.root / "channels" / own).exists(), "nobody can say that it ever had rules of its own"
+    assert store.seals.needs(own, old)
+    assert not store.seals.needs(own, world.forged("worker")[0])
+
+
+def test_a_program_without_keys_takes_nothing_at_the_inbox_of_a_session_whose_agent_s_is_signed(world: World) -> None:
+    own = "@planner~0000aaaa"
+    world.bus().create_channel("@planner", signed=True)
+    world.bus().store.declare(own, INBOX)
+    body = world.bus("worker").get(world.bus("worker").post(CHANNEL, "x").id).body
+    store = FileStore(world.root, source=world.source, durable=False)
+    assert store.policy(own).signed
+    with pytest.raises(Untrusted, match="without keys"):
+        store.add(body._replace(id=world.forged()[0], channel=own))
+    store.close()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 from typing import TYPE_CHECKING
@@ -13,7 +14,7 @@ from mcp_bus.model import State
 from mcp_bus.policies import INBOX
 from mcp_bus.recovery import sweep
 from mcp_bus.signing.guard import Guard
-from tests.security.conftest import CHANNEL, World, other_home
+from tests.security.conftest import CHANNEL, World, other_home, signed_by
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -186,3 +187,16 @@ def test_of_a_topic_only_what_is_verified_is_read(world: World) -> None:
     world.place(i, data, None, "news")
     world.source.refresh()
     assert [(item.body.content, item.verified[:8]) for item in planner.mail.read()] == [("honest", "worker (")]
+
+
+def test_what_a_worker_signed_for_a_task_and_says_that_it_is_of_another_is_not_its_result(world: World) -> None:
+    i, other = (world.bus().post(CHANNEL, "x").id for _ in range(2))
+    world.work()
+    data = _answer(other)
+    seal = signed_by(world, world.home, "worker", i, data, use="result", exp=0)
+    (world.root / "signatures" / f"{i}.{hashlib.sha256(data).hexdigest()[:32]}.jws").write_bytes(seal)
+    (world.root / "channels" / CHANNEL / "responses" / f"{i}.json").write_bytes(data)
+    done = world.bus().get(i)
+    assert (done.state, done.result) == (State.DONE, None)
+    assert done.proof is not None
+    assert f"it is the result of '{other}'" in done.proof.doubt
