@@ -22,7 +22,7 @@ KINDS = (HOOKS, AGENTS_MD, SKILL)
 COMMON = "AGENTS.md"
 _IMPORT = re.compile(r"(?<![\w`/])@(?:\.{1,2}/)*AGENTS\.md(?![\w/.]*\w)")
 
-_CODE = re.compile(r"(`+)[^`]++\1(?!`)")
+_CODE = re.compile(r"(`+)[^`]+\1(?!`)")
 
 
 class Places(NamedTuple):

@@ -16,11 +16,12 @@ if TYPE_CHECKING:
 
 MAX_DEEP = 100
 # A comment ends at the first `*/`, and nothing here is matched in two ways: hostile text costs no more than other text.
-_SPACE = re.compile(r"(?:[ \t\r\n]+|//[^\n]*|/\*(?:[^*]|\*(?!/))*+\*/)*+")
+# No quantifier is possessive: of a group such ones match wrongly in Python 3.11.0 to 3.11.3 (gh-101955).
+_SPACE = re.compile(r"(?:[ \t\r\n]+|//[^\n]*|/\*[^*]*\*+(?:[^/*][^*]*\*+)*/)*")
 _STRING = re.compile(r'"(?:[^"\\\x00-\x1f]|\\.)*"')
 _SCALAR = re.compile(r"-?[0-9][0-9.eE+-]*|true|false|null")
 _INDENT = re.compile(r"^([ \t]+)\S", re.MULTILINE)
-_REST_OF_LINE = re.compile(r"[ \t]*+(?:/\*(?:[^*\n]|\*(?!/))*+\*/[ \t]*+)*+(?://[^\r\n]*+)?+(?=\r?\n|\Z)")
+_REST_OF_LINE = re.compile(r"[ \t]*(?:/\*[^*\n]*\*+(?:[^/*\n][^*\n]*\*+)*/[ \t]*)*(?://[^\r\n]*)?(?=\r?\n|\Z)")
 
 
 class Malformed(ValueError):

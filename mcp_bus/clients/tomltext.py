@@ -11,11 +11,12 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
-_SPACE = re.compile(r"(?:[ \t\r\n]+|#[^\n]*)*+")
-_TEXTS = r'"(?:[^"\\\n]|\\.)*+"' + r"|'[^'\n]*+'"
-_LONG_TEXTS = r'"""(?:[^"\\]|\\.|"(?!""))*+"{3,5}' + r"|'''(?:[^']|'(?!''))*+'{3,5}"
+# Nothing is matched in two ways, and no quantifier is possessive: see `jsonc`.
+_SPACE = re.compile(r"(?:[ \t\r\n]+|#[^\n]*)*")
+_TEXTS = r'"[^"\\\n]*(?:\\.[^"\\\n]*)*"' + r"|'[^'\n]*'"
+_LONG_TEXTS = r'"""[^"\\]*(?:(?:\\.|"(?!""))[^"\\]*)*"{3,5}' + r"|'''[^']*(?:'(?!'')[^']*)*'{3,5}"
 _TOKEN = re.compile(rf"(?P<text>{_LONG_TEXTS}|{_TEXTS})|#[^\n]*|(?P<mark>[\[\]{{}}\n])|[^\"'#\[\]{{}}\n]+", re.DOTALL)
-_KEY = re.compile(rf"(?:{_TEXTS}|[^\"'=])*+")
+_KEY = re.compile(rf"(?:{_TEXTS}|[^\"'=])*")
 
 
 def _loads(text: str) -> dict[str, Any]:
