@@ -219,7 +219,7 @@ def test_a_message_that_is_shown_again_does_not_hold_here_and_now(signed: Cli) -
 
 
 def test_a_task_whose_time_is_up_waits_for_a_sweep_and_not_for_a_person(signed: Cli) -> None:
-    task = signed.json("post", "deploy", "soon over", "--ttl", "0.01s")["id"]
+    task = signed.json("post", "deploy", "soon over", "--ttl", "0.001s")["id"]
     assert anomalies(signed) == {}
     [path] = (signed.bus / "channels" / "deploy" / "requests").glob(f"{task}*")
     path.rename(path.with_name(f"{task}.json"))
