@@ -7,7 +7,6 @@ killed before or after it, and is looked at anew in the next round.  What cannot
 from __future__ import annotations
 
 import errno
-import os
 from typing import TYPE_CHECKING, NamedTuple
 
 from mcp_bus.bus import Bus
@@ -99,7 +98,7 @@ def _check_writable(tree: Tree, report: Report) -> None:
     Raises:
         StoreUnavailable: nothing can be written.
     """
-    if report.is_clean or os.access(".", os.W_OK | os.X_OK, dir_fd=tree.fd()):
+    if report.is_clean or tree.fs.may_write(tree.fd()):
         return
     msg = f"the bus {str(tree.root)!r} is read-only, so that nothing can be repaired"
     raise StoreUnavailable(msg, hint="`mcp-bus fsck` without --repair looks at it; mount it writable to repair it")

@@ -44,7 +44,7 @@ class Wrong(NamedTuple):
 def wrong(tree: Tree, limit: int) -> Iterator[Wrong]:
     """Look at the bus itself and at most `limit` names below it, folders first, and tell of those that are wrong."""
     folders, left = [""], limit
-    owner = os.fstat(tree.fd()).st_uid
+    owner = tree.fs.fstat(tree.fd()).st_uid
     for folder in folders:
         try:
             at, names = tree.fd(folder), sorted(tree.names(folder))

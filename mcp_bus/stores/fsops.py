@@ -129,7 +129,7 @@ class Fs:
         """Give what is open, on a shared bus, the group and mode it lacks there; what another user owns is left."""
         if not self.modes.is_shared:
             return
-        about = os.fstat(fd)
+        about = self.fstat(fd)
         if self.modes.fits(about) or not is_mine(about):
             return
         with contextlib.suppress(PermissionError):  # An owner who has left the group; `fsck` tells of it.
@@ -170,6 +170,22 @@ class Fs:
         """Open a folder itself, never what a symlink points at."""
         return os.open(name, _DIR, dir_fd=at)
 
+    def close_dir(self, at: int) -> None:
+        """Give back what `open_dir` opened."""
+        os.close(at)
+
+    def fstat(self, fd: int) -> os.stat_result:
+        """Return what is open."""
+        return os.fstat(fd)
+
+    def may_write(self, at: int) -> bool:
+        """Tell whether names in an open folder may be changed; a test of the rights writes nothing."""
+        return os.access(".", os.W_OK | os.X_OK, dir_fd=at)
+
+    def leads_to(self, path: "Path", at: int) -> bool:
+        """Tell whether a path leads to the folder that is open."""
+        return os.path.samestat(path.stat(), os.fstat(at))
+
     @contextlib.contextmanager
     def folder(self, path: "Path") -> "Iterator[int]":
         """Open a folder by its path, made if it is missing, as are those above it, which may be links; it may not."""
@@ -183,7 +199,7 @@ class Fs:
         try:
             yield at
         finally:
-            os.close(at)
+            self.close_dir(at)
 
     def create(self, name: str, at: int, data: bytes, *, sync: bool) -> None:
         """Write a new file whole, and make its content durable if `sync`.

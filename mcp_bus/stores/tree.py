@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import os
 import select
 import stat
 import time
@@ -68,7 +67,7 @@ class Tree:
         try:
             with self.words():
                 self._root = self._opened(root)
-                about = os.fstat(self._root)
+                about = fs.fstat(self._root)
             modes.check(about, root, is_repair=is_repair)
             fs.modes = modes.of(about)
             if fs.modes.is_shared and not is_repair:
@@ -110,7 +109,7 @@ class Tree:
         self._open[path] = opened
         while len(self._open) > MAX_OPEN:
             _, old = self._open.popitem(last=False)
-            os.close(old)
+            self.fs.close_dir(old)
         return opened
 
     def folder(self, name: str, at: int, *, make: bool) -> int:
@@ -130,9 +129,9 @@ class Tree:
                     raise
             else:
                 self.fs.fit(opened)
-                if not (make and self.fs.modes.is_shared) or os.fstat(opened).st_nlink:
+                if not (make and self.fs.modes.is_shared) or self.fs.fstat(opened).st_nlink:
                     return opened
-                os.close(opened)  # Somebody took it for one whose maker was killed.
+                self.fs.close_dir(opened)  # Somebody took it for one whose maker was killed.
         return self.fs.open_dir(name, at)
 
     def _make(self, name: str, at: int) -> None:
@@ -168,7 +167,7 @@ class Tree:
         """Return the descriptor of a folder that still has its name, or None if it is missing."""
         try:
             fd = self.fd(path)
-            if os.fstat(fd).st_nlink:
+            if self.fs.fstat(fd).st_nlink:
                 return fd
             self.forget()
             return self.fd(path)
@@ -203,13 +202,13 @@ class Tree:
         """Close all folders but the root; they are opened again when needed."""
         while self._open:
             _, fd = self._open.popitem()
-            os.close(fd)
+            self.fs.close_dir(fd)
 
     def close(self) -> None:
         """Close everything."""
         self.forget()
         if self._root >= 0:
-            os.close(self._root)
+            self.fs.close_dir(self._root)
             self._root = -1
 
     def check(self) -> None:
@@ -230,13 +229,11 @@ class Tree:
         if self._root < 0:
             return True
         try:
-            here, there = os.fstat(self._root), self.root.stat()
-            os.stat("tasks", dir_fd=self._root)  # Half removed is removed.
+            return not self.fs.leads_to(self.root, self._root) or self.fs.stat("tasks", self._root) is None
         except OSError as error:
             if error.errno not in _REMOVED:
                 raise
             return True
-        return (here.st_dev, here.st_ino) != (there.st_dev, there.st_ino)
 
     def words(self) -> Words:
         """Turn errors of the medium into `StoreUnavailable` that says what, why and what next."""
