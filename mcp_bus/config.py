@@ -5,15 +5,13 @@ The project file is `mcp-bus.toml` in the checkout's top directory, the user fil
 so it is read with care and may not set what only the person may decide.
 """
 
-import errno
 import os
-import stat
 import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from mcp_bus import plain
+from mcp_bus import plain, settingsfile
 from mcp_bus.bus import Bus
 from mcp_bus.clock import System
 from mcp_bus.draft import check_words
@@ -26,11 +24,14 @@ from mcp_bus.stores.modes import is_there
 
 if TYPE_CHECKING:
     from mcp_bus.signing.guard import Guard
+    from mcp_bus.stores.base import Store
+    from mcp_bus.stores.git.place import Address
 
 FOLDER = ".mcp-bus"
+# What an address of a bus at a git remote begins with.
+SCHEME = "git+"
 PROFILES = ("worker", "lead", "full")
 # What a file of settings may hold at most.
-MAX_FILE = 65_536
 # What a project may not decide for whoever works on it: who they are, whether their work is kept, what they open up.
 PERSONAL = ("agent", "durability", "pipes", "post_eval", "session")
 
@@ -60,6 +61,8 @@ SETTINGS: dict[str, Setting] = {
     "wait_s": Setting("MCP_BUS_WAIT_S", 25.0, "how long a waiting tool waits unless told"),
     "max_wait_s": Setting("MCP_BUS_MAX_WAIT_S", 50.0, "how long a waiting tool may wait"),
     "given_up_s": Setting("MCP_BUS_GIVEN_UP_S", 45.0, "a call this long may be given up though it was answered"),
+    "git_fresh_s": Setting("MCP_BUS_GIT_FRESH_S", 0.0, "how old what is known of a git remote may be; 0: by its kind"),
+    "git_timeout_s": Setting("MCP_BUS_GIT_TIMEOUT_S", 60.0, "how long a git remote may take to answer"),
     "no_color": Setting("NO_COLOR", "", "any text: no colour, also on a terminal"),
     "log_level": Setting("MCP_BUS_LOG_LEVEL", "warning", "debug, info, warning or error; to stderr"),
 }
@@ -73,10 +76,13 @@ _CHOICES = {
 class Config:
     """Every setting's value, and where it came from (`flag`, an environment variable, a file, `default`)."""
 
-    def __init__(self, values: dict[str, Any], origins: dict[str, str], cwd: Path) -> None:
+    def __init__(
+        self, values: dict[str, Any], origins: dict[str, str], cwd: Path, remote: "Address | None" = None
+    ) -> None:
         self.values = values
         self.origins = origins
         self.cwd = cwd
+        self._remote = remote
 
     def __getitem__(self, name: str) -> Any:  # noqa: ANN401  settings have several types
         """Return a setting's value."""
@@ -87,9 +93,18 @@ class Config:
         """The bus directory, absolute."""
         return Path(self.values["bus"])
 
+    @property
+    def remote(self) -> "Address | None":
+        """The git remote that the bus is at, if it is at one: its directory is this host's part of it."""
+        if self._remote is None and (self.path / "git.json").is_file():
+            from mcp_bus.stores.git import place  # noqa: PLC0415  few buses are at a remote
+
+            self._remote = place.read(self.path)
+        return self._remote
+
     def replaced(self, origin: str, **values: object) -> "Config":
         """Return the same settings but for some, which come from `origin`."""
-        return Config(self.values | values, self.origins | dict.fromkeys(values, origin), self.cwd)
+        return Config(self.values | values, self.origins | dict.fromkeys(values, origin), self.cwd, self._remote)
 
 
 def load(
@@ -125,8 +140,14 @@ def load(
                 break
     if not values["bus"]:
         values["bus"], origins["bus"] = _place(checkout, env)
+    remote = None
+    if values["bus"].startswith(SCHEME):
+        from mcp_bus.stores.git import place  # noqa: PLC0415  few buses are at a remote
+
+        remote = place.address(values["bus"], cwd)
+        values["bus"] = str(data(env) / "git" / remote.folder)
     values["bus"] = str((cwd / _expanded(values["bus"], env)).absolute())
-    return Config(values, origins, cwd)
+    return Config(values, origins, cwd, remote)
 
 
 def agent_of(config: Config) -> tuple[str, str]:
@@ -158,6 +179,12 @@ def state(env: Mapping[str, str]) -> Path:
     return (said if said.is_absolute() else home(env) / ".local" / "state") / "mcp-bus"
 
 
+def data(env: Mapping[str, str]) -> Path:
+    """Return the folder of what this program keeps for the user and could fetch again, which may not be there yet."""
+    said = Path(env.get("XDG_DATA_HOME", ""))
+    return (said if said.is_absolute() else home(env) / ".local" / "share") / "mcp-bus"
+
+
 def _expanded(text: str, env: Mapping[str, str]) -> Path:
     if text == "~" or text.startswith("~/"):
         return home(env) / text[2:]
@@ -175,48 +202,12 @@ def _place(checkout: git.Checkout | None, env: Mapping[str, str]) -> tuple[str, 
 
 
 def _file(path: Path, *, may_be_link: bool = True) -> dict[str, Any]:
-    data = _data(path, may_be_link=may_be_link)
-    if not data:
-        return {}
-    import tomllib  # noqa: PLC0415  most calls have no such file
-
-    try:
-        found = tomllib.loads(data.decode())
-    except (ValueError, RecursionError) as error:  # Also a number of thousands of digits.
-        msg = f"{str(path)!r} is not TOML: {error}"
-        raise InvalidRequest(msg, hint="correct or remove the file") from None
+    found = settingsfile.read(path, may_be_link=may_be_link)
     unknown = sorted(set(found) - set(SETTINGS))
     if unknown:
         msg = f"{str(path)!r} sets {unknown[0]!r}, which is not a setting"
         raise InvalidRequest(msg, hint="known settings: " + ", ".join(SETTINGS))
     return found
-
-
-def _data(path: Path, *, may_be_link: bool) -> bytes:
-    """Read a file of settings; empty when there is none.  A FIFO or device must not stop or fill any process here.
-
-    Raises:
-        InvalidRequest: it is no regular file, or larger than any file of settings.
-    """
-    flags = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_CLOEXEC", 0)
-    data: bytes | None = None
-    try:
-        fd = os.open(path, flags if may_be_link else flags | getattr(os, "O_NOFOLLOW", 0))
-    except OSError as error:
-        if error.errno not in (errno.ELOOP, errno.EMLINK, errno.ENXIO):
-            return b""
-    else:
-        try:
-            data = os.read(fd, MAX_FILE + 1) if stat.S_ISREG(os.fstat(fd).st_mode) else None
-        finally:
-            os.close(fd)
-    if data is None:
-        msg = f"{str(path)!r} is not a regular file"
-        raise InvalidRequest(msg, hint="put a file there (in a project no link to one), or remove it")
-    if len(data) > MAX_FILE:
-        msg = f"{str(path)!r} has more than {MAX_FILE} bytes"
-        raise InvalidRequest(msg, hint="it is read for settings alone; make it smaller")
-    return data
 
 
 def _project(top: Path) -> dict[str, Any]:
@@ -228,6 +219,9 @@ def _project(top: Path) -> dict[str, Any]:
             msg = f"{str(path)!r} sets {name!r}, which a project's file may not"
             raise InvalidRequest(msg, hint=f"set it yourself: {SETTINGS[name].env}, or in your own config.toml")
     if "bus" in found:
+        if str(found["bus"]).startswith(SCHEME):
+            msg = f"{str(path)!r} puts the bus at a remote"
+            raise InvalidRequest(msg, hint="a project's file may only name a directory inside it; use MCP_BUS_DIR")
         place = (top / str(found["bus"])).resolve()
         if not place.is_relative_to(top.resolve()):
             msg = f"{str(path)!r} puts the bus outside the project"
@@ -274,13 +268,21 @@ def _tell(text: str) -> None:
     print(f"mcp-bus: {plain.clean(text)}", file=sys.stderr)  # noqa: T201  people must know, wherever they are
 
 
-def open_from(config: Config, *, client: str = "", create: bool = False, tell: Callable[[str], None] = _tell) -> Bus:
+def open_from(
+    config: Config,
+    *,
+    client: str = "",
+    create: bool = False,
+    tell: Callable[[str], None] = _tell,
+    is_asking: bool = True,
+) -> Bus:
     """Open the bus that the settings name.
 
     Args:
         client: the program that speaks, part of the agent's name.
         tell: takes what a person must know: that a bus was made, or will not last.
         create: make the bus if there is none; never with `read_only`, which does not tend it either.
+        is_asking: of a bus at a git remote, ask that at once; else only if what is known is old.
 
     Raises:
         StoreUnavailable: there is no bus, or its file system cannot carry one.
@@ -294,7 +296,10 @@ def open_from(config: Config, *, client: str = "", create: bool = False, tell: C
         msg = f"{str(path)[:200]!r} cannot be a bus: {error.strerror}"
         raise StoreUnavailable(msg, hint="name another place with --bus or MCP_BUS_DIR") from error
     verdict.check(path)
-    if is_missing and create and not config["read_only"]:
+    remote = config.remote
+    if remote is not None:
+        is_missing = False
+    elif is_missing and create and not config["read_only"]:
         verdict = layout.create(path)
         tell(f"made a new bus at {path}")
     if verdict.warning:
@@ -308,7 +313,14 @@ def open_from(config: Config, *, client: str = "", create: bool = False, tell: C
         pid=os.getpid(),
     )
     keys = guards(path, who.agent)
-    store = FileStore(path, source=source, durable=config["durability"] == "full", who=who.holder, keys=keys)
+    store: Store
+    if remote is not None:
+        from mcp_bus.stores.git import opening  # noqa: PLC0415  few buses are at a remote
+
+        means = opening.Means(os.environ, config["git_fresh_s"], config["git_timeout_s"], is_asking)
+        store = opening.opened(path, remote, means, source=source, who=who.holder, keys=keys)
+    else:
+        store = FileStore(path, source=source, durable=config["durability"] == "full", who=who.holder, keys=keys)
     bus = Bus(store, who, source, tend=None if config["read_only"] else _tender())
     bus.capabilities = config["capabilities"]
     bus.may_eval = config["post_eval"]

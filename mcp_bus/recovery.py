@@ -176,7 +176,7 @@ def _lapsed(bus: Bus, channel: str) -> list[str]:
     for slot in bus.store.scan(channel, State.LEASED):
         now = bus.source.now()
         lease = slot.lease
-        if lease is None or now < lease.expires:
+        if lease is None or now < lease.expires + bus.store.leeway:
             continue
         try:
             task = bus.store.get(slot.id, at=slot)

@@ -70,6 +70,8 @@ ROWS = (
     Row("P26", "two users, an outsider, every umask", CASES, ("security/test_modes.py", "security/test_closed.py")),
     Row("P27", "encrypted words, through a life and attacks", CASES, ("security/test_encrypted*",)),
     Row("P18 P21", "who may, how much, and what is shown", CASES, ("security/*",)),
+    Row("P22", "claims raced for by clones at a remote, and kills", TASKS, ("git/test_races.py",)),
+    Row("P22", "no remote, hostile repositories and settings", CASES, ("git/*",)),
     Row("P23", "anomalies explained and repaired", CASES, ("fsck/*", "bus/test_fsck*")),
     Row(
         "P17 P19", "reads, writes and executions outside", CASES,

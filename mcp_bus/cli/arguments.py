@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from mcp_bus.bus import Bus
     from mcp_bus.cli.output import Out
     from mcp_bus.config import Config
+    from mcp_bus.stores.base import Store
 
 HELP_COLUMNS = 100
 BODY_HELP = "text, - for stdin, or @FILE (@@ for text that starts with @)"
@@ -30,6 +31,7 @@ class Call:
     def __init__(self, args: argparse.Namespace, config: Config, out: Out) -> None:
         """See the class."""
         self.args, self.config, self.out = args, config, out
+        self._store: Store | None = None
 
     def bus(self, *, create: bool = False) -> Bus:
         """Open the bus, and say which one it is and why that one."""
@@ -41,7 +43,19 @@ class Call:
             from mcp_bus.cli import speaker
 
             bus.is_person = speaker.is_terminal()
+        self._store = bus.store
+        if bus.store.away is not None:
+            from mcp_bus.cli.away import asked
+
+            self.out.note(asked(bus.store.away, bus.source.now()))
         return bus
+
+    def unsent(self) -> None:
+        """Warn of what was posted and is not at the remote yet, where the bus is at one."""
+        if self._store is not None and self._store.away is not None:
+            from mcp_bus.cli.away import unsent
+
+            unsent(self, self._store.away)
 
     def place(self) -> str:
         """Return the bus directory and where it was set."""

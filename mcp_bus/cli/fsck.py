@@ -16,7 +16,7 @@ from mcp_bus.fsck.kinds import Level
 if TYPE_CHECKING:
     from mcp_bus.cli.arguments import Call, Parser
     from mcp_bus.cli.output import Out
-    from mcp_bus.fsck import Anomaly, Report
+    from mcp_bus.fsck import Anomaly, Means, Report
 
 CODES = {Level.NOTE: OK, Level.HEALS: ERROR, Level.REPAIR: ERROR, Level.PERSON: PERSON}
 WORDS = {
@@ -45,14 +45,17 @@ def fsck(call: Call) -> int:
     from mcp_bus.stores.fsops import Fs
 
     config, out = call.config, call.out
-    out.note(f"bus: {call.place()}")
+    if config.remote is None:
+        out.note(f"bus: {call.place()}")
     if call.args.repair and config["read_only"]:
         msg = "the setting read_only forbids --repair"
         raise InvalidRequest(msg, hint="leave --repair out to look only, or unset MCP_BUS_READ_ONLY")
     tell, keys = _Progress(out), guards(config.path)
-    if call.args.repair:
-        durable = config["durability"] == "full"
-        report = core.repair(config.path, core.Means(Fs(), System(), tell, durable=durable, keys=keys))
+    means = core.Means(Fs(), System(), tell, durable=config["durability"] == "full", keys=keys)
+    if config.remote is not None:
+        report = _at_remote(call, means)
+    elif call.args.repair:
+        report = core.repair(config.path, means)
     else:
         report = core.check(config.path, tell=tell, keys=keys)
     if out.as_json:
@@ -60,6 +63,20 @@ def fsck(call: Call) -> int:
     else:
         _show(out, report)
     return CODES[report.worst]
+
+
+def _at_remote(call: Call, means: Means) -> Report:
+    """Look at what is shared of a bus at a git remote; what a repair changes is one commit."""
+    from mcp_bus import fsck as core
+    from mcp_bus.stores.git.store import GitStore
+
+    root = call.config.path
+    with call.bus() as bus:
+        assert isinstance(bus.store, GitStore)
+        bus.store.shared.look(must=True)
+        if call.args.repair:
+            return bus.store.shared.do("fsck --repair", lambda files: core.repair(root, means._replace(fs=files.fs)))
+        return bus.store.shared.read(lambda files: core.check(root, fs=files.fs, tell=means.tell, keys=means.keys))
 
 
 class _Progress:

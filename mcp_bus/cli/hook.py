@@ -135,7 +135,8 @@ def _speak(client: str, event: Event, said: Mapping[str, Any], flags: Mapping[st
     settings = config.load(flags, cwd=_cwd(said))
     if not is_there(settings.path / "bus.json"):
         return ""
-    with config.open_from(settings, client=CALLED.get(client, client), tell=lambda _: None) as opened:
+    called = CALLED.get(client, client)
+    with config.open_from(settings, client=called, tell=lambda _: None, is_asking=False) as opened:
         called = CALLED.get(client, client)
         own = _own(
             item

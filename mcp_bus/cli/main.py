@@ -58,6 +58,7 @@ GROUPS: dict[str, dict[str, tuple[str, str]]] = {
         "cancel": ("fix", "end tasks that are not wanted any more"),
         "reprioritise": ("fix", "move waiting tasks forward or back"),
         "sweep": ("fix", "bring back lapsed leases and due tasks, tidy up"),
+        "sync": ("sync", "ask the git remote of a bus now, and send what waits for it"),
         "fsck": ("fsck", "look for anomalies on the whole bus, explain them, and mend them if asked to"),
     },
     "set up": {
@@ -210,6 +211,7 @@ def _dispatch(words: list[str], out: Out, calls: list[Call]) -> int:
     # A terminal that asks for no colour is heard through the settings; without that one, no colour.
     out.has_colour = settings.values.get("no_color") == "" and out.columns() > 0
     code: int = found.run(call)
+    call.unsent()
     return code
 
 

@@ -41,6 +41,8 @@ def init(call: Call) -> int:
     """Make a bus, or complete one that is there."""
     from mcp_bus.stores import layout, modes, probe
 
+    if call.config.remote is not None and not call.args.path and not call.args.here:
+        return _at_remote(call)
     root, checkout = _root(call)
     if call.args.group and os.sep in call.args.group and not call.args.path:
         msg = f"--group took {call.args.group[:200]!r} for the name of a group"
@@ -66,6 +68,25 @@ def init(call: Call) -> int:
         call.out.note("`git clean -fdx` would delete it with all that git ignores; `git clean -fd` leaves it alone")
     if checkout and excluded is None:
         call.out.warn("mcp-bus: git was not told to overlook .mcp-bus; add it to .gitignore")
+    return OK
+
+
+def _at_remote(call: Call) -> int:
+    """Make a bus on a branch of a git remote, or complete one that is there."""
+    from mcp_bus.stores.git.store import GitStore
+
+    if call.args.group is not None:
+        msg = "a bus at a git remote is shared with whoever may push there, and with no group"
+        raise InvalidRequest(msg, hint="leave --group away")
+    with call.bus() as bus:
+        assert isinstance(bus.store, GitStore)
+        is_new = bus.store.create()
+    where = call.config.remote
+    if call.out.as_json:
+        call.out.json({"bus": str(where), "created": is_new, "here": str(call.config.path)})
+    else:
+        call.out.line(f"{'made a bus' if is_new else 'there is a bus'} at {clean(str(where))}")
+        call.out.note(f"this host's part of it is {clean(str(call.config.path))}: either names the bus for --bus")
     return OK
 
 

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
     from mcp_bus.errors import BusError
     from mcp_bus.model import Attempt, Body, Policy, Result, Secret, Slot, State, Task
+    from mcp_bus.stores.away import Away
 
 
 class Record(NamedTuple):
@@ -94,8 +95,7 @@ class Claim(NamedTuple):
         id, channel: of the task.
         to: whom it is for: the channel, or the agent of an inbox as `@name`.
         agent: who says so; not in the signature itself, which names a key.
-        at: when it was signed, by the signer's clock.
-        expires: after this it is not handed out any more; 0 for never.
+        at, expires: when it was signed, by the signer's clock, and until when it is handed out; 0 for ever.
     """
 
     use: str
@@ -269,6 +269,16 @@ class Store(Protocol):
         """Whether `add` and `swap` return only once the medium has it for good."""
         ...
 
+    @property
+    def away(self) -> Away | None:
+        """Where else the bus is; None where what is read is all there is."""
+        ...
+
+    @property
+    def leeway(self) -> int:
+        """How long after its end a lease is respected, in milliseconds: others may hear late of its renewal."""
+        ...
+
     def add(self, body: Body) -> Body:
         """Keep a new task in the slot `lifecycle.first` gives it.
 
@@ -305,8 +315,7 @@ class Store(Protocol):
         A hint about where to try, never a lock and never a proof of absence.
 
         Args:
-            after: only ids greater than this one.
-            limit: at most so many; 0 for all.
+            after, limit: only ids greater than this one, and at most so many; 0 for all.
         """
         ...
 

@@ -58,6 +58,9 @@ class FileStore:
         CorruptRecord: it is of a format this version does not know.
     """
 
+    away = None
+    leeway = 0
+
     def __init__(
         self,
         root: Path,
@@ -81,7 +84,7 @@ class FileStore:
         self.records = FileRecords(self.tree, self._source, sync=durable)
         self.outputs = FileOutputs(self.tree, self._source, sync=durable)
         self._published: dict[str, list[str]] = {}
-        self._journal = Journal(self.tree, self._source, who)
+        self.journal = Journal(self.tree, self._source, who)
         self._suspects = Suspects(self.tree, self._reader, self._source)
         self._closed = set[str]()
         try:
@@ -124,7 +127,7 @@ class FileStore:
                 self.fs.rename(draft, tmp, target.name, there)
             if self.durable:
                 self.fs.fsync(tasks)
-        self._journal.move("post", None, slot, began)
+        self.journal.move("post", None, slot, began)
         return body
 
     def _name(self, body: Body, draft: str) -> bool:
@@ -211,7 +214,7 @@ class FileStore:
                 self._finish(old, new, entry)
             else:
                 self._move(old, new, entry)
-        self._journal.move(entry.outcome if isinstance(entry, Attempt) else "move", old, new, began)
+        self.journal.move(entry.outcome if isinstance(entry, Attempt) else "move", old, new, began)
 
     def changes(self, channels: Sequence[str]) -> object:
         """See `Store.changes`: the times at which the folders' entries last changed."""
@@ -317,7 +320,7 @@ class FileStore:
             with self.tree.words():
                 publish.settle(self.tree, self._published, sync=self.durable)
         finally:
-            self._journal.close()
+            self.journal.close()
             self.tree.close()
 
     # --- one transition -----------------------------------------------------------------------

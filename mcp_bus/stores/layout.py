@@ -25,7 +25,7 @@ FILES = ("bus.json", "manifest.json", "PROTOCOL.md", "registry.json")
 # Kinds of records, each a folder; those of topics' readers are one deeper.
 RECORDS = ("agents", "told", "plans", "plans.signed", "progress", "children", "fleets", "stops")
 # What is made when it is needed.
-LATER = ("boots", "cursors", "logs", "outputs", "pipes", "runs", "signatures")
+LATER = ("boots", "cursors", "git.json", "logs", "outputs", "pipes", "repo.git", "runs", "signatures", "unsent")
 # Every name that this package, or the file system, makes at the top of a bus.
 KNOWN = frozenset({*FOLDERS, *FILES, *RECORDS, *LATER, "lost+found"})
 TO_MEND = (

@@ -126,6 +126,8 @@ class MemoryStore:
 
     durable = False
     guard = None
+    away = None
+    leeway = 0
 
     def __init__(self, medium: Medium | None = None, *, source: Source | None = None) -> None:
         """Open a medium, or a new one."""

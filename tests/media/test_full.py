@@ -252,7 +252,7 @@ def test_a_bus_that_becomes_read_only_while_open_refuses_shows_and_then_goes_on(
         assert held is not None
         bus.post(CHANNEL, "y")
         assert isinstance(bus.store, FileStore)
-        bus.store._journal.close()  # It would be closed a second later; until then no operator could do this.
+        bus.store.journal.close()  # It would be closed a second later; until then no operator could do this.
         break_(medium)
         for verb in (
             lambda: bus.post(CHANNEL, "z"),

@@ -1,0 +1,27 @@
+"""What people are told of a bus that is at a git remote: how old what they see is, and what is not there yet."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from mcp_bus.cli.output import clean, duration, one_line
+
+if TYPE_CHECKING:
+    from mcp_bus.cli.arguments import Call
+    from mcp_bus.stores.away import Away
+
+
+def asked(away: Away, now: int) -> str:
+    """Say where the bus is, and how old what is known of it is."""
+    old = f"as of {duration(max(0, now - away.asked))} ago" if away.asked else "never reached"
+    return f"at {clean(away.address)}, {old}"
+
+
+def unsent(call: Call, away: Away) -> None:
+    """Warn of what the remote does not have, and say why."""
+    if away.trouble:
+        call.out.warn(f"mcp-bus: the remote does not answer: {one_line(away.trouble, 300)}")
+    if away.unsent:
+        posts = "1 post of this host is" if away.unsent == 1 else f"{away.unsent} posts of this host are"
+        call.out.warn(f"mcp-bus: {posts} not at the remote yet; the next verb that reaches it sends them")
+        call.out.warn(f"  next: {call.again()} sync")

@@ -1,0 +1,99 @@
+"""sync: ask the git remote of a bus now, send what waits for it, and tell what came."""
+
+from __future__ import annotations
+
+import threading
+from typing import TYPE_CHECKING, Any
+
+from mcp_bus.cli.arguments import Verb, seconds
+from mcp_bus.cli.codes import ERROR, OK
+from mcp_bus.cli.output import clean
+from mcp_bus.errors import InvalidRequest, StoreUnavailable
+
+if TYPE_CHECKING:
+    from mcp_bus.bus import Bus
+    from mcp_bus.cli.arguments import Call, Parser
+    from mcp_bus.stores.git.store import GitStore
+
+WATCH_S = 5.0
+SHOWN = 50
+
+
+def declare(parser: Parser) -> None:
+    """Declare the options of `sync`."""
+    often = parser.add_mutually_exclusive_group()
+    often.add_argument("--every", type=seconds, default=0.0, metavar="TIME", help="again and again, as 5m or 12h")
+    often.add_argument("--watch", action="store_true", help=f"again every {WATCH_S:g} s")
+    parser.add_argument(
+        "--accept-rewritten", action="store_true", help="take the branch as it is though it lost what it had"
+    )
+
+
+def sync(call: Call) -> int:
+    """Ask the remote, send and fetch; by itself once."""
+    args, out = call.args, call.out
+    if call.config.remote is None:
+        msg = f"the bus {str(call.config.path)!r} is at no git remote"
+        raise InvalidRequest(msg, hint="`mcp-bus --bus git+REMOTE init` makes one; a bus of files needs no sync")
+    if args.accept_rewritten:
+        _accept(call)
+    pause = WATCH_S if args.watch else args.every
+    with call.bus() as bus:
+        store = _store(bus)
+        while True:
+            code = _once(call, store, must=not pause)
+            out.flush()
+            if not pause:
+                return code
+            threading.Event().wait(pause)  # The rhythm that was asked for; a signal ends it.
+
+
+def _store(bus: Bus) -> GitStore:
+    from mcp_bus.stores.git.store import GitStore
+
+    assert isinstance(bus.store, GitStore)
+    return bus.store
+
+
+def _accept(call: Call) -> None:
+    from mcp_bus.config import environment
+    from mcp_bus.stores.git.place import CLONE
+    from mcp_bus.stores.git.repo import Repo
+
+    where = call.config.remote
+    assert where is not None
+    lost = Repo(call.config.path / CLONE, where.remote, where.branch, environment=environment()).forget()
+    if lost:
+        call.out.warn(f"mcp-bus: {lost[:12]} and what came before it are no longer expected there")
+
+
+def _once(call: Call, store: GitStore, *, must: bool) -> int:
+    """Ask once; tell what came and what went.
+
+    Raises:
+        StoreUnavailable: the remote does not answer, and this is not one of many times.
+    """
+    out = call.out
+    waiting = store.away.unsent
+    try:
+        before, after = store.sync()
+    except StoreUnavailable as error:
+        if must:
+            raise
+        out.warn(f"mcp-bus: {clean(str(error))}")
+        return ERROR
+    came = store.repo.told(before, after)
+    made: dict[str, Any] = {"remote": str(call.config.remote), "head": after, "came": came, "sent": waiting}
+    if out.as_json:
+        out.json(made)
+        return OK
+    for line in came[:SHOWN]:
+        out.line(clean(line))
+    if len(came) > SHOWN:
+        out.line(f"and {len(came) - SHOWN} more")
+    sent = f"; sent {waiting} post{'' if waiting == 1 else 's'} that waited" if waiting else ""
+    out.note(f"{len(came) or 'no'} change{'' if len(came) == 1 else 's'} since it was last asked{sent}")
+    return OK
+
+
+VERBS = {"sync": Verb(declare, sync, "mcp-bus sync\nmcp-bus sync --every 12h")}

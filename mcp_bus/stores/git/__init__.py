@@ -1,0 +1,1 @@
+"""The store that meets other hosts at a git remote."""

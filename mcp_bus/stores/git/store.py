@@ -1,0 +1,223 @@
+"""A bus that lives in a git repository: hosts meet at its remote, and a push decides who was first."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from mcp_bus import lifecycle
+from mcp_bus.errors import StoreUnavailable
+from mcp_bus.model import Attempt
+from mcp_bus.stores.away import Away
+from mcp_bus.stores.file import FileStore
+from mcp_bus.stores.git import place
+from mcp_bus.stores.git.records import GitRecords
+from mcp_bus.stores.git.repo import SEEN
+from mcp_bus.stores.git.shared import Asking, Host, Shared
+from mcp_bus.stores.git.unsent import Unsent
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+    from pathlib import Path
+
+    from mcp_bus.clock import Source
+    from mcp_bus.model import Body, Policy, Result, Slot, State, Task
+    from mcp_bus.stores.base import Guard, Guarded, Outputs, Records
+    from mcp_bus.stores.fsops import Fs
+    from mcp_bus.stores.git.repo import Repo
+
+# By so much clocks of hosts may differ.
+SKEW_MS = 120_000
+
+
+class GitStore:
+    """A bus at a git remote, opened.
+
+    Args:
+        repo: the clone of this host.
+        local: a bus directory of this host, for what is not shared: the journal, outputs, what hooks have told.
+        asking: when the remote is asked.
+        who: written into commits and the journal as the one who moved a task.
+        keys: as for a `FileStore`.
+
+    Raises:
+        StoreUnavailable: there is no bus there, or neither a remote that answers nor anything known of it.
+        Untrusted: the remote's history was rewritten.
+    """
+
+    durable = True
+
+    def __init__(
+        self,
+        repo: Repo,
+        local: FileStore,
+        *,
+        source: Source,
+        asking: Asking,
+        who: str = "-",
+        keys: Callable[[str], Guard] | None = None,
+    ) -> None:
+        """Open the bus at the remote's branch."""
+        self.repo, self.local, self._source, self._asking = repo, local, source, asking
+        self.address = str(place.Address(repo.remote, repo.branch))
+        self._last: Away | None = None
+        self._unsent = Unsent(local.tree, source)
+
+        def opened(fs: Fs) -> FileStore:
+            # What lasts is what was pushed.
+            return FileStore(repo.folder.parent, fs=fs, source=source, durable=False, who=who, keys=keys)
+
+        self.shared = Shared(repo, self._unsent, source, Host(who, opened, asking))
+        self.records: Records = GitRecords(self.shared, local.records, source)
+
+    def create(self) -> bool:
+        """Make the bus on the remote's branch, or complete one that is there; tell whether it is new.
+
+        Raises:
+            InvalidRequest: the branch holds something else.
+            StoreUnavailable: the remote cannot be reached.
+        """
+        return self.shared.create()
+
+    def sync(self) -> tuple[str, str]:
+        """Ask the remote now, and send what was posted while it did not answer.
+
+        Returns:
+            The heads that were known before and after.
+
+        Raises:
+            StoreUnavailable: it does not answer.
+        """
+        before = self.shared.head
+        self.shared.sync()
+        return before, self.shared.head
+
+    @property
+    def away(self) -> Away:
+        """See `Store.away`."""
+        if self._last is not None:
+            return self._last
+        trouble = str(self.shared.trouble) if self.shared.trouble is not None else ""
+        return Away(self.address, self.shared.synced, len(self._unsent.names()), trouble)
+
+    @property
+    def leeway(self) -> int:
+        """See `Store.leeway`: what is known may be as old here, and there, and clocks differ."""
+        return SKEW_MS + int(2000 * self._asking.fresh_s)
+
+    @property
+    def outputs(self) -> Outputs:
+        """See `Store.outputs`: on this host alone."""
+        return self.local.outputs
+
+    @property
+    def guard(self) -> Guard | None:
+        """See `Store.guard`."""
+        return self.shared.bus.guard
+
+    # --- the five verbs -----------------------------------------------------------------------------
+
+    def add(self, body: Body) -> Body:
+        """See `Store.add`.  While the remote does not answer it is kept here, durable, and sent later."""
+        began = self._source.now()
+        try:
+            kept = self.shared.do(f"post {body.id[-8:]} on {body.channel}", lambda bus: bus.add(body))
+        except StoreUnavailable as error:
+            kept = self.shared.here(error, lambda bus: bus.add(body))
+            if kept.id == body.id:
+                self._unsent.keep(body)
+                self.shared.shown()
+        if kept.id == body.id:
+            self.local.journal.move("post", None, lifecycle.first(body), began)
+        return kept
+
+    def has_key(self, key: str) -> bool:
+        """See `Store.has_key`."""
+        return self.shared.read(lambda bus: bus.has_key(key))
+
+    def get(self, task_id: str, at: Slot | None = None, *, near: Slot | None = None) -> Task | None:
+        """See `Store.get`.  What it puts aside is pushed as any other change."""
+        return self.shared.do(f"look at {task_id[-8:]}", lambda bus: bus.get(task_id, at, near=near))
+
+    def scan(self, channel: str, state: State, *, after: str = "", limit: int = 0) -> Iterator[Slot]:
+        """See `Store.scan`."""
+        yield from self.shared.read(lambda bus: list(bus.scan(channel, state, after=after, limit=limit)))
+
+    def swap(self, old: Slot, new: Slot | None, entry: Attempt | Result | None = None) -> None:
+        """See `Store.swap`.  The push of its commit decides."""
+        began = self._source.now()
+        self.shared.do(_told(old, new, entry), lambda bus: bus.swap(old, new, entry))
+        self.local.journal.move(entry.outcome if isinstance(entry, Attempt) else "move", old, new, began)
+
+    def changes(self, channels: Sequence[str]) -> object:
+        """See `Store.changes`."""
+        del channels
+        self.shared.look()
+        return self.shared.head
+
+    # --- channels, repair ---------------------------------------------------------------------------
+
+    def paths(self, channels: Sequence[str]) -> list[Path]:
+        """See `Store.paths`: where this host's processes note what they have seen of the remote."""
+        del channels
+        return [(self.repo.folder / SEEN).parent]
+
+    def channels(self) -> list[str]:
+        """See `Store.channels`."""
+        return self.shared.read(lambda bus: bus.channels())
+
+    def policy(self, channel: str) -> Policy:
+        """See `Store.policy`."""
+        return self.shared.read(lambda bus: bus.policy(channel))
+
+    def guarded(self, channel: str) -> Guarded:
+        """See `Store.guarded`."""
+        return self.shared.read(lambda bus: bus.guarded(channel))
+
+    def declare(self, channel: str, policy: Policy | None = None, *, is_default: bool = False) -> None:
+        """See `Store.declare`."""
+        self.shared.do(f"channel {channel}", lambda bus: bus.declare(channel, policy, is_default=is_default))
+
+    def count(self, channel: str) -> dict[State, int]:
+        """See `Store.count`."""
+        return self.shared.read(lambda bus: bus.count(channel))
+
+    def strangers(self, channel: str) -> list[str]:
+        """See `Store.strangers`."""
+        return self.shared.read(lambda bus: bus.strangers(channel))
+
+    def ids(self) -> list[str]:
+        """See `Store.ids`."""
+        return self.shared.read(lambda bus: bus.ids())
+
+    def mend(self, now: int) -> list[str]:
+        """See `Store.mend`."""
+        done = self.local.mend(now) + self.shared.do("sweep", lambda bus: bus.mend(now))
+        return [*done, "put the packs of the clone together"] if self.repo.tidy() else done
+
+    def write_manifest(self, data: bytes) -> None:
+        """See `Store.write_manifest`: on this host alone."""
+        self.local.write_manifest(data)
+
+    def manifest_age(self, now: int) -> int:
+        """See `Store.manifest_age`."""
+        return self.local.manifest_age(now)
+
+    def close(self) -> None:
+        """See `Store.close`."""
+        self._last = self.away  # Who was told of a post asks afterwards whether it is there.
+        self.repo.close()
+        self.local.close()
+
+
+def _told(old: Slot, new: Slot | None, entry: Attempt | Result | None) -> str:
+    """Return a commit's message: what happened, to what, by whom, in words that a person reads."""
+    task, on = old.id[-8:], f"on {old.channel}"
+    if new is None:
+        return f"forget {task} {on}"
+    if isinstance(entry, Attempt):
+        return f"{entry.outcome} {task} {on} by {entry.by}" + (f"\n\n{entry.note[:500]}" if entry.note else "")
+    if entry is not None:
+        return f"done {task} {on} by {entry.sender.agent}"
+    if old.state is new.state:
+        return f"renew {task} {on}"
+    return f"claim {task} {on} by {new.lease.holder}" if new.lease else f"{new.state} {task} {on}"

@@ -1,0 +1,124 @@
+"""While the remote does not answer: reading and posting go on, claiming does not, and nothing untrue is said."""
+
+from __future__ import annotations
+
+import signal
+from pathlib import Path
+
+import pytest
+
+from mcp_bus.errors import StoreUnavailable, Untrusted
+from mcp_bus.model import State
+from tests.crash.victim import ended, fork
+from tests.fakes import VirtualSource
+from tests.git.hosts import Hosts, bus_on, die, git, store_of
+
+LATER_MS = 60_000
+
+
+class Cable:
+    """What leads to the remote, which can be pulled."""
+
+    def __init__(self, remote: str) -> None:
+        self._there, self._away = Path(remote), Path(f"{remote}.away")
+
+    def pull(self) -> None:
+        self._there.rename(self._away)
+
+    def plug(self) -> None:
+        self._away.rename(self._there)
+
+
+@pytest.fixture
+def cable(remote: str) -> Cable:
+    return Cable(remote)
+
+
+def test_posts_wait_here_are_seen_here_and_are_sent_by_whoever_comes_next(hosts: Hosts, cable: Cable) -> None:
+    source = VirtualSource()
+    ann, bob = hosts.bus("one", source=source), hosts.bus("two", "bob", source=source)
+    before = ann.post("work", "before").id
+    source.advance(LATER_MS)
+    bob.store.ids()
+    cable.pull()
+    made = [ann.post("work", f"offline {n}").id for n in range(3)]
+    assert store_of(ann).away.unsent == 3
+    assert set(ann.store.ids()) == {before, *made}
+    other = hosts.bus("one", "another of this host", source=source)
+    assert set(other.store.ids()) == {before, *made}
+    assert set(bob.store.ids()) == {before}
+    cable.plug()
+    source.advance(LATER_MS)
+    assert set(bob.store.ids()) == {before}, "nobody has sent them yet"
+    store_of(other).sync()
+    source.advance(LATER_MS)
+    assert set(bob.store.ids()) == {before, *made}
+    assert store_of(ann).away.unsent == 0
+    store_of(ann).sync()
+    assert sorted(slot.id for slot in bob.store.scan("work", State.READY)) == sorted([before, *made])
+
+
+def test_what_waits_here_goes_with_the_next_thing_that_is_pushed(hosts: Hosts, cable: Cable) -> None:
+    source = VirtualSource()
+    ann, bob = hosts.bus("one", source=source), hosts.bus("two", "bob", source=source)
+    cable.pull()
+    made = ann.post("work", "offline").id
+    cable.plug()
+    source.advance(LATER_MS)
+    bob.post("work", "from elsewhere")  # So that it is decided on another head.
+    claimed = ann.claim(["work"])
+    assert claimed is not None
+    source.advance(LATER_MS)
+    assert made in bob.store.ids()
+    assert store_of(ann).away.unsent == 0
+
+
+def test_a_claim_needs_the_remote_and_says_so(hosts: Hosts, cable: Cable) -> None:
+    ann = hosts.bus("one")
+    task = ann.post("work", "x").id
+    cable.pull()
+    with pytest.raises(StoreUnavailable, match="failed"):
+        ann.claim(["work"])
+    assert ann.get(task).state is State.READY
+    cable.plug()
+    assert hosts.bus("two", "bob").claim(["work"]) is not None
+
+
+def test_a_post_that_waits_survives_kill_9_and_comes_once(hosts: Hosts, cable: Cable) -> None:
+    ann = hosts.bus("one")
+    cable.pull()
+
+    def posts() -> None:
+        bus = bus_on(hosts.place / "one", hosts.remote)
+        bus.post("work", "x", key="k")
+        die()
+
+    assert ended(fork(posts)) == -signal.SIGKILL
+    again = ann.post("work", "x", key="k")
+    assert not again.created
+    cable.plug()
+    store_of(ann).sync()
+    assert hosts.bus("two", "bob").store.ids() == [again.id]
+
+
+def test_a_key_that_was_used_elsewhere_meanwhile_is_one_task(hosts: Hosts, cable: Cable) -> None:
+    ann, other = hosts.bus("one"), hosts.bus("two")
+    cable.pull()
+    ann.post("work", "x", key="k")
+    cable.plug()
+    kept = other.post("work", "x", key="k").id
+    store_of(ann).sync()
+    assert ann.store.ids() == other.store.ids() == [kept]
+    assert store_of(ann).away.unsent == 0
+
+
+def test_a_branch_that_was_rewritten_is_refused_and_nothing_is_forgotten(hosts: Hosts) -> None:
+    ann = hosts.bus("one")
+    old = git("--git-dir", hosts.remote, "rev-parse", "mcp-bus").strip()
+    task = ann.post("work", "x").id
+    git("--git-dir", hosts.remote, "update-ref", "refs/heads/mcp-bus", old)
+    with pytest.raises(Untrusted, match="lost"):
+        ann.get(task)
+    with pytest.raises(Untrusted, match="lost"):
+        hosts.bus("one", "another")
+    assert hosts.bus("new", "who never saw it").store.ids() == []
