@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.crash.victim import IS_SOAK
 from tests.media.cuts import Cuts, NoSync
 from tests.media.facts import is_whole, text
 
@@ -16,12 +15,11 @@ if TYPE_CHECKING:
     from tests.media.mounts import Medium
 
 KINDS = ("ext4", "xfs")
-# In each of the parts, which may run side by side: 100 in all, and 200 in a soak.
+# In each of four parts, which may run side by side: 200 in all.
 CUTS = 25
-PARTS = 4 if IS_SOAK else 2
 
 
-@pytest.mark.parametrize("part", range(PARTS))
+@pytest.mark.parametrize("part", range(4))
 @pytest.mark.parametrize("kind", KINDS)
 def test_what_was_acknowledged_survives_a_real_power_cut(mount: Callable[..., Medium], kind: str, part: int) -> None:
     made = Cuts(mount(kind), seed=part).run(CUTS)
