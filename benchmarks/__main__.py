@@ -16,7 +16,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from benchmarks import calls, cycle, floor, place, planning, startup, table
+from benchmarks import calls, cycle, floor, place, planning, remote, startup, table
 from mcp_bus.stores import probe
 
 if TYPE_CHECKING:
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 SIZES = (10, 10_000, 100_000)
 QUICK_SIZES = (10, 2_000)
-PARTS = ("cycle", "crowd", "server", "verbs", "calls", "plans")
+PARTS = ("cycle", "crowd", "server", "verbs", "calls", "plans", "git")
 
 
 def main() -> int:
@@ -108,6 +108,10 @@ def _plans(root: Path, report: table.Report, options: argparse.Namespace) -> Non
     report.add(*planning.measure(root / "plans", rounds=1 if options.quick else 3))
 
 
+def _remote(root: Path, report: table.Report, options: argparse.Namespace) -> None:
+    report.add(*remote.measure(root / "git", rounds=10 if options.quick else 60))
+
+
 _PARTS: dict[str, Callable[[Path, table.Report, argparse.Namespace], None]] = {
     "cycle": _cycle,
     "crowd": _crowd,
@@ -115,6 +119,7 @@ _PARTS: dict[str, Callable[[Path, table.Report, argparse.Namespace], None]] = {
     "verbs": _verbs,
     "calls": _calls,
     "plans": _plans,
+    "git": _remote,
 }
 
 if __name__ == "__main__":
