@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from typing import TYPE_CHECKING, Any
 
+from mcp_bus.cli import timers
 from mcp_bus.cli.arguments import Verb, seconds
 from mcp_bus.cli.codes import ERROR, OK
 from mcp_bus.cli.output import clean
@@ -25,6 +26,9 @@ def declare(parser: Parser) -> None:
     often.add_argument("--every", type=seconds, default=0.0, metavar="TIME", help="again and again, as 5m or 12h")
     often.add_argument("--watch", action="store_true", help=f"again every {WATCH_S:g} s")
     parser.add_argument(
+        "--timer", choices=timers.KINDS, help="print what does so by itself --every so often, and do nothing"
+    )
+    parser.add_argument(
         "--accept-rewritten", action="store_true", help="take the branch as it is though it lost what it had"
     )
 
@@ -35,6 +39,8 @@ def sync(call: Call) -> int:
     if call.config.remote is None:
         msg = f"the bus {str(call.config.path)!r} is at no git remote"
         raise InvalidRequest(msg, hint="`mcp-bus --bus git+REMOTE init` makes one; a bus of files needs no sync")
+    if args.timer:
+        return _timer(call)
     if args.accept_rewritten:
         _accept(call)
     pause = WATCH_S if args.watch else args.every
@@ -46,6 +52,22 @@ def sync(call: Call) -> int:
             if not pause:
                 return code
             threading.Event().wait(pause)  # The rhythm that was asked for; a signal ends it.
+
+
+def _timer(call: Call) -> int:
+    """Print what a machine's own timers need."""
+    if call.args.every <= 0:
+        msg = "--timer needs --every, to say how often"
+        raise InvalidRequest(msg, hint=f"mcp-bus sync --timer {call.args.timer} --every 12h")
+    made = {"cron": timers.cron, "systemd": timers.systemd}[call.args.timer](call, call.args.every)
+    if call.out.as_json:
+        call.out.json({"timer": call.args.timer, "every_s": call.args.every, "text": made})
+    else:
+        call.out.line(made)
+        call.out.note(
+            "put it where it belongs: `crontab -e`" if call.args.timer == "cron" else "two files, named above each"
+        )
+    return OK
 
 
 def _store(bus: Bus) -> GitStore:
@@ -96,4 +118,6 @@ def _once(call: Call, store: GitStore, *, must: bool) -> int:
     return OK
 
 
-VERBS = {"sync": Verb(declare, sync, "mcp-bus sync\nmcp-bus sync --every 12h")}
+VERBS = {
+    "sync": Verb(declare, sync, "mcp-bus sync\nmcp-bus sync --every 12h\nmcp-bus sync --timer systemd --every 12h")
+}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -118,3 +119,21 @@ def test_a_rewritten_branch_is_refused_until_a_person_takes_it(at: Callable[...,
     at("ann", "sync", "--accept-rewritten")
     assert [task["title"] for task in at("ann", "find", "--json")["tasks"]] == [""]
     assert at("ann", "ls", "--json")["channels"][0]["counts"]["ready"] == 1
+
+
+def test_timers_are_printed_as_their_programs_read_them(at: Callable[..., Any]) -> None:
+    at("ann", "init")
+    line = at("ann", "sync", "--timer", "cron", "--every", "12h").stdout.strip()
+    assert line.startswith("7 */12 * * * ")
+    words = shlex.split(line.partition("* * * ")[2])
+    done = subprocess.run(
+        words, env={"HOME": "/nowhere", "PATH": os.environ["PATH"], "PYTHONPATH": str(ROOT)}, check=False
+    )
+    assert words[-1] == "--quiet"
+    assert done.returncode != 2, "the command is one that the program knows"
+    units = at("ann", "sync", "--timer", "systemd", "--every", "90s").stdout
+    assert "OnUnitActiveSec=90\n" in units
+    [start] = [line for line in units.splitlines() if line.startswith("ExecStart=")]
+    assert shlex.split(start.removeprefix("ExecStart="))[-2:] == ["sync", "--quiet"]
+    assert at("ann", "sync", "--timer", "cron", "--every", "7m", code=2).stderr.count("cron has no word") == 1
+    assert "--timer needs --every" in at("ann", "sync", "--timer", "cron", code=2).stderr
