@@ -157,7 +157,7 @@ def test_a_remote_that_hangs_is_given_up(hosts: Hosts, tmp_path: Path, monkeypat
 
     repo = Repo(hosts.place / "hang.git", "ssh://host.invalid/x", "mcp-bus", timeout_s=0.5, environment=os.environ)
     with pytest.raises(StoreUnavailable, match=r"did not answer within 0\.5 s"):
-        repo.fetch()
+        repo.fetch("")
     left = subprocess.run(["pgrep", "-f", str(ssh)], capture_output=True, text=True, check=False).stdout.split()
     assert left == [], "what it started was ended"
 

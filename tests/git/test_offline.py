@@ -122,3 +122,22 @@ def test_a_branch_that_was_rewritten_is_refused_and_nothing_is_forgotten(hosts: 
     with pytest.raises(Untrusted, match="lost"):
         hosts.bus("one", "another")
     assert hosts.bus("new", "who never saw it").store.ids() == []
+
+
+def test_a_post_that_cannot_be_sent_stays_here_and_is_told(hosts: Hosts, cable: Cable) -> None:
+    ann = hosts.bus("one")
+    ann.post("work", "x")
+    cable.pull()
+    ann.post("work", "for a channel that is gone")
+    [path] = (hosts.place / "one" / "unsent").iterdir()
+    path.write_text(
+        path.read_text().replace('"to": "work"', '"to": "elsewhere"').replace('"to":"work"', '"to":"elsewhere"')
+    )
+    cable.plug()
+    later = hosts.bus("one", "later")
+    store_of(later).sync()
+    assert store_of(later).away.unsent == 1
+    assert path.exists()
+    assert len(later.store.ids()) == 1
+    assert later.claim(["work"]) is not None
+    assert path.exists()

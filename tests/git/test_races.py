@@ -21,7 +21,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 LONG_S = 3600.0
-KILLS_OF_EACH = 20 if IS_SOAK else 3
+KILLS_OF_EACH = 20 if IS_SOAK else 2
+RACERS = 3
 
 
 def noted(path: Path) -> list[tuple[str, str]]:
@@ -54,17 +55,17 @@ def owners(remote: str) -> Iterator[tuple[str, str]]:
             yield name.split(".")[0], name.removesuffix("_request.json").split(".")[-1]
 
 
-@pytest.mark.parametrize("clones", [2, 3])
+@pytest.mark.parametrize("clones", [1, 2, 3])
 def test_each_task_has_one_owner_though_clones_race_and_are_killed(hosts: Hosts, clones: int) -> None:
-    tasks, chance = 400 if IS_SOAK else 40, random.Random(clones)  # noqa: S311  a test's
+    tasks, chance = 400 if IS_SOAK else 30, random.Random(clones)  # noqa: S311  a test's
     with_posts = hosts.bus("poster")
     posted = {with_posts.post("work", f"do {n}").id for n in range(tasks)}
     logs, killed = list[Path](), 0
     for wave in range(50):
         pids = list[int]()
-        for host in range(clones):
-            logs.append(hosts.place / f"log-{wave}-{host}")
-            seed = wave * 10 + host
+        for number in range(RACERS):  # Where clones are fewer, processes of one host share one.
+            host, seed = number % clones, wave * 10 + number
+            logs.append(hosts.place / f"log-{seed}")
             victim = chance.randrange(4) if wave < KILLS_OF_EACH else -1
             pids.append(fork(partial(racer, hosts.place / f"host{host}", hosts.remote, logs[-1], seed, victim)))
         codes = [ended(pid) for pid in pids]

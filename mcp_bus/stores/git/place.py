@@ -10,6 +10,7 @@ So every program that is given the directory, or `git+<remote>`, works on the sa
 from __future__ import annotations
 
 import hashlib
+import os
 import re
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -100,9 +101,7 @@ def note(bus: Path, where: Address) -> None:
     fs = Fs()
     with fs.folder(bus) as at:
         if fs.stat(NAME, at) is None:
-            draft = f".{NAME}.new"
-            if fs.stat(draft, at) is not None:
-                fs.unlink(draft, at)  # Left by who was killed here.
+            draft = f".{NAME}.{os.urandom(4).hex()}"
             fs.create(draft, at, wire.dumps({"remote": where.remote, "branch": where.branch}), sync=True)
             fs.rename(draft, at, NAME, at)
             fs.fsync(at)

@@ -7,6 +7,7 @@ hooks, filters, attributes, links and submodules have nothing to act on.  The on
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 import signal
@@ -28,6 +29,7 @@ BRANCH = re.compile(r"[A-Za-z0-9][A-Za-z0-9._/-]{0,200}\Z")
 TIMEOUT_S = 60.0
 # Where the head that was seen last is remembered: a remote that no longer has it was rewritten.
 SEEN = "refs/mcp-bus/seen"
+# Where a process keeps the commit that it is about to push, so that nothing takes it for garbage.
 NEXT = "refs/mcp-bus/next"
 # Each commit is a pack of its own until there are so many.
 PACKS = 100
@@ -91,10 +93,22 @@ class Repo:
         kept = {name: value for name, value in environment.items() if not name.startswith(_UNSET)}
         self._environment = kept | _SET
         self._reader: subprocess.Popen[bytes] | None = None
+        self._next = f"{NEXT}/{os.getpid()}-{os.urandom(4).hex()}"
         if not (folder / "HEAD").exists():
-            with Fs().folder(folder.parent):
-                pass
-            self._run("init", "--quiet", "--bare", "--template=", "--initial-branch=none", str(folder), is_here=False)
+            self._make()
+
+    def _make(self) -> None:
+        """Make the clone, whole or not at all: another process of this host may do so at the same moment."""
+        fs, draft = Fs(), f"{self.folder.name}.{os.urandom(4).hex()}"
+        with fs.folder(self.folder.parent) as at:
+            where = str(self.folder.with_name(draft))
+            self._run("init", "--quiet", "--bare", "--template=", "--initial-branch=none", where, is_here=False)
+            try:
+                fs.rename(draft, at, self.folder.name, at)
+            except OSError as error:
+                fs.rmtree(draft, at)
+                if error.errno not in (errno.EEXIST, errno.ENOTEMPTY):
+                    raise
 
     # --- reading ------------------------------------------------------------------------------------
 
@@ -160,8 +174,11 @@ class Repo:
 
     # --- the remote ---------------------------------------------------------------------------------
 
-    def fetch(self) -> str:
+    def fetch(self, known: str) -> str:
         """Get what the remote has; return its head, empty if it has no such branch.
+
+        Args:
+            known: a commit that is here.
 
         Raises:
             StoreUnavailable: it cannot be reached, or refuses.
@@ -174,12 +191,13 @@ class Repo:
         if not OID.match(found[0]):
             msg = f"the remote {self.remote!r} says that its head is {found[0][:80]!r}"
             raise StoreUnavailable(msg, hint="find out what answers there")
-        if self._run("cat-file", "-e", f"{found[0]}^{{commit}}", may_fail=True, wants_code=True) != b"0":
-            spec = f"+{ref}:refs/mcp-bus/fetched"
+        is_here = found[0] == known or self._run("cat-file", "-e", f"{found[0]}^{{commit}}", wants_code=True) == b"0"
+        if not is_here:
+            own = f"{self._next}-fetched"  # Of two processes that write one name, one would fail.
             words = ("--quiet", "--no-tags", "--no-write-fetch-head", "--no-recurse-submodules")
-            self._run("fetch", *words, "--", self.remote, spec, is_remote=True)
+            self._run("fetch", *words, "--", self.remote, f"+{ref}:{own}", is_remote=True)
             # It may have gone on meanwhile.
-            return self._run("rev-parse", "--verify", "refs/mcp-bus/fetched^{commit}").decode().strip()
+            return self._run("rev-parse", "--verify", f"{own}^{{commit}}").decode().strip()
         return found[0]
 
     def see(self, head: str, before: str, now: int) -> None:
@@ -226,7 +244,7 @@ class Repo:
         name = re.sub(r"[<>\x00-\x1f]", "", who).strip() or "mcp-bus"
         lines = [
             b"feature done",
-            f"commit {NEXT}".encode(),
+            f"commit {self._next}".encode(),
             b"mark :1",
             f"committer {name} <bus@localhost> {at_ms // 1000} +0000".encode(),
             b"data %d" % len(message.encode()),
@@ -273,6 +291,11 @@ class Repo:
         """Put the small packs of many commits together, if there are many; tell whether it was done."""
         if len(list((self.folder / "objects" / "pack").glob("*.pack"))) <= PACKS:
             return False
+        names = self._run("for-each-ref", "--format=%(refname)", f"{NEXT}/", may_fail=True).decode().splitlines()
+        over = "".join(
+            f"delete {name}\n" for name in names if not _is_running(name.rpartition("/")[2].partition("-")[0])
+        )
+        self._run("update-ref", "--no-deref", "--stdin", stdin=over.encode(), may_fail=True)
         self._run("gc", "--quiet", "--prune=2.weeks.ago", may_fail=True)
         return True
 
@@ -345,6 +368,17 @@ class Repo:
         )
         msg = f"git {words[0]} of {self.remote!r} failed: {told[:300] or f'exit code {done.returncode}'}"
         return StoreUnavailable(msg, hint=_hint(told))
+
+
+def _is_running(pid: str) -> bool:
+    """Tell whether a process of this host is there, or may be."""
+    try:
+        os.kill(int(pid), 0)
+    except (ProcessLookupError, ValueError):
+        return False
+    except PermissionError:
+        pass
+    return True
 
 
 def _hint(told: str) -> str:

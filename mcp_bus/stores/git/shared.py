@@ -76,7 +76,8 @@ class Shared:
         self.trouble: StoreUnavailable | None = None
         self._again_at = 0
         self.files: FileStore | None = None
-        self._shown = list[str]()
+        # Names of posts that wait here: all that were looked at, and those that are on the tree.
+        self._waiting, self._shown = list[str](), list[str]()
         with Fs().folder((repo.folder / SEEN).parent):
             pass  # To be watched before anything was seen.
         said, at = repo.trouble()
@@ -125,7 +126,7 @@ class Shared:
     def _asked(self, seen: str) -> str:
         """Ask the remote for its head; what was seen before if it does not answer."""
         try:
-            head = self.repo.fetch()
+            head = self.repo.fetch(seen)
         except StoreUnavailable as error:
             self._fails(error)
             return seen
@@ -153,18 +154,22 @@ class Shared:
     def show(self) -> None:
         """Show what was posted here and not pushed."""
         waiting = self._unsent.names()
-        if self.files is None or waiting == self._shown:
+        if self.files is None or waiting == self._waiting:
             return
         if self._shown:
             self._undo()  # Some of it was sent by another process, and is in what comes next.
-        for body in filter(None, map(self._unsent.read, waiting)):
+        for name in waiting:
+            body = self._unsent.read(name)
             with suppress(BusError):  # Its channel is gone: it stays, and is told as not sent.
-                self.files.add(body)
-        self._shown = waiting
+                if body is not None and self.files.add(body):
+                    self._shown.append(name)
+        self._waiting = waiting
 
     def shown(self) -> None:
         """Note that what was just posted here is shown."""
-        self._shown = self._unsent.names()
+        waiting = self._unsent.names()
+        self._shown += [name for name in waiting if name not in self._waiting]
+        self._waiting = waiting
 
     # --- one verb -----------------------------------------------------------------------------------
 
@@ -264,7 +269,7 @@ class Shared:
         self._fs.settle("sha256" if len(self.head) == 64 else "sha1")
         if self._shown and self.trouble is None:
             self._unsent.sent(self._shown)
-            self._shown = []
+            self._waiting, self._shown = [], []
         return True
 
     def _push(self, changes: list[Change], what: str) -> None:
@@ -283,7 +288,7 @@ class Shared:
 
     def _undo(self) -> None:
         self._fs.undo()
-        self._shown = []
+        self._waiting, self._shown = [], []
         if self.files is not None:
             self.files.tree.forget()
 
