@@ -8,6 +8,7 @@ so it is read with care and may not set what only the person may decide.
 import os
 import sys
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -96,10 +97,11 @@ class Config:
     @property
     def remote(self) -> "Address | None":
         """The git remote that the bus is at, if it is at one: its directory is this host's part of it."""
-        if self._remote is None and (self.path / "git.json").is_file():
-            from mcp_bus.stores.git import place  # noqa: PLC0415  few buses are at a remote
+        with suppress(OSError):  # Whose it is that is closed to this user, says who opens it.
+            if self._remote is None and (self.path / "git.json").is_file():
+                from mcp_bus.stores.git import place  # noqa: PLC0415  few buses are at a remote
 
-            self._remote = place.read(self.path)
+                self._remote = place.read(self.path)
         return self._remote
 
     def replaced(self, origin: str, **values: object) -> "Config":
