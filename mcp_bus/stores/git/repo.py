@@ -17,15 +17,13 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from mcp_bus.errors import StoreUnavailable
 from mcp_bus.stores.fsops import Fs
+from mcp_bus.stores.git import hardened
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
     from pathlib import Path
 
-# What a remote may be reached by: no `ext::`, which is a command.
-PROTOCOLS = "file:git:http:https:ssh"
 OID = re.compile(r"[0-9a-f]{40}(?:[0-9a-f]{24})?\Z")
-BRANCH = re.compile(r"[A-Za-z0-9][A-Za-z0-9._/-]{0,200}\Z")
 TIMEOUT_S = 60.0
 # Where the head that was seen last is remembered: a remote that no longer has it was rewritten.
 SEEN = "refs/mcp-bus/seen"
@@ -39,27 +37,6 @@ TROUBLE = "unanswered"
 _LATE = re.compile(
     r"\[rejected\]|\[remote rejected\] \((?:cannot lock ref|failed to update ref|incorrect old value|reference already)"
 )
-_SET = {"GIT_TERMINAL_PROMPT": "0", "GIT_ALLOW_PROTOCOL": PROTOCOLS, "LC_ALL": "C"}
-# Set by a caller, these would lead git to another repository, or fill what it says.
-_UNSET = (
-    "GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE", "GIT_OBJECT_DIRECTORY", "GIT_ALTERNATE_OBJECT_DIRECTORIES",
-    "GIT_COMMON_DIR", "GIT_NAMESPACE", "GIT_EXTERNAL_DIFF", "GIT_PREFIX", "GIT_TRACE", "GIT_QUARANTINE_PATH",
-)  # fmt: skip
-_SETTINGS = {
-    "core.hooksPath": os.devnull,
-    "core.fsmonitor": "false",
-    "core.fsync": "all",
-    "core.fsyncMethod": "fsync",
-    "fetch.fsckObjects": "true",
-    "fetch.recurseSubmodules": "false",
-    "submodule.recurse": "false",
-    "maintenance.auto": "false",
-    "gc.auto": "0",
-    "gc.packRefs": "false",
-    "protocol.version": "2",
-    "fastimport.unpackLimit": "1",
-    "transfer.hideRefs": "refs/mcp-bus",
-}
 
 
 class Refused(Exception):
@@ -90,8 +67,7 @@ class Repo:
         self.remote = remote
         self.branch = branch
         self._timeout_s = timeout_s
-        kept = {name: value for name, value in environment.items() if not name.startswith(_UNSET)}
-        self._environment = kept | _SET
+        self._environment = hardened.environment(environment)
         self._reader: subprocess.Popen[bytes] | None = None
         self._next = f"{NEXT}/{os.getpid()}-{os.urandom(4).hex()}"
         if not (folder / "HEAD").exists():
@@ -312,7 +288,7 @@ class Repo:
     # --- git ----------------------------------------------------------------------------------------
 
     def _words(self, *words: str, is_here: bool = True) -> list[str]:
-        settings = [word for name, value in _SETTINGS.items() for word in ("-c", f"{name}={value}")]
+        settings = [word for name, value in hardened.SETTINGS.items() for word in ("-c", f"{name}={value}")]
         return ["git", *([f"--git-dir={self.folder}"] if is_here else []), *settings, *words]
 
     def _call(
