@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-import subprocess
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -55,6 +55,13 @@ def marker(tmp_path: Path) -> Iterator[Path]:
     path = tmp_path / "executed"
     yield path
     assert not path.exists(), path.read_text()
+
+
+def read(path: Path) -> bytes:
+    """Return a file's bytes; empty if it is gone."""
+    with suppress(OSError):
+        return path.read_bytes()
+    return b""
 
 
 def worktree(hosts: Hosts) -> Path:
@@ -158,7 +165,7 @@ def test_a_remote_that_hangs_is_given_up(hosts: Hosts, tmp_path: Path, monkeypat
     repo = Repo(hosts.place / "hang.git", "ssh://host.invalid/x", "mcp-bus", timeout_s=0.5, environment=os.environ)
     with pytest.raises(StoreUnavailable, match=r"did not answer within 0\.5 s"):
         repo.fetch("")
-    left = subprocess.run(["pgrep", "-f", str(ssh)], capture_output=True, text=True, check=False).stdout.split()
+    left = [path for path in Path("/proc").glob("[0-9]*/cmdline") if str(ssh).encode() in read(path)]
     assert left == [], "what it started was ended"
 
 
