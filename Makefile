@@ -11,7 +11,8 @@ PYTHON ?= $(shell for python in python3 python3.14 python3.13 python3.12 python3
 	$$python -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && { echo $$python; break; }; done)
 UV ?= $(shell command -v uv 2>/dev/null)
 unexport PYTHONDONTWRITEBYTECODE
-PYTEST_ARGS ?= --numprocesses=auto --maxprocesses=8 --promises
+# One worker more than cores: a fifth of what tests do is to wait.
+PYTEST_ARGS ?= --numprocesses=$(shell n=$$(getconf _NPROCESSORS_ONLN 2>/dev/null || echo 2); echo $$((n < 8 ? n + 1 : 8))) --promises
 
 VENV := .venv
 BIN := $(VENV)/bin

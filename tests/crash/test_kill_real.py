@@ -17,7 +17,7 @@ import pytest
 from mcp_bus.stores import layout
 from tests.crash.test_kill_verbs import ANSWER, CHANNEL, VERBS, check, drained, repeat
 from tests.crash.test_outside import LIMIT_S, lacks
-from tests.crash.victim import HOUR, Steps, copy, open_at
+from tests.crash.victim import HOUR, IS_SOAK, Steps, copy, open_at
 from tests.server.raw import running
 from tests.server.support import environment
 from tests.tally import KILLS, tried
@@ -48,7 +48,7 @@ TOOLS: dict[str, Callable[[Ticket], tuple[str, dict[str, Any]]]] = {
 }  # fmt: skip
 DURABLE = {"MCP_BUS_DURABILITY": "full"}
 # A server takes a second to start, so not every call of it is tried.
-STRIDE = 6
+STRIDE = 6 if IS_SOAK else 11
 
 
 @pytest.fixture(autouse=True)

@@ -144,8 +144,11 @@ def commanded(limit: int, *words: str) -> subprocess.CompletedProcess[str]:
     )
 
 
-@pytest.mark.parametrize("has_folder", [False, True], ids=["", "of a user with a private folder"])
-@pytest.mark.parametrize("verb", ["post", "claim", "submit"])
+@pytest.mark.parametrize(
+    ("verb", "has_folder"),
+    [("post", False), ("claim", False), ("submit", False), ("claim", True)],
+    ids=["post", "claim", "submit", "claim of a user with a private folder"],
+)
 def test_a_verb_under_a_low_limit_of_descriptors_is_done_or_says_what_to_raise(
     disk: Path, verb: str, monkeypatch: pytest.MonkeyPatch, *, has_folder: bool
 ) -> None:

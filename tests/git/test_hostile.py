@@ -12,6 +12,7 @@ import pytest
 from mcp_bus.errors import BusError, InvalidRequest, StoreUnavailable
 from mcp_bus.model import State
 from mcp_bus.stores.git import place
+from tests.crash.victim import IS_SOAK
 from tests.git.hosts import Hosts, bare, git
 
 if TYPE_CHECKING:
@@ -129,9 +130,13 @@ SETTINGS = {
 }
 
 
-@pytest.mark.parametrize(("name", "value"), SETTINGS.items(), ids=SETTINGS)
+# All of them at once, and in a soak each by itself.
+ALONE = [{name: value} for name, value in SETTINGS.items()] if IS_SOAK else []
+
+
+@pytest.mark.parametrize("chosen", [SETTINGS, *ALONE], ids=lambda chosen: "all" if len(chosen) > 1 else min(chosen))
 def test_the_user_s_own_settings_change_nothing_that_is_pushed(
-    hosts: Hosts, marker: Path, monkeypatch: pytest.MonkeyPatch, name: str, value: str
+    hosts: Hosts, marker: Path, monkeypatch: pytest.MonkeyPatch, chosen: dict[str, str]
 ) -> None:
     hooks = hosts.place / "hooks"
     (hooks / "hooks").mkdir(parents=True)
@@ -142,7 +147,8 @@ def test_the_user_s_own_settings_change_nothing_that_is_pushed(
     (hooks / "attributes").write_text("* filter=evil text eol=crlf\n")
     settings = hosts.place / "gitconfig"
     monkeypatch.setenv("GIT_CONFIG_GLOBAL", str(settings))
-    git("config", "--file", str(settings), name, value.format(marker, hooks))
+    for name, value in chosen.items():
+        git("config", "--file", str(settings), name, value.format(marker, hooks))
     ann, bob = hosts.bus("one"), hosts.bus("two", "bob")
     body = "one\ntwo\r\nthree\n"
     task = ann.post("work", body)
