@@ -386,11 +386,11 @@ def hard(examples: int) -> settings:
 
 @pytest.mark.timeout(3600)
 def test_a_bus_in_memory_does_what_the_rules_say() -> None:
-    run_state_machine_as_test(Agreement, settings=hard(250))
+    run_state_machine_as_test(Agreement, settings=hard(150))
 
 
 @pytest.mark.timeout(3600)
 def test_a_bus_on_a_disk_does_what_the_rules_say() -> None:
     if not is_disk(Path(tempfile.gettempdir())):
         pytest.skip(f"{tempfile.gettempdir()} is memory; set TMPDIR to a directory on a disk")
-    run_state_machine_as_test(AgreementOnDisk, settings=hard(100))
+    run_state_machine_as_test(AgreementOnDisk, settings=hard(60))
