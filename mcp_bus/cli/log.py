@@ -8,6 +8,7 @@ import select
 import stat
 import sys
 from collections import deque
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from mcp_bus.cli import meant
@@ -16,6 +17,7 @@ from mcp_bus.cli.codes import OK
 from mcp_bus.cli.output import cut, one_line
 from mcp_bus.errors import StoreUnavailable
 from mcp_bus.find import short
+from mcp_bus.stores.fsops import Fs
 from mcp_bus.wire import stamp
 
 if TYPE_CHECKING:
@@ -149,15 +151,35 @@ class Journal:
         """Return what was written since the last look."""
         return _in_order(self._events(self._names(), "", channel))
 
+    @contextmanager
+    def _opened(self) -> Iterator[int]:
+        """Open the folder itself, never what a symlink of its name leads to.
+
+        Raises:
+            OSError: it is missing, or is none.
+        """
+        fs = Fs()
+        above = fs.open_dir(str(self.folder.parent.resolve()), None)
+        try:
+            at = fs.open_dir(self.folder.name, above)
+        finally:
+            fs.close_dir(above)
+        try:
+            yield at
+        finally:
+            fs.close_dir(at)
+
     def _names(self) -> list[str]:
         try:
-            return sorted(path.name for path in self.folder.iterdir() if path.suffix == ".jsonl")
+            with self._opened() as at:
+                return sorted(name for name in os.listdir(at) if name.endswith(".jsonl"))  # noqa: PTH208  an open folder
         except OSError:
             return []
 
     def _size(self, name: str) -> int:
         try:
-            return (self.folder / name).stat().st_size
+            with self._opened() as at:
+                return os.stat(name, dir_fd=at, follow_symlinks=False).st_size
         except OSError:
             return 0
 
@@ -171,7 +193,8 @@ class Journal:
     def _lines(self, name: str) -> Iterator[bytes]:
         """Return the whole lines after those that were read; what has no end yet waits for it."""
         try:
-            fd = os.open(self.folder / name, _FLAGS)
+            with self._opened() as folder:
+                fd = os.open(name, _FLAGS, dir_fd=folder)
         except OSError:
             return
         try:

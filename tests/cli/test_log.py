@@ -212,3 +212,15 @@ def test_follow_ends_when_the_bus_is_removed(cli: Cli) -> None:
     assert follower.returncode == 1
     assert err.startswith(f"mcp-bus: there is no bus at '{cli.bus}' any more\n")
     assert f"`mcp-bus --bus {cli.bus} init`" in err
+
+
+def test_a_journal_that_is_a_link_is_not_read(cli: Cli) -> None:
+    cli.post()
+    cli.main("log")
+    journal = cli.bus / "journal"
+    outside = cli.home / "outside"
+    journal.rename(outside)
+    journal.symlink_to(outside)
+    code, out, _ = cli.main("log", "--quiet")
+    assert (code, out) == (0, "")
+    assert list(outside.iterdir()), "there was something to read"
