@@ -30,7 +30,7 @@ class GitRecords:
         self._shared, self._local, self._source = shared, local, source
 
     def _read(self, kind: str, verb: Callable[[Records], Any]) -> Any:  # noqa: ANN401  what the verb returns
-        if kind.partition("/")[0] in LOCAL:
+        if _is_local(kind):
             return verb(self._local)
         return self._shared.read(lambda bus: verb(bus.records))
 
@@ -51,7 +51,7 @@ class GitRecords:
 
     def write(self, kind: str, name: str, data: Mapping[str, Any], *, after: int, durable: bool) -> int:
         """See `Records.write`."""
-        if kind.partition("/")[0] in LOCAL:
+        if _is_local(kind):
             return self._local.write(kind, name, data, after=after, durable=durable)
         kept = {**data, AT: self._source.now()}
 
@@ -68,7 +68,7 @@ class GitRecords:
     def touch(self, kind: str, name: str) -> bool:
         """See `Records.touch`: pushed now and then."""
         known = self.read(kind, name)
-        if known is None or kind.partition("/")[0] in LOCAL:
+        if known is None or _is_local(kind):
             return known is not None and self._local.touch(kind, name)
         if self._source.now() - known.touched >= TOUCH_MS:
             try:
@@ -79,7 +79,7 @@ class GitRecords:
 
     def remove(self, kind: str, name: str) -> None:
         """See `Records.remove`."""
-        if kind.partition("/")[0] in LOCAL:
+        if _is_local(kind):
             self._local.remove(kind, name)
         else:
             try:
@@ -91,6 +91,10 @@ class GitRecords:
         """See `Records.text`."""
         found: str | None = self._read(kind, lambda records: records.text(kind, name))
         return found
+
+
+def _is_local(kind: str) -> bool:
+    return kind.partition("/")[0] in LOCAL
 
 
 def _told(record: Record) -> Record:

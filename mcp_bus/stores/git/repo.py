@@ -232,14 +232,7 @@ class Repo:
                 lines.append(b"D " + _quoted(path))
             else:
                 lines += [b"M 100644 inline " + _quoted(path), b"data %d" % len(data), data]
-        lines += [
-            b"get-mark :1",
-            f"reset {NEXT}".encode(),
-            b"from " + b"0" * len(parent or "0" * 40),
-            b"",
-            b"done",
-            b"",
-        ]
+        lines += [b"get-mark :1", b"done", b""]
         return self._run("fast-import", "--quiet", "--force", stdin=b"\n".join(lines)).decode().strip()
 
     def push(self, commit: str, expected: str) -> None:

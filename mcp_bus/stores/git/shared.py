@@ -205,8 +205,6 @@ class Shared:
         is_new = self.files is None
         self._write("init: a bus", lambda: layout.create(self.repo.folder.parent, fs=self._fs, source=self._source))
         self.look()
-        if self.files is None:
-            self.files = self._host.opened(self._fs)
         return is_new
 
     def ask(self) -> None:
