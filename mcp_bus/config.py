@@ -20,6 +20,7 @@ from mcp_bus.errors import InvalidRequest, StoreUnavailable
 from mcp_bus.identity import git, session
 from mcp_bus.names import check_channel
 from mcp_bus.stores import layout, probe
+from mcp_bus.stores.away import NAME, SCHEME
 from mcp_bus.stores.file import FileStore
 from mcp_bus.stores.modes import is_there
 
@@ -29,8 +30,6 @@ if TYPE_CHECKING:
     from mcp_bus.stores.git.place import Address
 
 FOLDER = ".mcp-bus"
-# What an address of a bus at a git remote begins with.
-SCHEME = "git+"
 PROFILES = ("worker", "lead", "full")
 # What a file of settings may hold at most.
 # What a project may not decide for whoever works on it: who they are, whether their work is kept, what they open up.
@@ -98,7 +97,7 @@ class Config:
     def remote(self) -> "Address | None":
         """The git remote that the bus is at, if it is at one: its directory is this host's part of it."""
         with suppress(OSError):  # Whose it is that is closed to this user, says who opens it.
-            if self._remote is None and (self.path / "git.json").is_file():
+            if self._remote is None and (self.path / NAME).is_file():
                 from mcp_bus.stores.git import place  # noqa: PLC0415  few buses are at a remote
 
                 self._remote = place.read(self.path)

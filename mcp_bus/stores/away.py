@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+# What an address of a bus at a git remote begins with, and what a directory has that is a host's part of one.
+SCHEME, NAME = "git+", "git.json"
+
 
 class Away(NamedTuple):
     """Where else a bus is, and how far what is known here is from that.

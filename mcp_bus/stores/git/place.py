@@ -16,13 +16,12 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from mcp_bus import wire
 from mcp_bus.errors import CorruptRecord, InvalidRequest
+from mcp_bus.stores.away import NAME, SCHEME
 from mcp_bus.stores.fsops import Fs
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-SCHEME = "git+"
-NAME = "git.json"
 CLONE = "repo.git"
 BRANCH = "mcp-bus"
 _BRANCH = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._/+-]{0,200}\Z")
