@@ -17,7 +17,7 @@ from mcp_bus.operate import TRIES
 if TYPE_CHECKING:
     from mcp_bus.model import Task
     from mcp_bus.operate import Operator
-    from mcp_bus.stores.base import Record
+    from mcp_bus.stores.beside import Record
 
 KIND = "children"
 MAX_DEPTH = 8

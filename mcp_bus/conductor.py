@@ -16,27 +16,25 @@ C6  A further run of a step is written down before its task is posted: of two co
 from __future__ import annotations
 
 from contextlib import suppress
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
-from mcp_bus import children, draft, lifecycle, planfile, sealed
+from mcp_bus import children, draft, planfile, sealed
 from mcp_bus.crew import Crew
-from mcp_bus.errors import BusError, Conflict, CorruptRecord, DuplicateTask, InvalidRequest
-from mcp_bus.find import unsound
-from mcp_bus.model import DAY, OPEN, PLANS, PROGRESS, WAITING, Attempt, Outcome, State
+from mcp_bus.errors import BusError, Conflict, DuplicateTask, InvalidRequest
+from mcp_bus.model import DAY, OPEN, PLANS, PROGRESS, Outcome, State
 from mcp_bus.operate import TRIES
-from mcp_bus.plan import CANCELLED, NEW, Node, Plan, Progress, Stage, Step, Why, is_chosen, is_missing, retried, settle
+from mcp_bus.plan import CANCELLED, NEW, Node, Plan, Progress, Stage, Why, is_chosen, is_missing, retried, settle
 from mcp_bus.plans import load, over_since, progress, read, resolve, save, standing
 from mcp_bus.release import release, task_of
+from mcp_bus.settling import Look, settled
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
     from mcp_bus.model import Task
     from mcp_bus.operate import Operator
+    from mcp_bus.settling import Verify
 
-    Verify = Callable[[Step, Task], str]
-
-TIMED_OUT = "timed out: not done within"
 # Plans that are over are kept this long.
 KEPT = 30 * DAY
 
@@ -59,6 +57,12 @@ def post(bus: Operator, data: object, *, key: str = "", parent: str = "") -> Pla
     digits = draft.key_of(who, f"plan {key}")[:32] if key else bus.ids.next().removeprefix("req_")
     plan = planfile.parse(data, plan_id=f"plan_{digits}", owner=who, created=bus.source.now())
     sealed.check(bus, plan)
+    return bus.store.together(
+        lambda made: f"plan {made.id[-8:]} of {len(made.steps)} steps by {who}", lambda: _posted(bus, plan, key, parent)
+    )
+
+
+def _posted(bus: Operator, plan: Plan, key: str, parent: str) -> Plan:
     if parent:
         above = children.parent_of(bus, parent)
         plan = plan._replace(parent=above.id, depth=above.body.depth + 1)
@@ -79,15 +83,6 @@ def post(bus: Operator, data: object, *, key: str = "", parent: str = "") -> Pla
 # --- moving on --------------------------------------------------------------------------------------
 
 
-class _Look(NamedTuple):
-    """One look at a plan, by whoever moves it on."""
-
-    bus: Operator
-    plan: Plan
-    verify: Verify | None
-    crew: Crew
-
-
 def advance(bus: Operator, plan_id: str, *, only: str = "", verify: Verify | None = None) -> tuple[Plan, Progress]:
     """Move a plan on as far as it goes now, and return how far it is.
 
@@ -100,12 +95,26 @@ def advance(bus: Operator, plan_id: str, *, only: str = "", verify: Verify | Non
         NotFound: there is no such plan.
         CorruptRecord: it was edited after it was posted, or is none; nothing was done.
     """
+    if verify is not None:  # What takes a while, and is not done twice, holds up nothing else.
+        return _advanced(bus, plan_id, only, verify)
+    return bus.store.together(_standing, lambda: _advanced(bus, plan_id, only, None))
+
+
+def _standing(made: tuple[Plan, Progress]) -> str:
+    """Say where a plan stands, in one line."""
+    plan, known = made
+    return f"plan {plan.id[-8:]}: {', '.join(f'{name} {node.stage}' for name, node in sorted(known.nodes.items()))}"[
+        :300
+    ]
+
+
+def _advanced(bus: Operator, plan_id: str, only: str, verify: Verify | None) -> tuple[Plan, Progress]:
     plan, digest = load(bus, plan_id)
     for _ in range(TRIES):
         known, revision = standing(bus, plan, digest)
         if known.over and revision:
             return plan, known
-        made = _moved(_Look(bus, plan, verify, Crew(bus)), known, only)
+        made = _moved(Look(bus, plan, verify, Crew(bus)), known, only)
         if made == known and revision:
             return plan, made
         try:
@@ -117,21 +126,21 @@ def advance(bus: Operator, plan_id: str, *, only: str = "", verify: Verify | Non
     return plan, standing(bus, plan, digest)[0]  # Others move it on all the time.
 
 
-def _moved(look: _Look, known: Progress, only: str) -> Progress:
+def _moved(look: Look, known: Progress, only: str) -> Progress:
     nodes = dict(known.nodes)
     plan, now = look.plan, look.bus.source.now()
     by_name = plan.by_name
     looked = [only] if nodes.get(only, NEW).stage is Stage.RELEASED else list(nodes)
     for name in looked:
         if nodes[name].stage is Stage.RELEASED:
-            nodes[name] = _settled(look, by_name[name], nodes[name], known.stopped)
+            nodes[name] = settled(look, by_name[name], nodes[name], known.stopped)
     made, ready = settle(plan, known._replace(nodes=nodes), now)
     while free := [step for step in ready if not _is_anew(known, made, [step.name])]:
         for step in free:
             before = made.nodes.get(step.name, NEW)
             node, is_known = release(look.bus, plan, step, before, made, is_held=bool(made.stopped))
             if node.stage is Stage.RELEASED and (is_known or made.stopped):
-                node = _settled(look, step, node, made.stopped)
+                node = settled(look, step, node, made.stopped)
             made = made._replace(nodes={**made.nodes, step.name: node})
         made, ready = settle(plan, made, look.bus.source.now())
     if made.stopped and not known.stopped:  # What waits is taken back at once.
@@ -142,110 +151,6 @@ def _moved(look: _Look, known: Progress, only: str) -> Progress:
 def _is_anew(known: Progress, made: Progress, names: Iterable[str]) -> bool:
     """Tell whether one of some steps begins another run: that is written down before its task is posted (rule C6)."""
     return any(made.nodes.get(name, NEW).run != known.nodes.get(name, NEW).run for name in names)
-
-
-def _settled(look: _Look, step: Step, node: Node, stopped: str) -> Node:
-    """Return how a released step stands, by its task and its check."""
-    return _verified(look, step, _absorbed(look, step, node, stopped), stopped)
-
-
-def _absorbed(look: _Look, step: Step, node: Node, stopped: str) -> Node:
-    """Return how a released step stands by its task; a task that waits in vain is taken back."""
-    bus = look.bus
-    try:
-        task = task_of(bus, look.plan, step, node)
-    except CorruptRecord as error:
-        return node._replace(stage=Stage.FAILED, why=f"its task cannot be read: {error}"[:500], ended=bus.source.now())
-    if task is None:
-        return node._replace(stage=Stage.FAILED, why="its task is gone, or is not this step's", ended=bus.source.now())
-    if task.state in (State.READY, State.SCHEDULED, State.LEASED):
-        why = _in_vain(look, step, node, task, stopped)
-        if not why:
-            return node._replace(task=task.id)
-        task = _taken_back(bus, task, why)
-    made = ended(node, task)
-    if made.stage is Stage.RELEASED and task.state is State.DEAD:  # Blocked: it waits for a person, but not for ever.
-        why = _in_vain(look, step, node, task, stopped)
-        stage = Stage.SKIPPED if why.startswith(Why.STOPPED) else Stage.FAILED
-        made = made._replace(stage=stage, why=why, ended=bus.source.now()) if why else made
-    return made
-
-
-def _verified(look: _Look, step: Step, node: Node, stopped: str) -> Node:
-    """Hold a done step that has a check back until it was run; what does not pass is done anew, within its attempts."""
-    if node.stage is not Stage.DONE or not step.verify:
-        return node
-    task = task_of(look.bus, look.plan, step, node)
-    if stopped:
-        return node._replace(stage=Stage.FAILED, why="its check was not run before the plan was stopped")
-    why, wrong = "its check was not run yet", ""
-    if look.verify is not None and task is not None:
-        try:
-            why, wrong = "", look.verify(step, task)
-        except InvalidRequest as error:  # It says nothing of the result, nor of the other steps.
-            why = str(error)
-    if why:
-        return node._replace(stage=Stage.RELEASED, why=why[:500], by="", ended=0)
-    if not wrong:
-        return node._replace(why="")
-    if node.run >= step.max_attempts:
-        return node._replace(stage=Stage.FAILED, why=wrong[:500])
-    return Node(Stage.WAITING, node.run + 1, why=f"the last result: {wrong}"[:500])
-
-
-def ended(node: Node, task: Task) -> Node:
-    """Return how a step stands by its task: settled, or not if a person is to answer, or it is worked on."""
-    last = task.history[-1] if task.history else None
-    done = node._replace(task=task.id, attempts=task.slot.attempt)
-    if task.state is State.DONE and task.result is not None:
-        done = done._replace(stage=Stage.DONE, by=task.result.sender.agent, ended=task.result.at)
-        if task.result.status == "error":
-            done = done._replace(stage=Stage.FAILED, why=f"answered with an error: {task.result.error}"[:500])
-        return done
-    if task.question is not None:
-        return done
-    if why := unsound(task):
-        return done._replace(stage=Stage.FAILED, why=why[:500], ended=last.at if last else task.body.created)
-    if task.state not in (State.DEAD, State.CANCELLED, State.EXPIRED) or last is None:
-        return done
-    stage = Stage.SKIPPED if last.outcome is Outcome.SKIPPED else Stage.FAILED
-    if task.state is State.CANCELLED and last.outcome is Outcome.EXPIRED:  # Its step's own time was up.
-        return done._replace(stage=stage, why=last.note[:500], ended=last.at)
-    why = last.note if stage is Stage.SKIPPED else f"{last.outcome}: {last.note}" if last.note else str(last.outcome)
-    return done._replace(stage=stage, why=why[:500], by=last.by if stage is Stage.FAILED else "", ended=last.at)
-
-
-def _in_vain(look: _Look, step: Step, node: Node, task: Task, stopped: str) -> str:
-    """Return why a task that has not ended should be taken back; empty if it should not."""
-    now, is_waiting, grace = look.bus.source.now(), task.state in WAITING, int(look.plan.grace_s * 1000)
-    if stopped and (is_waiting or stopped.startswith(CANCELLED) or task.state is State.DEAD):
-        return f"{Why.STOPPED}: {stopped}"
-    if step.timeout_s and now >= node.released + int(step.timeout_s * 1000):
-        who = f", by {task.slot.lease.holder} who had it" if task.slot.lease else ""
-        return f"{TIMED_OUT} {step.timeout_s:g} s{who}"
-    if task.state is not State.READY or not step.requires or look.crew.at < node.released + grace:
-        return ""
-    if look.crew.is_able(step.requires, grace):
-        return ""
-    last = next((line for line in reversed(task.history) if line.outcome in (Outcome.FAILED, Outcome.LAPSED)), None)
-    before = f"; its last attempt {last.outcome}: {last.note[:200]}" if last is not None else ""
-    return f"{Why.ABSENT}: no live worker can do {', '.join(step.requires)}{before}"
-
-
-def _taken_back(bus: Operator, task: Task, why: str) -> Task:
-    """End a task that is not to be done any more, if it has not moved; return it as it is now (rule C4)."""
-    is_skip = why.startswith((Why.ABSENT, Why.STOPPED))
-    line = Attempt(
-        task.slot.attempt,
-        Outcome.SKIPPED if is_skip else Outcome.EXPIRED,
-        bus.source.now(),
-        bus.identity.agent,
-        why,
-        task.slot.lease.token if task.slot.lease else "",
-    )
-    with suppress(Conflict):
-        bus.store.swap(task.slot, lifecycle.cancel(task.slot, now=bus.source.now()), line)
-    return bus.whole(task.id)
 
 
 # --- what people do ---------------------------------------------------------------------------------

@@ -9,7 +9,7 @@ from mcp_bus.errors import Conflict
 from mcp_bus.identity import process
 from mcp_bus.model import DAY, Identity
 from mcp_bus.names import holder
-from mcp_bus.stores.base import Record
+from mcp_bus.stores.beside import Record
 
 if TYPE_CHECKING:
     from mcp_bus.stores.base import Store

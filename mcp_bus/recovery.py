@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from mcp_bus import find, lifecycle, names, outputs, wire
 from mcp_bus.errors import BusError, Conflict, CorruptRecord, Gone, StoreUnavailable, Unreadable
 from mcp_bus.model import ARCHIVED, PLANS, Attempt, Outcome, State
+from mcp_bus.stores.away import HERE
 
 if TYPE_CHECKING:
     from mcp_bus.bus import Bus
@@ -77,6 +78,16 @@ def sweep(bus: Bus, *, thorough: bool = True) -> list[str]:
     Raises:
         StoreUnavailable: the medium failed; what could be done was done.
     """
+    return bus.store.together(_told, lambda: _sweep(bus, thorough=thorough))
+
+
+def _told(done: list[str]) -> str:
+    """Return what a sweep did, as a heading and lines."""
+    shared = [line for line in done if not line.startswith(HERE)]
+    return "\n".join([f"sweep: {len(shared)} thing{'' if len(shared) == 1 else 's'} done", "", *shared[:100]])
+
+
+def _sweep(bus: Bus, *, thorough: bool) -> list[str]:
     # First what was cut off: a lease whose result is on its way must not lapse.
     steps: list[Step] = [lambda: bus.store.mend(bus.source.now())] if thorough else []
     kinds = (_due, _lapsed, _expired, _pruned) if thorough else (_due, _lapsed)

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from mcp_bus.bus import Bus
     from mcp_bus.model import Body, Slot, Task
-    from mcp_bus.stores.base import Record
+    from mcp_bus.stores.beside import Record
 
 # Paths of acks that no reader made.
 SENT, FILTERED = "sent", "filtered"

@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, TypeVar
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+T = TypeVar("T")
 
 # What an address of a bus at a git remote begins with, and what a directory has that is a host's part of one.
 SCHEME, NAME = "git+", "git.json"
+# What a line of what was done begins with that is of this host alone.
+HERE = "here: "
 
 
 class Away(NamedTuple):
@@ -22,3 +29,15 @@ class Away(NamedTuple):
     asked: int
     unsent: int = 0
     trouble: str = ""
+
+
+class Alone:
+    """A store that is all there is of its bus: what a verb did is seen as soon as it returns."""
+
+    away = None
+    leeway = 0
+
+    def together(self, told: Callable[[T], str], work: Callable[[], T]) -> T:
+        """See `Store.together`."""
+        del told
+        return work()

@@ -15,6 +15,7 @@ from mcp_bus.errors import Conflict, NotFound
 from mcp_bus.identity.process import boot_id
 from mcp_bus.model import ARCHIVED, Attempt, Outcome, Result, Slot, State
 from mcp_bus.stores import foreign, graves, mend, publish, story
+from mcp_bus.stores.away import Alone
 from mcp_bus.stores.covers import Covers
 from mcp_bus.stores.fsops import Fs
 from mcp_bus.stores.journal import Journal
@@ -42,7 +43,7 @@ _RARE = frozenset({State.DEAD, State.CANCELLED, State.EXPIRED})
 _LASTING = _RARE | {State.DONE}
 
 
-class FileStore:
+class FileStore(Alone):
     """A bus directory, opened.
 
     Args:
@@ -57,9 +58,6 @@ class FileStore:
         Untrusted: it is another user's, or of a group this user is not in, or everyone may write it.
         CorruptRecord: it is of a format this version does not know.
     """
-
-    away = None
-    leeway = 0
 
     def __init__(
         self,

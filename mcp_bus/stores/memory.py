@@ -14,7 +14,9 @@ from mcp_bus.clock import System
 from mcp_bus.errors import Conflict, CorruptRecord, Gone, InvalidRequest, NotFound
 from mcp_bus.model import WAITING, Attempt, Outcome, Policy, Result, State, Task
 from mcp_bus.routing import rank
-from mcp_bus.stores.base import Guarded, Record
+from mcp_bus.stores.away import Alone
+from mcp_bus.stores.base import Guarded
+from mcp_bus.stores.beside import Record
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -121,13 +123,11 @@ class MemoryOutputs:
         self._kept.pop(task_id, None)
 
 
-class MemoryStore:
+class MemoryStore(Alone):
     """A store that lives as long as its medium."""
 
     durable = False
     guard = None
-    away = None
-    leeway = 0
 
     def __init__(self, medium: Medium | None = None, *, source: Source | None = None) -> None:
         """Open a medium, or a new one."""

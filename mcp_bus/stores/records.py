@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from mcp_bus import wire
 from mcp_bus.errors import Conflict, CorruptRecord, InvalidRequest, Unreadable
-from mcp_bus.stores.base import Record
+from mcp_bus.stores.beside import Record
 from mcp_bus.stores.foreign import quarantine
 
 if TYPE_CHECKING:

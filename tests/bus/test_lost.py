@@ -76,8 +76,8 @@ def test_a_lost_result_is_given_up_and_the_work_done_once_more(file_bus: Bus, ro
 
 
 def test_a_plan_counts_a_step_whose_result_is_lost_as_failed(file_bus: Bus, lost: str) -> None:
-    from mcp_bus.conductor import ended
     from mcp_bus.plan import Node, Stage
+    from mcp_bus.settling import ended
 
     node = ended(Node(Stage.RELEASED, 1), file_bus.get(lost))
     assert (node.stage, node.why) == (Stage.FAILED, find.LOST)

@@ -140,7 +140,7 @@ def test_many_commits_are_put_together_and_nothing_is_forgotten(hosts: Hosts, mo
     packs = hosts.place / "one" / "repo.git" / "objects" / "pack"
     before = len(list(packs.glob("*.pack")))
     monkeypatch.setattr("mcp_bus.stores.git.repo.PACKS", 3)
-    assert "put the packs of the clone together" in ann.store.mend(ann.source.now())
+    assert "here: put the packs of the clone together" in ann.store.mend(ann.source.now())
     assert len(list(packs.glob("*.pack"))) < before
     assert set(bob.store.ids()) == made
     assert store_of(ann).away.asked > 0

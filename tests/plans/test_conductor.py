@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from mcp_bus import conductor, plans, release
+from mcp_bus import conductor, plans, release, settling
 from mcp_bus.errors import Conflict, CorruptRecord, DuplicateTask
 from mcp_bus.model import PLANS, PROGRESS, Outcome, State
 from mcp_bus.plan import Node, Stage
@@ -319,7 +319,7 @@ def test_a_sign_of_life_that_arrives_after_the_question_does_not_hide_it(post: P
     late = blocked.history[-1]._replace(outcome=Outcome.PROGRESS, note="still at it")
     seen = blocked._replace(history=(*blocked.history, late))
     assert seen.question == blocked.history[-1]
-    assert conductor.ended(Node(Stage.RELEASED), seen).stage is Stage.RELEASED
+    assert settling.ended(Node(Stage.RELEASED), seen).stage is Stage.RELEASED
     assert seen._replace(slot=seen.slot._replace(state=State.READY)).question is None
 
 

@@ -17,7 +17,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from mcp_bus.stores.base import Records, Store
+    from mcp_bus.stores.base import Store
+    from mcp_bus.stores.beside import Records
     from tests.fakes import VirtualSource
 
 KIND = "cursors/news"

@@ -5,13 +5,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from mcp_bus.errors import Conflict, StoreUnavailable
-from mcp_bus.stores.base import Record
+from mcp_bus.stores.beside import Record
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from mcp_bus.clock import Source
-    from mcp_bus.stores.base import Records
+    from mcp_bus.stores.beside import Records
     from mcp_bus.stores.file import FileStore
     from mcp_bus.stores.git.shared import Shared
 

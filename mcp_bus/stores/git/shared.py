@@ -76,6 +76,7 @@ class Shared:
         self.trouble: StoreUnavailable | None = None
         self._again_at = 0
         self.files: FileStore | None = None
+        self.is_together = False
         # Names of posts that wait here: all that were looked at, and those that are on the tree.
         self._waiting, self._shown = list[str](), list[str]()
         with Fs().folder((repo.folder / SEEN).parent):
@@ -110,6 +111,8 @@ class Shared:
         Raises:
             Untrusted: the branch lost what it had.
         """
+        if self.is_together:  # What was changed so far stands on what is known.
+            return
         head, self.synced = self.repo.seen()
         now, is_asked = self._source.now(), False
         if must or (abs(now - self.synced) >= self._host.asking.fresh_s * 1000 and now >= self._again_at):
@@ -180,8 +183,30 @@ class Shared:
 
     def do(self, what: str, verb: Callable[[FileStore], T]) -> T:
         """Do something that changes what is shared; `what` is the commit's message."""
+        if self.is_together:
+            return verb(self.bus)
         self.look()
-        return self._write(what, lambda: verb(self.bus))
+        return self._write(lambda _: what, lambda: verb(self.bus))
+
+    def together(self, told: Callable[[T], str], work: Callable[[], T]) -> T:
+        """Do several verbs as one commit, all of them again if somebody was faster; see `Store.together`."""
+        if self.is_together or self._is_cut_off():
+            return work()
+
+        def verb() -> T:
+            self.is_together = True
+            try:
+                return work()
+            finally:
+                self.is_together = False
+
+        self.look()
+        try:
+            return self._write(told, verb)
+        except StoreUnavailable as error:
+            if error is not self.trouble:
+                raise
+            return work()  # By itself each says what it can do without the remote.
 
     def here(self, error: StoreUnavailable, verb: Callable[[FileStore], T]) -> T:
         """Do for this process alone what could not be pushed, if that is why; the next push takes it along.
@@ -203,7 +228,9 @@ class Shared:
         """
         self.ask()
         is_new = self.files is None
-        self._write("init: a bus", lambda: layout.create(self.repo.folder.parent, fs=self._fs, source=self._source))
+        self._write(
+            lambda _: "init: a bus", lambda: layout.create(self.repo.folder.parent, fs=self._fs, source=self._source)
+        )
         self.look()
         return is_new
 
@@ -221,10 +248,14 @@ class Shared:
         """Ask the remote now, and send what was posted while it did not answer."""
         self.ask()
         count = len(self._shown)
-        self._write(f"sync: {count} post{'' if count == 1 else 's'} made while the remote did not answer", lambda: None)
+        said = f"sync: {count} post{'' if count == 1 else 's'} made while the remote did not answer"
+        self._write(lambda _: said, lambda: None)
 
-    def _write(self, what: str, verb: Callable[[], T]) -> T:
+    def _write(self, told: Callable[[T], str], verb: Callable[[], T]) -> T:
         """Do something and push what it changed, as often as others are faster.
+
+        Args:
+            told: makes the commit's message of what the verb returned.
 
         Raises:
             Conflict: others were faster each time.
@@ -240,7 +271,7 @@ class Shared:
                 self._undo()
                 raise
             is_kept = self._is_cut_off() and self._fs.moves == moves  # What was done before is left for later.
-            if not is_kept and not self._published(what):
+            if not is_kept and not self._published(told(made[0]) if made else f"put aside: {failure}"):
                 continue
             if failure is not None:
                 raise failure

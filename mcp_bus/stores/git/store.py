@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from mcp_bus import lifecycle
 from mcp_bus.errors import StoreUnavailable
 from mcp_bus.model import Attempt
-from mcp_bus.stores.away import Away
+from mcp_bus.stores.away import HERE, Away
 from mcp_bus.stores.file import FileStore
 from mcp_bus.stores.git import place
 from mcp_bus.stores.git.records import GitRecords
@@ -21,10 +21,14 @@ if TYPE_CHECKING:
 
     from mcp_bus.clock import Source
     from mcp_bus.model import Body, Policy, Result, Slot, State, Task
-    from mcp_bus.stores.base import Guard, Guarded, Outputs, Records
+    from mcp_bus.stores.base import Guard, Guarded
+    from mcp_bus.stores.beside import Outputs, Records
     from mcp_bus.stores.fsops import Fs
     from mcp_bus.stores.git.repo import Repo
 
+    Line = tuple[str, Slot | None, Slot | None, int]
+
+T = TypeVar("T")
 # By so much clocks of hosts may differ.
 SKEW_MS = 120_000
 
@@ -60,6 +64,8 @@ class GitStore:
         self.repo, self.local, self._source, self._asking = repo, local, source, asking
         self.address = str(place.Address(repo.remote, repo.branch))
         self._last: Away | None = None
+        # Lines for this host's journal, of what several verbs did that are not pushed yet.
+        self._lines = list["Line"]()
         self._unsent = Unsent(local.tree, source)
 
         def opened(fs: Fs) -> FileStore:
@@ -114,6 +120,29 @@ class GitStore:
         """See `Store.guard`."""
         return self.shared.bus.guard
 
+    def together(self, told: Callable[[T], str], work: Callable[[], T]) -> T:
+        """See `Store.together`: one commit."""
+        if self.shared.is_together:
+            return work()
+
+        def anew() -> T:
+            self._lines.clear()
+            return work()
+
+        try:
+            return self.shared.together(told, anew)
+        finally:
+            lines, self._lines = self._lines, []
+            for line in lines if not self.shared.trouble else ():
+                self.local.journal.move(*line)
+
+    def _journal(self, *line: *Line) -> None:
+        """Note what was moved, once it was."""
+        if self.shared.is_together:
+            self._lines.append(line)
+        else:
+            self.local.journal.move(*line)
+
     # --- the five verbs -----------------------------------------------------------------------------
 
     def add(self, body: Body) -> Body:
@@ -127,7 +156,7 @@ class GitStore:
                 self._unsent.keep(body)
                 self.shared.shown()
         if kept.id == body.id:
-            self.local.journal.move("post", None, lifecycle.first(body), began)
+            self._journal("post", None, lifecycle.first(body), began)
         return kept
 
     def has_key(self, key: str) -> bool:
@@ -146,7 +175,7 @@ class GitStore:
         """See `Store.swap`.  The push of its commit decides."""
         began = self._source.now()
         self.shared.do(_told(old, new, entry), lambda bus: bus.swap(old, new, entry))
-        self.local.journal.move(entry.outcome if isinstance(entry, Attempt) else "move", old, new, began)
+        self._journal(entry.outcome if isinstance(entry, Attempt) else "move", old, new, began)
 
     def changes(self, channels: Sequence[str]) -> object:
         """See `Store.changes`."""
@@ -191,8 +220,10 @@ class GitStore:
 
     def mend(self, now: int) -> list[str]:
         """See `Store.mend`."""
-        done = self.local.mend(now) + self.shared.do("sweep", lambda bus: bus.mend(now))
-        return [*done, "put the packs of the clone together"] if self.repo.tidy() else done
+        here = self.local.mend(now)
+        if self.repo.tidy():
+            here.append("put the packs of the clone together")
+        return [HERE + line for line in here] + self.shared.do("sweep", lambda bus: bus.mend(now))
 
     def write_manifest(self, data: bytes) -> None:
         """See `Store.write_manifest`: on this host alone."""
