@@ -33,7 +33,7 @@ FOLDER = ".mcp-bus"
 PROFILES = ("worker", "lead", "full")
 # What a file of settings may hold at most.
 # What a project may not decide for whoever works on it: who they are, whether their work is kept, what they open up.
-PERSONAL = ("agent", "durability", "pipes", "post_eval", "session")
+PERSONAL = ("agent", "durability", "git_tentative", "pipes", "post_eval", "session")
 
 
 class Setting(NamedTuple):
@@ -63,6 +63,7 @@ SETTINGS: dict[str, Setting] = {
     "given_up_s": Setting("MCP_BUS_GIVEN_UP_S", 45.0, "a call this long may be given up though it was answered"),
     "git_fresh_s": Setting("MCP_BUS_GIT_FRESH_S", 0.0, "how old what is known of a git remote may be; 0: by its kind"),
     "git_timeout_s": Setting("MCP_BUS_GIT_TIMEOUT_S", 60.0, "how long a git remote may take to answer"),
+    "git_tentative": Setting("MCP_BUS_GIT_TENTATIVE", default=False, about="claim also while a git remote is away"),
     "no_color": Setting("NO_COLOR", "", "any text: no colour, also on a terminal"),
     "log_level": Setting("MCP_BUS_LOG_LEVEL", "warning", "debug, info, warning or error; to stderr"),
 }
@@ -318,7 +319,9 @@ def open_from(
     if remote is not None:
         from mcp_bus.stores.git import opening  # noqa: PLC0415  few buses are at a remote
 
-        means = opening.Means(os.environ, config["git_fresh_s"], config["git_timeout_s"], is_asking)
+        means = opening.Means(
+            os.environ, config["git_fresh_s"], config["git_timeout_s"], is_asking, config["git_tentative"]
+        )
         store = opening.opened(path, remote, means, source=source, who=who.holder, keys=keys)
     else:
         store = FileStore(path, source=source, durable=config["durability"] == "full", who=who.holder, keys=keys)

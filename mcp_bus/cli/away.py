@@ -5,10 +5,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from mcp_bus.cli.output import clean, duration, one_line
+from mcp_bus.find import short
 
 if TYPE_CHECKING:
     from mcp_bus.cli.arguments import Call
     from mcp_bus.stores.away import Away
+
+FEW = 5
 
 
 def asked(away: Away, now: int) -> str:
@@ -25,3 +28,13 @@ def unsent(call: Call, away: Away) -> None:
         posts = "1 post of this host is" if away.unsent == 1 else f"{away.unsent} posts of this host are"
         call.out.warn(f"mcp-bus: {posts} not at the remote yet; the next verb that reaches it sends them")
         call.out.warn(f"  next: {call.again()} sync")
+    if away.tentative:
+        names = ", ".join(map(short, away.tentative[:FEW]))
+        call.out.warn(f"mcp-bus: tentative, until the remote decides: the claim of {names}{_more(away.tentative)}")
+    if away.lost:
+        names = ", ".join(map(short, away.lost[:FEW]))
+        call.out.warn(f"mcp-bus: claimed without the remote, and lost to somebody else: {names}{_more(away.lost)}")
+
+
+def _more(names: tuple[str, ...]) -> str:
+    return f" and {len(names) - FEW} more" if len(names) > FEW else ""

@@ -85,6 +85,8 @@ def claimed(bus: Bus, task: Task, others: Sequence[Task], ways: Ways) -> str:
         f"{budget(bus, task)}, lease {duration(task.lease.expires - now)}, renewed while you are connected"
     )
     lines.append(f"from {said(body.sender.agent)}, posted {duration(now - body.created)} ago{proven(task)}")
+    if bus.store.away is not None and task.id in bus.store.away.tentative:
+        lines.append("TENTATIVE: the git remote does not answer, and decides later; do nothing that cannot be undone")
     lines += _about(task)
     lines += before(bus, task)
     full = bus.store.get(task.id) if slot.attempt > 1 or slot.releases or slot.budget else None
@@ -127,7 +129,6 @@ def empty(
     """Answer `claim_next` without a task: say why."""
     lines = held(bus, others, ways)
     lines.append(f"empty: {clean(why_empty(bus, channels, capabilities, others))}; waited {waited_s:.0f} s")
-    lines += _away(bus)
     if helps := step(bus, channels):
         lines.append(f"a person helps: {clean(helps)}")
     again = "submit what you hold first" if others else "call claim_next again to go on waiting, or stop"
@@ -288,7 +289,7 @@ def channels(bus: Bus, views: Sequence[ChannelView], seen: Sequence[Seen], ways:
     lines = [_channel(bus, view, ways) for view in ordered[:MAX_LINES]]
     if len(views) > MAX_LINES:
         lines.append(f"and {len(views) - MAX_LINES} more channels")
-    lines += [*_online(bus, seen), *_working_unseen(bus, seen), *_away(bus)]
+    lines += [*_online(bus, seen), *_working_unseen(bus, seen)]
     ready = sum(view.counts[State.READY] for view in views if view.policy.kind == "queue")
     if not views:
         lines.insert(0, "no channels yet; the first post_task makes one")
@@ -298,17 +299,6 @@ def channels(bus: Bus, views: Sequence[ChannelView], seen: Sequence[Seen], ways:
     else:
         following = ways.first("post_task, or claim_next to wait for work", "post_task", "nothing")
     return "\n".join([*lines, f"next: {following}"])
-
-
-def _away(bus: Bus) -> list[str]:
-    """Say how old what is known of a bus at a remote is."""
-    away = bus.store.away
-    if away is None:
-        return []
-    asked = f"{duration(max(0, bus.source.now() - away.asked))} ago" if away.asked else "never"
-    waiting = f"; {several(away.unsent, 'post')} not sent yet" if away.unsent else ""
-    trouble = "; it does not answer, and claiming needs it" if away.trouble else ""
-    return [f"synchronized with the git remote {asked}{waiting}{trouble}"]
 
 
 def _channel(bus: Bus, view: ChannelView, ways: Ways) -> str:

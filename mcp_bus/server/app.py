@@ -19,7 +19,7 @@ from mcp.shared.exceptions import MCPError
 from pydantic import ValidationError
 
 from mcp_bus.errors import BusError, InvalidRequest, NotFound
-from mcp_bus.server import args, errors, hook, letters, prompts, push, resources, tools
+from mcp_bus.server import args, errors, hook, letters, prompts, push, resources, tools, words
 from mcp_bus.server.call import Call
 from mcp_bus.server.sessions import Alone, Many
 from mcp_bus.server.words import Ways
@@ -133,15 +133,15 @@ class _App:
         return types.CallToolResult(content=[types.TextContent(type="text", text=text)])
 
     def _nudged(self, session: Session, tool: tools.Tool, text: str) -> str:
-        """Return an answer that also says what waits in the inbox, where that can be read."""
-        if tool.name == "read_inbox" or "read_inbox" not in self._tools:
-            return text
+        """Return an answer that also says how old it is, and what waits in the inbox where that can be read."""
         try:
-            nudge = letters.nudge(session.bus())
+            more = [words.away(session.bus())]
+            if tool.name != "read_inbox" and "read_inbox" in self._tools:
+                more.append(letters.nudge(session.bus()))
         except BusError:
             return text  # The next call tells.
         said, _, following = text.rpartition("\n")
-        return f"{said}\n{nudge}\n{following}" if nudge else text
+        return "\n".join([said, *filter(None, more), following]) if any(more) else text
 
     async def _list_resources(self, _: Context, __: types.PaginatedRequestParams | None) -> types.ListResourcesResult:
         return types.ListResourcesResult(resources=resources.fixed())

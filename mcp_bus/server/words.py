@@ -168,3 +168,15 @@ def before(bus: Bus, task: Task) -> list[str]:
     """Return what became of the task that an edited one replaces."""
     old = predecessor(bus, task)
     return [f"before, as {short(old.id)}: {entry}" for entry in history(old, 3)] if old is not None else []
+
+
+def away(bus: Bus) -> str:
+    """Say how old what is known of a bus at a remote is; nothing of a bus that is all there is."""
+    known = bus.store.away
+    if known is None:
+        return ""
+    asked = f"{duration(max(0, bus.source.now() - known.asked))} ago" if known.asked else "never"
+    waiting = f"; {several(known.unsent, 'post')} not sent yet" if known.unsent else ""
+    claims = "and claiming needs it" if known.is_needed else "and a claim is tentative until it does"
+    trouble = f"; it does not answer, {claims}" if known.trouble else ""
+    return f"synchronized with the git remote {asked}{waiting}{trouble}"

@@ -22,6 +22,9 @@ class Away(NamedTuple):
         address: of the remote, as `--bus` takes it.
         asked: when it was last asked; 0 for never.
         unsent: how many posts of this host it does not have yet.
+        tentative: the tasks that this host claimed without it; it decides whose they are.
+        lost: those of them that turned out to be another host's, as far as this process has seen.
+        is_needed: whether a claim needs it; else it is tentative while the remote does not answer.
         trouble: why it did not answer, when it was last asked in vain; empty if it does.
     """
 
@@ -29,6 +32,9 @@ class Away(NamedTuple):
     asked: int
     unsent: int = 0
     trouble: str = ""
+    tentative: tuple[str, ...] = ()
+    lost: tuple[str, ...] = ()
+    is_needed: bool = True
 
 
 class Alone:

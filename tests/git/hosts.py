@@ -33,16 +33,21 @@ def bare(path: Path) -> str:
     return str(path)
 
 
-def store_on(place: Path, remote: str, *, source: Source | None = None, who: str = "-") -> GitStore:
+def store_on(
+    place: Path, remote: str, *, source: Source | None = None, who: str = "-", tentative: bool = False
+) -> GitStore:
     """Open the bus of a remote as a host whose directory for it is `place`; it always asks the remote."""
-    return opened(place, Address(remote), Means(os.environ, 1e-6), source=source or System(), who=who)
+    means = Means(os.environ, 1e-6, is_tentative=tentative)
+    return opened(place, Address(remote), means, source=source or System(), who=who)
 
 
-def bus_on(place: Path, remote: str, agent: str = "ann", *, source: Source | None = None) -> Bus:
+def bus_on(
+    place: Path, remote: str, agent: str = "ann", *, source: Source | None = None, tentative: bool = False
+) -> Bus:
     """Open the bus as an agent on that host."""
     source = source or System()
     who = Identity(agent, "00000001", f"{agent}~00000001", pid=os.getpid())
-    return Bus(store_on(place, remote, source=source, who=who.holder), who, source)
+    return Bus(store_on(place, remote, source=source, who=who.holder, tentative=tentative), who, source)
 
 
 class Hosts:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import anyio
 import pytest
 
+from mcp_bus.model import State
 from tests.git.hosts import store_of
 from tests.server.support import WAIT_S, claim_in, desk, open_bus, process, serving
 
@@ -37,8 +38,14 @@ async def test_a_task_goes_there_and_its_result_comes_back(hosts: Hosts, era: st
         claim = claim_in(await bob.call("claim_next", channels=["review"]))
         await bob.call("submit_result", task=claim.task, token=claim.token, result="looks good")
         assert "\nlooks good\n" in await ann.call("await_results", tasks=[claim.task], wait_s=WAIT_S / 2)
-        assert "synchronized with the git remote" in await ann.call("list_channels")
-        assert "synchronized with the git remote" in await bob.call("claim_next", channels=["review"])
+        shown = await ann.call("get_task", task=claim.task)
+        for answer in (
+            posted,
+            shown,
+            await ann.call("list_channels"),
+            await bob.call("claim_next", channels=["review"]),
+        ):
+            assert "\nsynchronized with the git remote 0 s ago\nnext: " in answer
 
 
 async def test_who_waits_on_one_host_gets_what_is_posted_on_another(hosts: Hosts, era: str) -> None:
@@ -68,6 +75,19 @@ async def test_without_the_remote_a_post_says_that_it_is_not_sent(hosts: Hosts, 
     with open_bus(hosts.place / "one", **flags(hosts, "ann")) as later:
         store_of(later).sync()
     assert len(hosts.bus("two").store.ids()) == 1
+
+
+async def test_a_claim_without_the_remote_is_called_tentative(hosts: Hosts, era: str) -> None:
+    async with desk(home(hosts, "one"), era, **flags(hosts, "ann", git_tentative=True)) as ann:
+        await ann.call("post_task", channel="work", body="x")
+        (hosts.place / "remote.git").rename(hosts.place / "away.git")
+        claimed = await ann.call("claim_next", channels=["work"])
+        assert "\nTENTATIVE: the git remote does not answer, and decides later" in claimed
+        claim = claim_in(claimed)
+        refused = await ann.refused("submit_result", task=claim.task, token=claim.token, result="y")
+        assert "does not appear to be a git repository" in refused
+        (hosts.place / "away.git").rename(hosts.place / "remote.git")
+    assert hosts.bus("two", "bob").get(claim.task).state is not State.LEASED
 
 
 async def test_a_server_of_its_own_process_serves_the_remote(hosts: Hosts) -> None:

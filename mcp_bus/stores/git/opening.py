@@ -30,12 +30,14 @@ class Means(NamedTuple):
         fresh_s: how old what is known may be; 0: by the kind of the remote.
         timeout_s: how long it may take to answer.
         is_asking: whether to ask as the bus is opened, however little old what is known is.
+        is_tentative: whether tasks may be claimed while it does not answer.
     """
 
     environment: Mapping[str, str]
     fresh_s: float = 0.0
     timeout_s: float = 60.0
     is_asking: bool = True
+    is_tentative: bool = False
 
 
 def opened(
@@ -60,7 +62,8 @@ def opened(
         layout.create(path, source=source)
     place.note(path, where)
     is_near = where.remote.startswith(("/", "file://"))
-    asking = Asking(means.fresh_s or (NEAR_S if is_near else FAR_S), at_once=means.is_asking)
+    fresh_s = means.fresh_s or (NEAR_S if is_near else FAR_S)
+    asking = Asking(fresh_s, at_once=means.is_asking, is_needed=not means.is_tentative)
     repo = Repo(
         path / place.CLONE, where.remote, where.branch, timeout_s=means.timeout_s, environment=means.environment
     )

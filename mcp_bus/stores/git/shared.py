@@ -11,6 +11,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 from mcp_bus.errors import BusError, Conflict, StoreUnavailable, Untrusted
+from mcp_bus.model import State
 from mcp_bus.stores import layout
 from mcp_bus.stores.fsops import Fs
 from mcp_bus.stores.git.repo import SEEN, Refused
@@ -20,8 +21,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from mcp_bus.clock import Source
+    from mcp_bus.model import Slot
     from mcp_bus.stores.file import FileStore
     from mcp_bus.stores.git.repo import Change, Repo
+    from mcp_bus.stores.git.tentative import Claimed, Tentative
     from mcp_bus.stores.git.unsent import Unsent
 
 T = TypeVar("T")
@@ -32,10 +35,15 @@ HINT = "`mcp-bus sync` asks it at once"
 
 
 class Asking(NamedTuple):
-    """When the remote is asked: if what is known is so old; and at once, as the bus is opened, if `at_once`."""
+    """When the remote is asked: if what is known is so old; and at once, as the bus is opened, if `at_once`.
+
+    Attributes:
+        is_needed: whether a claim needs it; else it is tentative while the remote does not answer.
+    """
 
     fresh_s: float
     at_once: bool = True
+    is_needed: bool = True
 
 
 class Host(NamedTuple):
@@ -59,26 +67,29 @@ class Shared:
         files: the store on its tree; None while there is no bus there.
         synced: when the remote was last asked, by any process of this host; 0 for never.
         trouble: why it did not answer, when it was last asked in vain; None if it does.
+        lost: tasks that were claimed without the remote, and are somebody else's.
     """
 
-    def __init__(self, repo: Repo, unsent: Unsent, source: Source, host: Host) -> None:
+    def __init__(self, repo: Repo, waiting: tuple[Unsent, Tentative], source: Source, host: Host) -> None:
         """Know what this host knew before, and ask the remote if that is too old.
 
         Args:
-            unsent: posts that are shown before they are pushed.
+            waiting: posts and claims that are shown before they are pushed.
 
         Raises:
             Untrusted: the branch lost what it had.
         """
-        self.repo, self._unsent, self._source, self._host = repo, unsent, source, host
+        self.repo, self._source, self._host = repo, source, host
+        self._unsent, self._tentative = waiting
         self._fs = TreeFs(repo.read, source.now)
         self.head, self.synced = "", 0
         self.trouble: StoreUnavailable | None = None
         self._again_at = 0
         self.files: FileStore | None = None
         self.is_together = False
-        # Names of posts that wait here: all that were looked at, and those that are on the tree.
-        self._waiting, self._shown = list[str](), list[str]()
+        # What waits here: all that was looked at; and the posts and claims of it that are on the tree.
+        self._waiting: tuple[list[str], dict[str, Claimed]] = ([], {})
+        self._shown, self._claimed, self.lost = list[str](), list[str](), list[str]()
         with Fs().folder((repo.folder / SEEN).parent):
             pass  # To be watched before anything was seen.
         said, at = repo.trouble()
@@ -155,24 +166,48 @@ class Shared:
         self.trouble = None
 
     def show(self) -> None:
-        """Show what was posted here and not pushed."""
-        waiting = self._unsent.names()
+        """Show what was posted and claimed here and not pushed."""
+        waiting = (self._unsent.names(), self._tentative.all())
         if self.files is None or waiting == self._waiting:
             return
-        if self._shown:
+        if self._shown or self._claimed:
             self._undo()  # Some of it was sent by another process, and is in what comes next.
-        for name in waiting:
+        for name in waiting[0]:
             body = self._unsent.read(name)
             with suppress(BusError):  # Its channel is gone: it stays, and is told as not sent.
                 if body is not None and self.files.add(body):
                     self._shown.append(name)
-        self._waiting = waiting
+        for name, claim in waiting[1].items():
+            if self._is_valid(claim, self.files):
+                self._claimed.append(name)
+            else:
+                self._tentative.drop(name)
+                self.lost += [] if self._is_pushed(claim, self.files) else [name]
+        self._waiting = (waiting[0], {name: waiting[1][name] for name in self._claimed})
+
+    def _is_valid(self, claim: Claimed, files: FileStore) -> bool:
+        """Claim on the tree what was claimed without the remote; False if it ran out, or somebody else was first."""
+        lease = claim.new.lease
+        if lease is None or lease.expires <= self._source.now():
+            return False
+        try:
+            files.swap(claim.old, claim.new)
+        except BusError:
+            return False
+        return True
+
+    def _is_pushed(self, claim: Claimed, files: FileStore) -> bool:
+        """Tell whether a claim is at the remote already: who pushed it was killed before it said so."""
+        with suppress(BusError):
+            task = files.get(claim.old.id)
+            return task is not None and task.slot.lease is not None and task.lease.token == claim.token
+        return False
 
     def shown(self) -> None:
         """Note that what was just posted here is shown."""
-        waiting = self._unsent.names()
-        self._shown += [name for name in waiting if name not in self._waiting]
-        self._waiting = waiting
+        names = self._unsent.names()
+        self._shown += [name for name in names if name not in self._waiting[0]]
+        self._waiting = (names, self._waiting[1])
 
     # --- one verb -----------------------------------------------------------------------------------
 
@@ -219,6 +254,21 @@ class Shared:
         self.show()
         return verb(self.files)
 
+    def tentatively(self, error: StoreUnavailable, old: Slot, new: Slot) -> None:
+        """Take, renew or give back a claim for this host alone, if the remote is why it could not be pushed.
+
+        Raises:
+            StoreUnavailable: that is not why.
+            Conflict: another process of this host was faster.
+        """
+        if self.trouble is not error or self.files is None:
+            raise error
+        if new.state is State.LEASED:
+            self._tentative.keep(old, new)
+        else:
+            self._tentative.drop(old.id)
+        self.show()
+
     def create(self) -> bool:
         """Make the bus on the remote's branch, or complete one that is there; tell whether it is new.
 
@@ -247,9 +297,13 @@ class Shared:
     def sync(self) -> None:
         """Ask the remote now, and send what was posted while it did not answer."""
         self.ask()
-        count = len(self._shown)
-        said = f"sync: {count} post{'' if count == 1 else 's'} made while the remote did not answer"
-        self._write(lambda _: said, lambda: None)
+        self._write(lambda _: f"sync: {self._told()}", lambda: None)
+
+    def _told(self) -> str:
+        """Say what was done without the remote and goes to it now."""
+        counts = {"post": len(self._shown), "claim": len(self._claimed)}
+        parts = [f"{count} {noun}{'' if count == 1 else 's'}" for noun, count in counts.items() if count]
+        return f"{' and '.join(parts) or 'nothing'} made while the remote did not answer"
 
     def _write(self, told: Callable[[T], str], verb: Callable[[], T]) -> T:
         """Do something and push what it changed, as often as others are faster.
@@ -284,7 +338,8 @@ class Shared:
         try:
             changes = self._fs.changes()
             if changes:
-                self._push(changes, what)
+                is_more = (self._shown or self._claimed) and not what.startswith("sync")
+                self._push(changes, f"{what}\n\nwith {self._told()}" if is_more else what)
         except Refused:
             self._undo()
             self.ask()
@@ -296,9 +351,11 @@ class Shared:
                 self._fails(error)
             raise
         self._fs.settle("sha256" if len(self.head) == 64 else "sha1")
-        if self._shown and self.trouble is None:
+        if (self._shown or self._claimed) and self.trouble is None:
             self._unsent.sent(self._shown)
-            self._waiting, self._shown = [], []
+            for name in self._claimed:
+                self._tentative.drop(name)
+            self._forget_shown()
         return True
 
     def _push(self, changes: list[Change], what: str) -> None:
@@ -317,9 +374,12 @@ class Shared:
 
     def _undo(self) -> None:
         self._fs.undo()
-        self._waiting, self._shown = [], []
+        self._forget_shown()
         if self.files is not None:
             self.files.tree.forget()
+
+    def _forget_shown(self) -> None:
+        self._waiting, self._shown, self._claimed = ([], {}), [], []
 
     def _pause(self) -> None:
         """Let whoever was faster finish; of many, not all come back at the same moment."""

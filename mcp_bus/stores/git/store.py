@@ -13,6 +13,7 @@ from mcp_bus.stores.git import place
 from mcp_bus.stores.git.records import GitRecords
 from mcp_bus.stores.git.repo import SEEN
 from mcp_bus.stores.git.shared import Asking, Host, Shared
+from mcp_bus.stores.git.tentative import Tentative
 from mcp_bus.stores.git.unsent import Unsent
 
 if TYPE_CHECKING:
@@ -66,13 +67,13 @@ class GitStore:
         self._last: Away | None = None
         # Lines for this host's journal, of what several verbs did that are not pushed yet.
         self._lines = list["Line"]()
-        self._unsent = Unsent(local.tree, source)
+        self._unsent, self._tentative = Unsent(local.tree, source), Tentative(local.records)
 
         def opened(fs: Fs) -> FileStore:
             # What lasts is what was pushed.
             return FileStore(repo.folder.parent, fs=fs, source=source, durable=False, who=who, keys=keys)
 
-        self.shared = Shared(repo, self._unsent, source, Host(who, opened, asking))
+        self.shared = Shared(repo, (self._unsent, self._tentative), source, Host(who, opened, asking))
         self.records: Records = GitRecords(self.shared, local.records, source)
 
     def create(self) -> bool:
@@ -103,7 +104,10 @@ class GitStore:
         if self._last is not None:
             return self._last
         trouble = str(self.shared.trouble) if self.shared.trouble is not None else ""
-        return Away(self.address, self.shared.synced, len(self._unsent.names()), trouble)
+        waiting, claims = len(self._unsent.names()), tuple(self._tentative.all())
+        return Away(
+            self.address, self.shared.synced, waiting, trouble, claims, tuple(self.shared.lost), self._asking.is_needed
+        )
 
     @property
     def leeway(self) -> int:
@@ -172,9 +176,14 @@ class GitStore:
         yield from self.shared.read(lambda bus: list(bus.scan(channel, state, after=after, limit=limit)))
 
     def swap(self, old: Slot, new: Slot | None, entry: Attempt | Result | None = None) -> None:
-        """See `Store.swap`.  The push of its commit decides."""
+        """See `Store.swap`.  The push of its commit decides; of a tentative claim it does so later."""
         began = self._source.now()
-        self.shared.do(_told(old, new, entry), lambda bus: bus.swap(old, new, entry))
+        try:
+            self.shared.do(_told(old, new, entry), lambda bus: bus.swap(old, new, entry))
+        except StoreUnavailable as error:
+            if self._asking.is_needed or new is None or not self._tentative.is_move(old, new, entry):
+                raise
+            self.shared.tentatively(error, old, new)
         self._journal(entry.outcome if isinstance(entry, Attempt) else "move", old, new, began)
 
     def changes(self, channels: Sequence[str]) -> object:

@@ -1,0 +1,86 @@
+"""Claims made while the remote did not answer, where the operator allows that: kept on this host until a push decides.
+
+    <bus>/tentative/<task>.<revision>.json      the slot the task was in, and the one that its claimant put it in
+
+Of the processes of this host one gets a task, for the first revision is created once.  Hosts do not know of one another
+meanwhile: whoever's push comes first has the task, and the other one has lost a lease, as with any that ran out.
+"""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from typing import TYPE_CHECKING, NamedTuple
+
+from mcp_bus import names
+from mcp_bus.errors import CorruptRecord, NotFound
+from mcp_bus.model import Outcome, State
+
+if TYPE_CHECKING:
+    from mcp_bus.model import Attempt, Result, Slot
+    from mcp_bus.stores.beside import Record, Records
+
+KIND = "tentative"
+
+
+class Claimed(NamedTuple):
+    """A claim that nobody but this host knows of: from which slot to which, and the revision of its file."""
+
+    revision: int
+    old: Slot
+    new: Slot
+
+    @property
+    def token(self) -> str:
+        """The token it was made under."""
+        return self.new.lease.token if self.new.lease is not None else ""
+
+
+class Tentative:
+    """The claims of one host that wait for the remote."""
+
+    def __init__(self, records: Records) -> None:
+        """Keep them among this host's own records."""
+        self._records = records
+
+    def all(self) -> dict[str, Claimed]:
+        """Return what is claimed, by task."""
+        found = {name: _claimed(record) for name, record in self._records.all(KIND).items()}
+        return {name: claim for name, claim in found.items() if claim is not None}
+
+    def keep(self, old: Slot, new: Slot) -> None:
+        """Keep a claim, or its renewal; on this disk for good when it returns.
+
+        Raises:
+            Conflict: another process of this host was faster.
+        """
+        known = self.all().get(old.id)
+        first = known.old if known is not None and old.state is State.LEASED else old
+        after = known.revision if known is not None and known.new == old else 0
+        data = {"channel": old.channel, "from": list(names.place(first)), "to": list(names.place(new))}
+        self._records.write(KIND, old.id, data, after=after, durable=True)
+
+    def is_move(self, old: Slot, new: Slot | None, entry: Attempt | Result | None) -> bool:
+        """Tell whether a move is one of a claim that may be made without the remote: taken, renewed, given back."""
+        if new is None:
+            return False
+        if new.lease is not None and new.state is State.LEASED:
+            return (old.state is State.READY and entry is None) or self._is_mine(old)
+        return getattr(entry, "outcome", None) is Outcome.RELEASED and self._is_mine(old)
+
+    def _is_mine(self, slot: Slot) -> bool:
+        known = self.all().get(slot.id)
+        return known is not None and known.new == slot
+
+    def drop(self, task_id: str) -> None:
+        """Forget a claim: a push has taken it, or somebody else has the task."""
+        self._records.remove(KIND, task_id)
+
+
+def _claimed(record: Record) -> Claimed | None:
+    """Return what a file says; None if it is not a claim."""
+    data = record.data
+    with suppress(KeyError, TypeError, ValueError, NotFound, CorruptRecord):
+        old, new = (names.parse(str(data["channel"]), *map(str, data[name])) for name in ("from", "to"))
+        if old is not None and new is not None and old.id == new.id:
+            return Claimed(record.revision, old, new)
+    return None
