@@ -33,7 +33,7 @@ FOLDER = ".mcp-bus"
 PROFILES = ("worker", "lead", "full")
 # What a file of settings may hold at most.
 # What a project may not decide for whoever works on it: who they are, whether their work is kept, what they open up.
-PERSONAL = ("agent", "durability", "git_tentative", "pipes", "post_eval", "session")
+PERSONAL = ("agent", "durability", "git_tentative", "pipes", "post_eval", "session", "shared_profile")
 
 
 class Setting(NamedTuple):
@@ -58,6 +58,7 @@ SETTINGS: dict[str, Setting] = {
     "read_only": Setting("MCP_BUS_READ_ONLY", default=False, about="offer no tool that changes the bus"),
     "post_eval": Setting("MCP_BUS_ALLOW_EVAL", default=False, about="post type eval: text that a receiver might run"),
     "pipes": Setting("MCP_BUS_PIPES", default=False, about="offer a tool for pipes, which stream and keep nothing"),
+    "shared_profile": Setting("MCP_BUS_SHARED_PROFILE", default=False, about="offer a tool for the user's profile"),
     "wait_s": Setting("MCP_BUS_WAIT_S", 25.0, "how long a waiting tool waits unless told"),
     "max_wait_s": Setting("MCP_BUS_MAX_WAIT_S", 50.0, "how long a waiting tool may wait"),
     "given_up_s": Setting("MCP_BUS_GIVEN_UP_S", 45.0, "a call this long may be given up though it was answered"),

@@ -72,6 +72,7 @@ GROUPS: dict[str, dict[str, tuple[str, str]]] = {
         "config": ("setup", "settings, and where each was set"),
         "channel": ("channels", "make channels and set their rules"),
         "key": ("keys", "make keys to sign with, and say whose are believed"),
+        "profile": ("profile", "what all agents should know of their user, merged by a model"),
         "completion": ("completion", "print a script with which a shell completes verbs, options and names"),
         "abq": ("abq", "abq's verbs, with its arguments and output"),
         "version": ("setup", "what is installed"),

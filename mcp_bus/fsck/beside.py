@@ -19,6 +19,9 @@ if TYPE_CHECKING:
 
     from mcp_bus.fsck.survey import Survey, Surveyor
 
+# Kinds beside whose records lies what people read or write.
+TEXTS = ("agents", "user-sync")
+
 
 def about_bus(surveyor: Surveyor) -> Iterator[Anomaly]:
     """Judge `bus.json`; of another format nothing else may be judged."""
@@ -63,7 +66,7 @@ def _records(surveyor: Surveyor, kind: str, made: Survey) -> Iterator[tuple[str,
         match = REVISION.match(name)
         if match and int(match["number"]) < MOST:
             latest.setdefault(match["name"], []).append((int(match["number"]), name))
-        elif not (kind == "agents" and name.endswith(".md") and about.is_file):
+        elif not (kind in TEXTS and name.endswith(".md") and about.is_file):
             made.odd.append(Anomaly("stranger", f"{kind}/{name}"))
     for record, found in latest.items():
         *older, (_, name) = sorted(found)

@@ -53,7 +53,8 @@ def build(config: Config, sessions: Sessions | None = None) -> Server[Sessions]:
     Args:
         sessions: which session each request belongs to; None for one client.
     """
-    offered = tools.offered(config["profile"], read_only=config["read_only"], pipes=config["pipes"])
+    more = [tool for tool, name in ((tools.PIPE, "pipes"), (tools.USER_PROFILE, "shared_profile")) if config[name]]
+    offered = tools.offered(config["profile"], read_only=config["read_only"], more=more)
     return _App(offered, config, sessions or Alone(config)).server
 
 

@@ -188,6 +188,13 @@ class Pipe(Args):
     wait_s: float | None = None
 
 
+class UserProfile(Args):
+    """Arguments of `user_profile`."""
+
+    text: Text = ""
+    base: int | None = None
+
+
 def schema(model: type[Args], only: Sequence[str] = ()) -> dict[str, Any]:
     """Return a model's JSON schema as briefly as it can be said.
 

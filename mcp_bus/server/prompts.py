@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from mcp import types
 
-from mcp_bus import find
+from mcp_bus import find, userprofile
 from mcp_bus.errors import InvalidRequest, NotFound
 from mcp_bus.plain import clean, cut
 from mcp_bus.server import resources
@@ -88,6 +88,22 @@ def _role(bus: Bus, given: Mapping[str, str]) -> str:
     return f"Take on this role, as far as your user agrees:\n\n{quoted(text, bus.source.token(6), limit=MAX_ROLE)}"
 
 
+def _merge_profile(bus: Bus, given: Mapping[str, str]) -> str:
+    shared, mark = userprofile.read(bus), bus.source.token(6)
+    mine = given.get("mine", "")
+    if len(mine.encode(errors="replace")) > userprofile.MAX_BYTES:
+        msg = "this profile is too long to be merged"
+        raise InvalidRequest(msg, hint=f"at most {userprofile.MAX_BYTES} bytes")
+    return (
+        f"{userprofile.question(shared, mine, mark)}\n\n"
+        f"{'' if mine else 'The other version is your own USER.md, or what you know of me: read it first. '}"
+        f"Show me what you would leave out. Then write the merged text back with base {shared.revision}: with the tool "
+        f"user_profile if you have it, else in a shell with `mcp-bus profile write FILE --base {shared.revision}`. If "
+        "that is refused because somebody wrote meanwhile, read theirs and merge again. Once it is written, put the "
+        "same text into your own USER.md."
+    )
+
+
 _CLAIM, _AWAIT = frozenset({"claim_next", "submit_result"}), frozenset({"post_task", "await_results"})
 _PLAN = frozenset({"post_plan", "await_results"})
 _FIND = frozenset({"find_tasks", "get_task"})
@@ -97,6 +113,7 @@ PROMPTS = {
     "plan": Prompt("Cut a goal into steps for other agents", {"goal": "what is to be reached"}, _plan, _PLAN),
     "status": Prompt("How the bus stands", {}, _status, _FIND),
     "triage": Prompt("Go through what is stuck", {}, _triage, _FIND | {"control_task"}),
+    "merge_profile": Prompt("Merge what you know of me with the shared profile", {"mine": "your text"}, _merge_profile),
     "role": Prompt("Take on the role that is written down for an agent", {"agent": "whose; yours if empty"}, _role),
 }
 

@@ -9,7 +9,7 @@ from urllib.parse import unquote
 
 from mcp import types
 
-from mcp_bus import access, find, history, model, picture, plans, policies, report, traces, wire
+from mcp_bus import access, find, history, model, picture, plans, policies, report, traces, userprofile, wire
 from mcp_bus.errors import Conflict, CorruptRecord, NotFound
 from mcp_bus.holders import UNSEEN, holdings, unseen
 from mcp_bus.model import OPEN, State, Task
@@ -33,6 +33,7 @@ TASK = "bus://tasks/{id}"
 TOPIC = "bus://topics/{topic}"
 ROLE = "bus://agents/{agent}/role"
 TRACE = "bus://messages/{id}/trace"
+PROFILE = "bus://profile"
 PLANS = "bus://plans"
 PLAN = "bus://plans/{plan}"
 MAX_LISTED = 200
@@ -43,6 +44,7 @@ _FIXED = {
     CHANNELS: ("channels", "every channel with its counts"),
     AGENTS: ("agents", "who is there, and what they can do"),
     PLANS: ("plans", "every plan, and how it stands"),
+    PROFILE: ("profile", "the user's profile that all agents share, and its revision"),
     MINE: ("inbox", "this agent's messages that were not acked; reading them here offers none"),
 }
 _TEMPLATES = {
@@ -98,6 +100,8 @@ def _whole(bus: Bus, parts: list[str]) -> object:
             return _plans(bus)
         case ["inbox"]:
             return _mine(bus)
+        case ["profile"]:
+            return _profile(bus)
     return None
 
 
@@ -272,6 +276,12 @@ def _mine(bus: Bus) -> dict[str, Any]:
         for body, is_offered in sorted(told, key=lambda item: item[0].id)
     ]
     return {"agent": bus.identity.agent, "messages": messages, "topics": sorted(bus.mail.topics.subscribed())}
+
+
+def _profile(bus: Bus) -> dict[str, Any]:
+    found = userprofile.read(bus)
+    at = wire.stamp(found.at) if found.revision else None
+    return {"revision": found.revision, "text": found.text, "by": found.by or None, "at": at}
 
 
 def _topic(bus: Bus, name: str) -> dict[str, Any]:

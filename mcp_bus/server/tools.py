@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 import anyio
 
-from mcp_bus import bidding, encrypted, find, report
+from mcp_bus import bidding, encrypted, find, report, userprofile
 from mcp_bus.errors import InvalidRequest
 from mcp_bus.model import Ticket
 from mcp_bus.plain import duration
 from mcp_bus.server import answers, args, letters, messaging, piping, planning, words
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Awaitable, Callable, Sequence
 
     from mcp_bus.find import Ending
     from mcp_bus.model import PostOptions, Task
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 # A page of `find_tasks`.
 PAGE = 20
 MAX_AWAITED = 50
+PROFILE_SHOWN = 7000
 
 
 class Tool(NamedTuple):
@@ -195,6 +196,23 @@ async def control_task(call: Call, given: args.ControlTask) -> str:
     return answers.controlled(bus, task, given.action, call.ways)
 
 
+async def user_profile(call: Call, given: args.UserProfile) -> str:
+    """Read the shared profile of the user, or replace it."""
+    bus = call.bus
+    if given.text and given.base is None:
+        msg = "text needs base, the revision that you read"
+        raise InvalidRequest(msg, hint="user_profile() reads it; merge, then write with its revision")
+    if given.text and given.base is not None:
+        made = userprofile.write(bus, given.text, base=given.base)
+        return f"the shared profile is at revision {made.revision}\nnext: put the same text into your own USER.md"
+    found = userprofile.read(bus)
+    if not found.revision:
+        return 'there is no shared profile yet\nnext: user_profile(text="…", base=0) writes one, if your user agrees'
+    about = f"revision {found.revision}, by {words.said(found.by)} {duration(bus.source.now() - found.at)} ago"
+    text = words.quoted(found.text, bus.source.token(6), limit=PROFILE_SHOWN, more="; bus://profile has them")
+    return f"{about}\n{text}\nnext: user_profile(text=…, base={found.revision}) replaces it"
+
+
 def _ticket(call: Call, task: str, token: str) -> Ticket:
     return Ticket(find.resolve(call.bus.store, task), token)
 
@@ -299,11 +317,20 @@ PIPE = Tool(
     ("worker", "lead", "full"),
 )
 
+USER_PROFILE = Tool(
+    "user_profile",
+    "Read the user's profile that all agents share (USER.md); with text, replace it. base is the revision you read: if "
+    "others wrote since, nothing is changed.",
+    args.UserProfile,
+    user_profile,
+    ("worker", "lead", "full"),
+)
+
 # The profile whose schemas show little.
 BRIEF = "worker"
 
 
-def offered(profile: str, *, read_only: bool, pipes: bool = False) -> tuple[Tool, ...]:
-    """Return the tools of a profile, with `pipes` also that for pipes; with `read_only`, those that change nothing."""
-    known = (*TOOLS, PIPE) if pipes else TOOLS
+def offered(profile: str, *, read_only: bool, more: Sequence[Tool] = ()) -> tuple[Tool, ...]:
+    """Return a profile's tools, and `more` that the operator allows; with `read_only`, those that change nothing."""
+    known = (*TOOLS, *more)
     return tuple(tool for tool in known if profile in tool.profiles and (tool.read_only or not read_only))

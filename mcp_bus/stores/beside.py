@@ -54,8 +54,12 @@ class Records(Protocol):
         """Forget a document."""
         ...
 
+    def write_text(self, kind: str, name: str, text: str) -> None:
+        """Write down beside the documents what people read, whole or not at all, over what is there."""
+        ...
+
     def text(self, kind: str, name: str) -> str | None:
-        """Return what a person wrote down beside the documents, or None if there is nothing that can be read."""
+        """Return what is written down for people beside the documents, or None if there is nothing to read."""
         ...
 
 

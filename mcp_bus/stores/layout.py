@@ -23,9 +23,22 @@ if TYPE_CHECKING:
 FOLDERS = ("tasks", "channels", "staged", "tmp", "keys", "quarantine", "rejected", "agents", "journal", "tombstones")
 FILES = ("bus.json", "manifest.json", "PROTOCOL.md", "registry.json")
 # Kinds of records, each a folder; those of topics' readers are one deeper.
-RECORDS = ("agents", "told", "plans", "plans.signed", "progress", "children", "fleets", "stops")
+RECORDS = (
+    "agents",
+    "told",
+    "plans",
+    "plans.signed",
+    "progress",
+    "children",
+    "fleets",
+    "stops",
+    "user-sync",
+    "user-sync.hosts",
+)
 # What is made when it is needed.
-LATER = ("boots", "cursors", "git.json", "logs", "outputs", "pipes", "repo.git", "runs", "signatures", "unsent")
+LATER = (
+    "boots", "cursors", "git.json", "logs", "outputs", "pipes", "repo.git", "runs", "signatures", "tentative", "unsent",
+)  # fmt: skip
 # Every name that this package, or the file system, makes at the top of a bus.
 KNOWN = frozenset({*FOLDERS, *FILES, *RECORDS, *LATER, "lost+found"})
 TO_MEND = (
@@ -55,6 +68,7 @@ You may look at everything.  Change things with `mcp-bus`, not by hand.
     keys/                                  idempotency keys: the same key is the same task
     agents/                                who is there, or was; <agent>.md is a role you may write down
     cursors/ told/                         what subscribers of a topic have read, what hooks have told
+    user-sync/USER.md                      the user's profile, shared by all agents; write it with `mcp-bus profile`
     pipes/                                 named pipes: nothing in them is kept
     runs/<id>.a<attempt>.<word>/           what a worker's command was asked, wrote and made
     outputs/<id>_result.md                 results to read, of channels with the rule `outputs`; delete what you like

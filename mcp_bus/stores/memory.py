@@ -98,6 +98,10 @@ class MemoryRecords:
         with self._medium.lock:
             self._medium.records.pop((kind, name), None)
 
+    def write_text(self, kind: str, name: str, text: str) -> None:
+        """See `Records.write_text`."""
+        self._medium.texts[kind, name] = text
+
     def text(self, kind: str, name: str) -> str | None:
         """See `Records.text`."""
         return self._medium.texts.get((kind, name))

@@ -164,6 +164,19 @@ class FileRecords:
             for number in reversed(self._revisions(kind, name)):
                 self._tree.drop(kind, _file(name, number))
 
+    def write_text(self, kind: str, name: str, text: str) -> None:
+        """See `Records.write_text`: the file `<name>.md`."""
+        with self._tree.words():
+            self._clear(kind)
+            tmp, at = self._tree.fd("tmp", make=True), self._tree.fd(kind, make=True)
+            draft = f"record.{self._source.token(8)}"
+            self._tree.fs.create(draft, tmp, text.encode(), sync=self._sync)
+            try:
+                self._tree.fs.rename(draft, tmp, f"{name}.md", at)
+            except OSError:
+                self._tree.drop("tmp", draft)
+                raise
+
     def text(self, kind: str, name: str) -> str | None:
         """See `Records.text`: the file `<name>.md`."""
         if not NAME.match(name):

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 from mcp import MCPDeprecationWarning
 
+from mcp_bus import userprofile
 from mcp_bus.server.app import build
 from tests.server.hearing import hearing
 from tests.server.support import process, settings
@@ -52,7 +53,7 @@ async def test_who_asked_about_one_thing_is_not_told_of_another(place: Path, era
         assert await ear.until(1) == [INBOX]
 
 
-@pytest.mark.parametrize("uri", ["bus://inbox", "bus://agents", "bus://topics/news", "bus://channels"])
+@pytest.mark.parametrize("uri", ["bus://inbox", "bus://agents", "bus://topics/news", "bus://channels", "bus://profile"])
 async def test_each_kind_of_resource_is_told_of(place: Path, era: str, bob: Bus, uri: str) -> None:
     bob.mail.topics.subscribe("news")
     async with hearing(build(settings(place)), era, uri) as (_, ear):
@@ -60,6 +61,8 @@ async def test_each_kind_of_resource_is_told_of(place: Path, era: str, bob: Bus,
             bob.roster.arrive()
         elif uri == "bus://inbox":
             bob.mail.send("@ann", "hello")
+        elif uri == "bus://profile":
+            userprofile.write(bob, "- likes tea", base=0)
         elif uri == "bus://topics/news":
             bob.mail.send("news", "extra")
         else:

@@ -32,7 +32,7 @@ async def text_of(ann: Desk, name: str, **arguments: str) -> str:
 async def test_prompts_are_listed_with_their_arguments(place: Path, era: str) -> None:
     async with desk(place, era) as ann:
         listed = (await ann.client.list_prompts()).prompts
-    assert [item.name for item in listed] == ["work", "delegate", "plan", "status", "triage", "role"]
+    assert [item.name for item in listed] == ["work", "delegate", "plan", "status", "triage", "merge_profile", "role"]
     assert all(item.description for item in listed)
     assert {item.name: [arg.name for arg in item.arguments or ()] for item in listed}["work"] == ["channel"]
 
@@ -40,7 +40,7 @@ async def test_prompts_are_listed_with_their_arguments(place: Path, era: str) ->
 async def test_each_prompt_names_only_tools_that_there_are(place: Path, era: str, bob: Bus) -> None:
     bob.create_channel("review")
     (place / "bus" / "agents" / "ann.md").write_text("Review.")
-    known = {tool.name for tool in tools.TOOLS} | set(planfile.STEP_FIELDS)
+    known = {tool.name for tool in (*tools.TOOLS, tools.USER_PROFILE)} | set(planfile.STEP_FIELDS)
     async with desk(place, era) as ann:
         for name in prompts.PROMPTS:
             text = await text_of(ann, name)

@@ -34,7 +34,13 @@ async def read(ann: Desk, uri: str) -> Any:
 
 async def look_around(ann: Desk) -> None:
     listed = (await ann.client.list_resources()).resources
-    assert [item.uri for item in listed] == ["bus://channels", "bus://agents", "bus://plans", "bus://inbox"]
+    assert [item.uri for item in listed] == [
+        "bus://channels",
+        "bus://agents",
+        "bus://plans",
+        "bus://profile",
+        "bus://inbox",
+    ]
     templates = (await ann.client.list_resource_templates()).resource_templates
     assert {item.uri_template for item in templates} == TEMPLATES
     about: list[types.Resource | types.ResourceTemplate] = [*listed, *templates]

@@ -15,8 +15,8 @@ if TYPE_CHECKING:
     from mcp_bus.stores.file import FileStore
     from mcp_bus.stores.git.shared import Shared
 
-# What hooks have told, and whom a supervisor keeps alive, is of this host: nobody else needs it.
-LOCAL = frozenset({"told", "fleets", "stops"})
+# What hooks have told, whom a supervisor keeps alive, what a file here was made of, is of this host: no other needs it.
+LOCAL = frozenset({"told", "fleets", "stops", "user-sync.hosts"})
 # A touch is pushed if the last one is as old as this: each would be a commit.
 TOUCH_MS = 600_000
 AT = "touched"
@@ -86,6 +86,13 @@ class GitRecords:
                 self._shared.do(f"{kind}: {name} is forgotten", lambda bus: bus.records.remove(kind, name))
             except StoreUnavailable as error:
                 self._shared.here(error, lambda bus: bus.records.remove(kind, name))
+
+    def write_text(self, kind: str, name: str, text: str) -> None:
+        """See `Records.write_text`."""
+        if _is_local(kind):
+            self._local.write_text(kind, name, text)
+        else:
+            self._shared.do(f"{kind}: {name}.md", lambda bus: bus.records.write_text(kind, name, text))
 
     def text(self, kind: str, name: str) -> str | None:
         """See `Records.text`."""
