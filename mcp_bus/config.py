@@ -33,7 +33,7 @@ FOLDER = ".mcp-bus"
 PROFILES = ("worker", "lead", "full")
 # What a file of settings may hold at most.
 # What a project may not decide for whoever works on it: who they are, whether their work is kept, what they open up.
-PERSONAL = ("agent", "durability", "pipes", "post_eval", "session")
+PERSONAL = ("agent", "durability", "pipes", "post_eval", "session", "skills_repo")
 
 
 class Setting(NamedTuple):
@@ -63,6 +63,9 @@ SETTINGS: dict[str, Setting] = {
     "given_up_s": Setting("MCP_BUS_GIVEN_UP_S", 45.0, "a call this long may be given up though it was answered"),
     "git_fresh_s": Setting("MCP_BUS_GIT_FRESH_S", 0.0, "how old what is known of a git remote may be; 0: by its kind"),
     "git_timeout_s": Setting("MCP_BUS_GIT_TIMEOUT_S", 60.0, "how long a git remote may take to answer"),
+    "skills_repo": Setting(
+        "MCP_BUS_SKILLS_REPO", "", "the git remote that `mcp-bus skills sync` shares skills through"
+    ),
     "no_color": Setting("NO_COLOR", "", "any text: no colour, also on a terminal"),
     "log_level": Setting("MCP_BUS_LOG_LEVEL", "warning", "debug, info, warning or error; to stderr"),
 }

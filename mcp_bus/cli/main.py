@@ -72,6 +72,7 @@ GROUPS: dict[str, dict[str, tuple[str, str]]] = {
         "config": ("setup", "settings, and where each was set"),
         "channel": ("channels", "make channels and set their rules"),
         "key": ("keys", "make keys to sign with, and say whose are believed"),
+        "skills": ("skills", "share skills with other machines through a git repository of their own"),
         "completion": ("completion", "print a script with which a shell completes verbs, options and names"),
         "abq": ("abq", "abq's verbs, with its arguments and output"),
         "version": ("setup", "what is installed"),
