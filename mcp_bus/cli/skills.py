@@ -141,7 +141,7 @@ def _sync(call: Call) -> int:
             items = made.plan(now) if call.args.dry_run else made.run(now)
         items = [item for item in items if not item.is_gone]
         told = _announced(call, bus, items)
-        _tell(call, items, made.head, told)
+    _tell(call, items, made.head, told)
     if told == "":
         return ERROR
     found = {item.step.value for item in items}
@@ -205,25 +205,32 @@ def _announced(call: Call, bus: Bus | None, items: Sequence[Item]) -> str | None
 
 def _tell(call: Call, items: Sequence[Item], head: str, told: str | None) -> None:
     out, is_dry = call.out, call.args.dry_run
+    words = [item.step.value if is_dry else DONE.get(item.step.value, item.step.value) for item in items]
     if out.as_json:
         shown = [_shown(item, is_dry=is_dry) for item in items]
         out.json({"head": head or None, "dry_run": is_dry, "skills": shown, "announced": told})
-    counts = dict[str, int]()
-    for item in items:
-        step = item.step.value
-        word = step if is_dry else DONE.get(step, step)
-        counts[word] = counts.get(word, 0) + 1
-        _left(call, item.name, item.left)
-        if not out.as_json:
+    else:
+        for word, item in zip(words, items, strict=True):
             kept = f"kept in {', '.join(map(str, item.kept))}" if item.kept else ""
-            said = ", ".join(filter(None, (item.why or WHERE.get(step, ""), kept)))
+            said = ", ".join(filter(None, (item.why or ("" if is_dry else WHERE.get(item.step.value, "")), kept)))
             out.line(one_line(f"{word} {item.name}" + (f": {said}" if said else ""), 400))
-        if step == "conflict":
-            again = f"{call.again()} skills sync --repo {shell(call.config['skills_repo'])} --take"
-            name = shell(item.name)
-            out.warn(f"  next: {one_line(f'{again} mine {name}, or --take theirs {name}', 400)}")
-    said = ", ".join(f"{count} {word}" for word, count in counts.items()) or "no skills"
+    out.flush()  # What to do next comes below.
+    for item in items:
+        _left(call, item.name, item.left)
+    for item in (item for item in items if item.step.value == "conflict"):
+        again = f"{call.again()} skills sync {_given(call)} --take"
+        name = shell(item.name)
+        out.warn(f"  next: {one_line(f'{again} mine {name}, or --take theirs {name}', 400)}")
+    said = ", ".join(f"{words.count(word)} {word}" for word in dict.fromkeys(words)) or "no skills"
     out.note(f"{said}{'; nothing was changed' if is_dry else ''}{'; told everyone' if told else ''}")
+
+
+def _given(call: Call) -> str:
+    """Return the options that say where the skills are, as a shell needs them."""
+    args = call.args
+    words = ["--repo", call.config["skills_repo"]]
+    words += [word for place in args.sources or () for word in ("--from", place)]
+    return " ".join(map(shell, [*words, *(["--into", args.into] if args.into else [])]))
 
 
 def _shown(item: Item, *, is_dry: bool) -> dict[str, Any]:
@@ -269,10 +276,12 @@ def _list(call: Call) -> int:
         return OK
     for name, some in sorted(found.skills.items()):
         call.out.line(f"{one_line(name, 80)}  {one_line(str(some[0].source / name))}  {one_line(about[name], 100)}")
-        for skill in some:
-            _left(call, name, skill.left)
     for name, why in sorted(found.skipped.items()):
         call.out.line(f"skipped {one_line(name, 80)}: {one_line(why, 400)}")
+    call.out.flush()
+    for name, some in sorted(found.skills.items()):
+        for skill in some:
+            _left(call, name, skill.left)
     if not found.skills:
         call.out.note("no skill here would be shared")
     return OK

@@ -119,7 +119,12 @@ def of_size(count: int, size: int) -> str:
     """Return why so many files, or bytes, are no skill; empty if they may be one."""
     if count > MAX_FILES:
         return f"it has more than {MAX_FILES} files"
-    return f"it has more than {MAX_SKILL >> 20} MiB" if size > MAX_SKILL else ""
+    return f"it has more than {MAX_SKILL} bytes" if size > MAX_SKILL else ""
+
+
+def of_file(path: str, size: int) -> str:
+    """Return why a file of a skill is too large; empty if it is not."""
+    return f"{path!r} has more than {MAX_FILE} bytes" if size > MAX_FILE else ""
 
 
 def of_skill(text: bytes | None, paths: Collection[str]) -> str:

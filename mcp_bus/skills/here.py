@@ -160,7 +160,7 @@ def _entry(at: int, name: str, path: str, made: Skill) -> None:
         return
     if not stat.S_ISREG(about.st_mode):
         raise Unfit(_ODD.format(path))
-    refuse(f"{path!r} has more than 1 MiB" if about.st_size > filters.MAX_FILE else "")
+    refuse(filters.of_file(path, about.st_size))
     refuse(filters.of_size(len(made.data) + 1, about.st_size + sum(map(len, made.data.values()))))
     read = _FS.read(name, at, filters.MAX_FILE)
     refuse(f"{path!r} has another name somewhere, by a hard link" if read.links > 1 else "")

@@ -80,8 +80,7 @@ def contents(repo: Repo, files: Mapping[str, Blob]) -> dict[str, bytes]:
         try:
             found[path] = repo.read(blob.oid, filters.MAX_FILE)
         except CorruptRecord:
-            why = f"{path!r} has more than 1 MiB (in the repository)"
-            raise Unfit(why) from None
+            refuse(f"{filters.of_file(path, filters.MAX_FILE + 1)} (in the repository)")
         size += len(found[path])
         refuse(filters.of_size(len(files), size))
     why = filters.of_skill(found.get(SKILL), found)
