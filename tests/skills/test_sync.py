@@ -6,7 +6,6 @@ import json
 import os
 import shlex
 import shutil
-import subprocess
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,8 +21,6 @@ if TYPE_CHECKING:
     import pytest
 
     from tests.skills.conftest import Host
-
-ROOT = Path(__file__).parents[2]
 
 
 def test_a_skill_goes_from_host_to_host_changes_and_goes(hosts: tuple[Host, Host], remote: Path) -> None:
@@ -149,9 +146,8 @@ def test_a_skill_in_two_folders_is_one_if_they_agree_and_refused_if_not(hosts: t
     other = ann.home / ".codex" / "skills"
     shutil.copytree(place, other / "a")
     ann.sync()
-    bob.sync()
     bob.put("a", "bob")
-    bob.sync()
+    bob.sync("--take", "mine", "a")
     assert ann.sync() == "took a\n"
     assert ann.text("a") == "bob"
     assert (other / "a" / "SKILL.md").read_bytes() == (place / "SKILL.md").read_bytes()
@@ -185,9 +181,7 @@ def test_a_file_that_changes_while_others_are_asked_is_not_written_over(
     ann, bob = hosts
     ann.put("a")
     ann.sync()
-    bob.sync()
-    ann.put("a", "ann")
-    ann.sync()
+    bob.put("a", "bob")
     real = Sync._pushed
 
     def pushed(sync: Sync, items: Sequence[Any], now: int) -> bool:
@@ -195,7 +189,7 @@ def test_a_file_that_changes_while_others_are_asked_is_not_written_over(
         return real(sync, items, now)
 
     monkeypatch.setattr(Sync, "_pushed", pushed)
-    assert bob.sync(code=5) == "conflict a: it was changed here meanwhile\n"
+    assert bob.sync("--take", "theirs", "a", code=5) == "conflict a: it was changed here meanwhile\n"
     assert bob.text("a") == "typed just now"
 
 
@@ -205,6 +199,8 @@ def test_what_was_pushed_is_announced_to_everyone_and_without_a_bus_nothing_is(
     ann, _ = hosts
     ann.put("a")
     assert "mcp-bus init" in ann.run("skills", "sync", "--announce", code=1)[1]
+    there = ("--bus", f"git+{remote}")
+    assert "there is no bus on the branch" in ann.run("skills", "sync", "--announce", *there, code=1)[1]
     assert git("--git-dir", str(remote), "branch") == ""
     ann.run("init")
     assert ann.run("skills", "sync", "--announce")[1].endswith("1 pushed; told everyone\n")
@@ -233,16 +229,14 @@ def test_skills_here_are_listed_with_what_would_not_be_shared(hosts: tuple[Host,
     assert "takes --from alone" in ann.run("skills", "list", "--dry-run", code=2)[1]
 
 
-def test_a_timer_s_line_is_a_command_that_does_it(hosts: tuple[Host, Host], remote: Path, tmp_path: Path) -> None:
+def test_a_timer_s_line_is_a_command_that_does_it(hosts: tuple[Host, Host], remote: Path) -> None:
     ann, _ = hosts
     ann.put("a")
     line = ann.sync("--timer", "cron", "--every", "24h").strip()
     assert line.startswith("7 3 * * * ")
-    env = {"HOME": str(ann.home), "PATH": os.environ["PATH"], "PYTHONPATH": str(ROOT)}
-    done = subprocess.run(
-        shlex.split(line.partition("* * * ")[2]), env=env, cwd=tmp_path, check=True, capture_output=True, text=True
-    )
-    assert (done.stdout, done.stderr) == ("pushed a\n", "")
+    words = shlex.split(line.partition("* * * ")[2])
+    assert words[:3] == [sys.executable, "-m", "mcp_bus"]
+    assert ann.run(*words[3:]) == ("pushed a\n", "")
     assert list(listed(remote)) == ["a/SKILL.md"]
     units = ann.sync("--timer", "systemd", "--every", "90s", "--announce")
     assert "enable --now mcp-bus-skills.timer" in units

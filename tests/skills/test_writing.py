@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import stat
 from typing import TYPE_CHECKING
 
@@ -9,6 +10,7 @@ import pytest
 
 from mcp_bus.skills import here
 from mcp_bus.skills.decide import Blob, Step, decide
+from mcp_bus.skills.filters import DRAFT
 from mcp_bus.skills.writing import Wanted, Writer
 from mcp_bus.stores.fsops import Fs
 from tests.crash.victim import IS_SOAK, Op, Steps
@@ -86,6 +88,21 @@ def test_what_was_executable_is_so_again_and_the_rest_keeps_its_mode(tmp_path: P
     modes = {name: stat.S_IMODE((tmp_path / "x" / name).stat().st_mode) for name in ("a", "SKILL.md", "becomes/a.sh")}
     assert modes == {"a": 0o644, "SKILL.md": 0o600, "becomes/a.sh": 0o700}
     assert not (tmp_path / "x" / "deep").exists()
+
+
+def test_drafts_of_processes_that_are_gone_are_removed_and_others_stay(tmp_path: Path) -> None:
+    writer = Writer(Steps(), tmp_path / "kept", "t")
+    writer.take(tmp_path, "x", OLD, {})
+    gone, alive, odd = f"{DRAFT}0-1", f"{DRAFT}{os.getppid()}-1", f"{DRAFT}x"
+    for place in (tmp_path, tmp_path / "x"):
+        (place / gone).mkdir()
+        (place / gone / "file").touch()
+        (place / alive).touch()
+        (place / odd).symlink_to(tmp_path / "x" / "SKILL.md")
+    writer.take(tmp_path, "x", NEW, OLD.files)
+    for place in (tmp_path, tmp_path / "x"):
+        assert [path.name for path in place.iterdir() if path.name.startswith(DRAFT)] == [alive]
+    assert now(tmp_path) == NEW.files, "a draft is not shared, and a link of one was not followed"
 
 
 def test_nothing_is_written_through_a_link(tmp_path: Path) -> None:
