@@ -140,6 +140,10 @@ def _sync(call: Call) -> int:
             made = _made(call, repo, places, sides, now)
             items = made.plan(now) if call.args.dry_run else made.run(now)
         items = [item for item in items if not item.is_gone]
+        if made.lost:
+            call.out.warn(
+                f"mcp-bus: somebody rewrote the branch {where.branch!r}: it lost {made.lost[:12]}, which it had"
+            )
         told = _announced(call, bus, items)
     _tell(call, items, made.head, told)
     if told == "":

@@ -94,6 +94,7 @@ class Sync:
 
     Attributes:
         head: the commit that the repository has; empty for none.
+        lost: the commit that it had and has no more; empty if nobody rewrote the branch.
     """
 
     def __init__(self, repo: Repo, places: Places, wish: Wish, writer: Writer, fs: Fs) -> None:
@@ -104,7 +105,7 @@ class Sync:
         """
         self._repo, self._places, self._wish, self._writer, self._fs = repo, places, wish, writer, fs
         self._known = base.read(places.state)
-        self.head = ""
+        self.head, self.lost = "", ""
 
     def plan(self, now: int) -> list[Item]:
         """Ask the repository; return what is to be done, by name.
@@ -119,6 +120,8 @@ class Sync:
         seen, _ = self._repo.seen()
         self.head = self._repo.fetch(seen)
         if self.head:
+            is_rewritten = seen and seen != self.head and not self._repo.is_within(seen, self.head)
+            self.lost = seen if is_rewritten else self.lost
             self._repo.see(self.head, seen, now)
         elif seen:
             msg = f"the branch {self._repo.branch!r} of {self._repo.remote!r} is gone, which was there"

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from mcp_bus.errors import NotFound
 from mcp_bus.skills import filters, here
 from tests.skills.conftest import TEXT
 
@@ -140,6 +141,14 @@ def test_what_is_no_skill_of_a_person_is_left_and_said(
     assert list(found.skills) == ["good"]
     assert list(found.skipped) == [name]
     assert why in found.skipped[name]
+
+
+def test_folders_that_are_one_are_looked_at_once(tmp_path: Path) -> None:
+    (tmp_path / "one").mkdir()
+    (tmp_path / "two").symlink_to(tmp_path / "one")
+    assert here.sources([tmp_path / "two", tmp_path / "one"]) == [tmp_path / "one"]
+    with pytest.raises(NotFound, match="there is no folder"):
+        here.sources([tmp_path / "one", tmp_path / "three"])
 
 
 def test_a_folder_that_is_a_link_and_one_of_plugins_are_left(tmp_path: Path) -> None:

@@ -62,13 +62,14 @@ def test_a_hostile_commit_writes_nothing_but_what_is_fit(hosts: tuple[Host, Host
     bob.sync()
     there_ = ann.home / "evil"
     git("clone", "--quiet", "--branch", "main", str(remote), str(there_))
-    for name in ("fine", "links", "large", "made", "module", "CASE", "case", "blocked", "onlyfile"):
+    for name in ("fine", "links", "large", "made", "module", "CASE", "case", "blocked", "onlyfile", "upper"):
         (there_ / name).mkdir(exist_ok=True)
         (there_ / name / "SKILL.md").write_text(TEXT.format(name) + "evil")
     (there_ / "links" / "ssh").symlink_to(bob.home)
     (there_ / "large" / "x").write_bytes(b"x" * (filters.MAX_FILE + 1))
     (there_ / "made" / ".generated").touch()
     (there_ / "blocked" / "x").write_text("evil")
+    (there_ / "LICENSE").write_text("a file, no skill")
     git("update-index", "--add", "--cacheinfo", f"160000,{OID},module/inner", where=there_)
     git(
         "add",
@@ -80,6 +81,8 @@ def test_a_hostile_commit_writes_nothing_but_what_is_fit(hosts: tuple[Host, Host
     git("add", "module/SKILL.md", where=there_)
     git("-c", "user.name=e", "-c", "user.email=e@e", "commit", "--quiet", "-m", "evil", where=there_)
     git("push", "--quiet", "origin", "main", where=there_)
+    bob.put("UPPER")
+    bob.put("license")
     outside = bob.home / "outside"
     outside.mkdir()
     (bob.skills / "blocked").symlink_to(outside)
@@ -90,11 +93,12 @@ def test_a_hostile_commit_writes_nothing_but_what_is_fit(hosts: tuple[Host, Host
     for name, why in {
         "links": "a link", "large": "1048576 bytes", "made": "generated", "module": "submodule", "CASE": "one name",
         "case": "one name", "blocked": "a link", "onlyfile": "could not be written",
+        "upper": "one name", "UPPER": "one name", "license": "has a file of that name",
     }.items():  # fmt: skip
         assert why in said[name]
     assert bob.text("fine") == "evil"
     names = {path.name for path in bob.skills.iterdir()}
-    assert names == {"fine", "mine", "blocked", "onlyfile"}
+    assert names == {"fine", "mine", "blocked", "onlyfile", "UPPER", "license"}
     assert everything(outside) == {}
     assert (bob.skills / "onlyfile").read_text() == "a file of bob's"
 

@@ -140,6 +140,19 @@ def test_a_branch_that_is_gone_or_was_meant_to_be_another_removes_nothing(
     assert (ann.skills / "a" / "SKILL.md").exists()
 
 
+def test_a_branch_that_was_rewritten_is_told_and_taken_by_what_is_in_it(hosts: tuple[Host, Host], remote: Path) -> None:
+    ann, _ = hosts
+    ann.put("a")
+    ann.sync()
+    old = git("--git-dir", str(remote), "rev-parse", "main").strip()
+    ann.put("a", "more")
+    ann.sync()
+    git("--git-dir", str(remote), "update-ref", "refs/heads/main", old)
+    out, err = ann.run("skills", "sync")
+    assert (out, "somebody rewrote the branch 'main'" in err) == ("took a\n", True)
+    assert "rewrote" not in ann.run("skills", "sync")[1]
+
+
 def test_a_skill_in_two_folders_is_one_if_they_agree_and_refused_if_not(hosts: tuple[Host, Host], remote: Path) -> None:
     ann, bob = hosts
     place = ann.put("a")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 from typing import TYPE_CHECKING
@@ -10,7 +11,7 @@ import pytest
 
 from mcp_bus.skills import here
 from mcp_bus.skills.decide import Blob, Step, decide
-from mcp_bus.skills.filters import DRAFT
+from mcp_bus.skills.filters import DRAFT, Unfit
 from mcp_bus.skills.writing import Wanted, Writer
 from mcp_bus.stores.fsops import Fs
 from tests.crash.victim import IS_SOAK, Op, Steps
@@ -103,6 +104,18 @@ def test_drafts_of_processes_that_are_gone_are_removed_and_others_stay(tmp_path:
     for place in (tmp_path, tmp_path / "x"):
         assert [path.name for path in place.iterdir() if path.name.startswith(DRAFT)] == [alive]
     assert now(tmp_path) == NEW.files, "a draft is not shared, and a link of one was not followed"
+
+
+def test_a_skill_that_cannot_be_moved_to_another_file_system_stays(tmp_path: Path) -> None:
+    class Elsewhere(Fs):
+        def rename(self, src: str, src_at: int, dst: str, dst_at: int) -> None:
+            del src_at, dst, dst_at
+            raise OSError(errno.EXDEV, os.strerror(errno.EXDEV), src)
+
+    Writer(Steps(), tmp_path / "kept", "t").take(tmp_path, "x", OLD, {})
+    with pytest.raises(Unfit, match="on another file system"):
+        Writer(Elsewhere(), tmp_path / "kept", "t").remove(tmp_path, "x")
+    assert now(tmp_path) == OLD.files
 
 
 def test_nothing_is_written_through_a_link(tmp_path: Path) -> None:
