@@ -268,3 +268,9 @@ def test_what_was_last_the_same_must_be_readable(hosts: tuple[Host, Host], remot
         state.write_bytes(damage)
         assert "next: remove it" in ann.run("skills", "sync", code=1)[1]
     assert git("--git-dir", str(remote), "rev-parse", "main") == head
+
+
+def test_a_project_s_file_says_nothing_of_where_skills_go(hosts: tuple[Host, Host]) -> None:
+    ann, _ = hosts
+    (ann.home / "mcp-bus.toml").write_text('skills_repo = "elsewhere"')
+    assert "which a project's file may not" in ann.run("skills", "sync", code=2)[1]
