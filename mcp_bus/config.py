@@ -10,15 +10,14 @@ import sys
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
-from mcp_bus import plain, settingsfile
+from mcp_bus import plain, settings, settingsfile
 from mcp_bus.bus import Bus
 from mcp_bus.clock import System
-from mcp_bus.draft import check_words
 from mcp_bus.errors import InvalidRequest, StoreUnavailable
 from mcp_bus.identity import git, session
-from mcp_bus.names import check_channel
+from mcp_bus.settings import PERSONAL, SETTINGS
 from mcp_bus.stores import layout, probe
 from mcp_bus.stores.away import NAME, SCHEME
 from mcp_bus.stores.file import FileStore
@@ -30,49 +29,6 @@ if TYPE_CHECKING:
     from mcp_bus.stores.git.place import Address
 
 FOLDER = ".mcp-bus"
-PROFILES = ("worker", "lead", "full")
-# What a file of settings may hold at most.
-# What a project may not decide for whoever works on it: who they are, whether their work is kept, what they open up.
-PERSONAL = ("agent", "durability", "git_tentative", "pipes", "post_eval", "session", "shared_profile")
-
-
-class Setting(NamedTuple):
-    """One setting: its environment variable, default, and what it is for."""
-
-    env: str
-    default: Any
-    about: str
-
-
-SETTINGS: dict[str, Setting] = {
-    "bus": Setting("MCP_BUS_DIR", "", "the bus directory"),
-    "agent": Setting("MCP_BUS_AGENT", "", "this agent's name; git context if empty"),
-    "session": Setting("MCP_BUS_SESSION", "", "this session's generation; random if empty"),
-    "capabilities": Setting("MCP_BUS_CAPABILITIES", (), "what this worker can do"),
-    "channels": Setting("MCP_BUS_CHANNELS", (), "channels to claim from; all if empty"),
-    "durability": Setting("MCP_BUS_DURABILITY", "full", "full: fsync before acknowledging; none: survive kill -9 only"),
-    "profile": Setting("MCP_BUS_PROFILE", "full", "tools to offer: worker, lead or full"),
-    "claude_channel": Setting(
-        "MCP_BUS_CLAUDE_CHANNEL", default=False, about="push to Claude Code's channels; speaks the handshake era only"
-    ),
-    "read_only": Setting("MCP_BUS_READ_ONLY", default=False, about="offer no tool that changes the bus"),
-    "post_eval": Setting("MCP_BUS_ALLOW_EVAL", default=False, about="post type eval: text that a receiver might run"),
-    "pipes": Setting("MCP_BUS_PIPES", default=False, about="offer a tool for pipes, which stream and keep nothing"),
-    "shared_profile": Setting("MCP_BUS_SHARED_PROFILE", default=False, about="offer a tool for the user's profile"),
-    "wait_s": Setting("MCP_BUS_WAIT_S", 25.0, "how long a waiting tool waits unless told"),
-    "max_wait_s": Setting("MCP_BUS_MAX_WAIT_S", 50.0, "how long a waiting tool may wait"),
-    "given_up_s": Setting("MCP_BUS_GIVEN_UP_S", 45.0, "a call this long may be given up though it was answered"),
-    "git_fresh_s": Setting("MCP_BUS_GIT_FRESH_S", 0.0, "how old what is known of a git remote may be; 0: by its kind"),
-    "git_timeout_s": Setting("MCP_BUS_GIT_TIMEOUT_S", 60.0, "how long a git remote may take to answer"),
-    "git_tentative": Setting("MCP_BUS_GIT_TENTATIVE", default=False, about="claim also while a git remote is away"),
-    "no_color": Setting("NO_COLOR", "", "any text: no colour, also on a terminal"),
-    "log_level": Setting("MCP_BUS_LOG_LEVEL", "warning", "debug, info, warning or error; to stderr"),
-}
-_CHOICES = {
-    "durability": ("full", "none"),
-    "profile": PROFILES,
-    "log_level": ("debug", "info", "warning", "error"),
-}
 
 
 class Config:
@@ -235,36 +191,10 @@ def _project(top: Path) -> dict[str, Any]:
 
 def _checked(name: str, value: Any, where: str) -> Any:  # noqa: ANN401  settings have several types
     try:
-        return _parsed(name, value)
+        return settings.parsed(name, value)
     except (TypeError, ValueError, InvalidRequest) as error:
         msg = f"{where} sets {name} to {str(value)[:80]!r}: {error}"
         raise InvalidRequest(msg, hint=SETTINGS[name].about) from None
-
-
-def _parsed(name: str, value: Any) -> Any:  # noqa: ANN401  settings have several types
-    default = SETTINGS[name].default
-    if isinstance(default, bool):
-        if isinstance(value, bool):
-            return value
-        word = str(value).lower()
-        if word not in ("1", "true", "yes", "on", "0", "false", "no", "off"):
-            msg = "it is yes or no"
-            raise ValueError(msg)
-        return word in ("1", "true", "yes", "on")
-    if isinstance(default, float):
-        number = float(value) if str(value).replace(".", "", 1).isdigit() else -1.0
-        if not 0 <= number <= 86_400:
-            msg = "it is a number of seconds up to 86400"
-            raise ValueError(msg)
-        return number
-    if isinstance(default, tuple):
-        words = value.replace(",", " ").split() if isinstance(value, str) else list(value)
-        return tuple(check_channel(w) for w in words) if name == "channels" else check_words(name, words)
-    text = os.fspath(value) if isinstance(value, os.PathLike) else value
-    if not isinstance(text, str) or (name in _CHOICES and text not in _CHOICES[name]):
-        msg = "it is one of " + ", ".join(_CHOICES.get(name, ("text",)))
-        raise ValueError(msg)
-    return text
 
 
 def _tell(text: str) -> None:
@@ -381,7 +311,7 @@ def open_bus(path: str | os.PathLike[str] | None = None, *, create: bool = True,
         path: the bus directory; None looks at `MCP_BUS_DIR`, then for `.mcp-bus/` beside the git
             directory all worktrees share, then takes `~/.mcp-bus`.
         create: make it if it is missing.
-        **settings: any of `mcp_bus.config.SETTINGS` by name, such as `agent`, `capabilities`,
+        **settings: any of `mcp_bus.settings.SETTINGS` by name, such as `agent`, `capabilities`,
             `durability`; they win over the environment and files.
 
     Returns:

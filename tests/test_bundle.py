@@ -14,8 +14,8 @@ from mcp.client.client import Client as McpClient
 from mcp.client.stdio import StdioServerParameters
 from packaging.requirements import Requirement
 
-from mcp_bus.config import SETTINGS
 from mcp_bus.server.tools import TOOLS
+from mcp_bus.settings import SETTINGS
 from tools import bundle
 
 if TYPE_CHECKING:

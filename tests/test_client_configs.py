@@ -15,8 +15,8 @@ from mcp.client.stdio import StdioServerParameters
 
 from mcp_bus.clients import texts
 from mcp_bus.clients.known import CLIENTS, NAME, Client
-from mcp_bus.config import SETTINGS
 from mcp_bus.server.tools import TOOLS
+from mcp_bus.settings import SETTINGS
 from tests.docs.executed import links
 from tools import client_configs
 

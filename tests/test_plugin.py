@@ -15,8 +15,8 @@ import pytest
 
 from mcp_bus.clients import extras
 from mcp_bus.clients.known import CLIENTS, NAME, Server
-from mcp_bus.config import SETTINGS
 from mcp_bus.server.tools import TOOLS
+from mcp_bus.settings import SETTINGS
 
 ROOT = Path(__file__).resolve().parents[1]
 PLUGIN = ROOT / "plugin"

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import sys
 
-from mcp_bus.config import SETTINGS
+from mcp_bus.settings import SETTINGS
 
 
 def shown(value: object) -> str:

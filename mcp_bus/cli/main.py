@@ -73,6 +73,7 @@ GROUPS: dict[str, dict[str, tuple[str, str]]] = {
         "channel": ("channels", "make channels and set their rules"),
         "key": ("keys", "make keys to sign with, and say whose are believed"),
         "profile": ("profile", "what all agents should know of their user, merged by a model"),
+        "skills": ("skills", "share skills with other machines through a git repository of their own"),
         "completion": ("completion", "print a script with which a shell completes verbs, options and names"),
         "abq": ("abq", "abq's verbs, with its arguments and output"),
         "version": ("setup", "what is installed"),
@@ -218,9 +219,9 @@ def _dispatch(words: list[str], out: Out, calls: list[Call]) -> int:
 
 def load(args: object) -> Config:
     """Gather the settings; options of the verb that are named like one win."""
-    from mcp_bus import config
+    from mcp_bus import config, settings
 
-    flags = {name: value for name, value in vars(args).items() if name in config.SETTINGS}
+    flags = {name: value for name, value in vars(args).items() if name in settings.SETTINGS}
     return config.load({name: value for name, value in flags.items() if value is not None})
 
 

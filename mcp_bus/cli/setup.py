@@ -167,7 +167,8 @@ def declare_config(parser: Parser) -> None:
 
 def config(call: Call) -> int:
     """Show settings, and where each was set."""
-    from mcp_bus.config import SETTINGS, agent_of
+    from mcp_bus.config import agent_of
+    from mcp_bus.settings import SETTINGS
 
     args, found, out = call.args, call.config, call.out
     if (args.action == "get") != (args.name is not None):
@@ -203,7 +204,7 @@ def config(call: Call) -> int:
 
 def _where(call: Call, name: str, origin: str) -> str:
     """Return where a setting was set, as git says it: `file:` and its path, `environment:VARIABLE`, `flag:--bus`."""
-    from mcp_bus.config import SETTINGS
+    from mcp_bus.settings import SETTINGS
 
     if origin == "flag":
         return f"flag:--{name.replace('_', '-')}"

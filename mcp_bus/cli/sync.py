@@ -40,7 +40,7 @@ def sync(call: Call) -> int:
         msg = f"the bus {str(call.config.path)!r} is at no git remote"
         raise InvalidRequest(msg, hint="`mcp-bus --bus git+REMOTE init` makes one; a bus of files needs no sync")
     if args.timer:
-        return _timer(call)
+        return timers.tell(call, timers.words(call), "sync")
     if args.accept_rewritten:
         _accept(call)
     pause = WATCH_S if args.watch else args.every
@@ -52,22 +52,6 @@ def sync(call: Call) -> int:
             if not pause:
                 return code
             threading.Event().wait(pause)  # The rhythm that was asked for; a signal ends it.
-
-
-def _timer(call: Call) -> int:
-    """Print what a machine's own timers need."""
-    if call.args.every <= 0:
-        msg = "--timer needs --every, to say how often"
-        raise InvalidRequest(msg, hint=f"mcp-bus sync --timer {call.args.timer} --every 12h")
-    made = {"cron": timers.cron, "systemd": timers.systemd}[call.args.timer](call, call.args.every)
-    if call.out.as_json:
-        call.out.json({"timer": call.args.timer, "every_s": call.args.every, "text": made})
-    else:
-        call.out.line(made)
-        call.out.note(
-            "put it where it belongs: `crontab -e`" if call.args.timer == "cron" else "two files, named above each"
-        )
-    return OK
 
 
 def _store(bus: Bus) -> GitStore:

@@ -1,4 +1,4 @@
-"""Lines by which a machine's own timers synchronize a bus: printed, for a person to put where they belong."""
+"""Lines by which a machine's own timers synchronize something: printed, for a person to put where they belong."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import shlex
 import sys
 from typing import TYPE_CHECKING
 
+from mcp_bus.cli.codes import OK
 from mcp_bus.errors import InvalidRequest
 
 if TYPE_CHECKING:
@@ -17,19 +18,37 @@ KINDS = ("cron", "systemd")
 
 def words(call: Call) -> list[str]:
     """Return the command that synchronizes this bus once, whatever the environment of a timer is."""
-    return [
-        sys.executable,
-        "-m",
-        "mcp_bus",
-        "--bus",
-        str(call.config.remote),
-        "--agent",
-        call.config["agent"] or "timer",
-        "sync",
-    ]
+    return [*start(call), "--bus", str(call.config.remote), "sync"]
 
 
-def cron(call: Call, every_s: float) -> str:
+def start(call: Call) -> list[str]:
+    """Return how a command of a timer starts that speaks in the name of this one."""
+    return [sys.executable, "-m", "mcp_bus", "--agent", call.config["agent"] or "timer"]
+
+
+def tell(call: Call, command: list[str], verb: str) -> int:
+    """Print what has a timer run a command every so often: `--timer` and `--every` of the call.
+
+    Args:
+        verb: what the command is, for its name and as an example.
+
+    Raises:
+        InvalidRequest: it was not said how often, or cron cannot say so.
+    """
+    kind, every_s = call.args.timer, call.args.every
+    if every_s <= 0:
+        msg = "--timer needs --every, to say how often"
+        raise InvalidRequest(msg, hint=f"mcp-bus {verb} --timer {kind} --every 12h")
+    text = cron(command, every_s) if kind == "cron" else systemd(command, every_s, verb)
+    if call.out.as_json:
+        call.out.json({"timer": kind, "every_s": every_s, "text": text})
+    else:
+        call.out.line(text)
+        call.out.note("put it where it belongs: `crontab -e`" if kind == "cron" else "two files, named above each")
+    return OK
+
+
+def cron(command: list[str], every_s: float) -> str:
     """Return a line for `crontab -e`.
 
     Raises:
@@ -48,24 +67,26 @@ def cron(call: Call, every_s: float) -> str:
             msg, hint="a part of an hour or of a day that is whole, as 5m, 15m, 2h, 12h or 24h; or systemd"
         )
     # What cron reads as the end of a line is written so that it does not.
-    return f"{when} {shlex.join(words(call))} --quiet".replace("%", "\\%")
+    return f"{when} {shlex.join(command)} --quiet".replace("%", "\\%")
 
 
-def systemd(call: Call, every_s: float) -> str:
+def systemd(command: list[str], every_s: float, verb: str) -> str:
     """Return a service and its timer, for `~/.config/systemd/user/`, and what starts them."""
-    command = " ".join(_unit(word) for word in [*words(call), "--quiet"])
+    line = " ".join(_unit(word) for word in [*command, "--quiet"])
+    first = verb.partition(" ")[0]
+    name, what = f"mcp-bus-{first}", "an mcp-bus" if first == "sync" else first
     return f"""\
-# ~/.config/systemd/user/mcp-bus-sync.service
+# ~/.config/systemd/user/{name}.service
 [Unit]
-Description=Synchronize an mcp-bus with its git remote
+Description=Synchronize {what} with its git remote
 
 [Service]
 Type=oneshot
-ExecStart={command}
+ExecStart={line}
 
-# ~/.config/systemd/user/mcp-bus-sync.timer
+# ~/.config/systemd/user/{name}.timer
 [Unit]
-Description=Synchronize an mcp-bus with its git remote
+Description=Synchronize {what} with its git remote
 
 [Timer]
 OnBootSec=60
@@ -75,7 +96,7 @@ Persistent=true
 [Install]
 WantedBy=timers.target
 
-# then: systemctl --user daemon-reload && systemctl --user enable --now mcp-bus-sync.timer"""
+# then: systemctl --user daemon-reload && systemctl --user enable --now {name}.timer"""
 
 
 def _unit(word: str) -> str:

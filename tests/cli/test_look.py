@@ -284,7 +284,7 @@ def test_there_is_no_colour_with_no_color_or_without_a_terminal(cli: Cli) -> Non
 
 
 def test_there_is_colour_on_a_terminal(cli: Cli) -> None:
-    from mcp_bus.config import SETTINGS
+    from mcp_bus.settings import SETTINGS
 
     if "no_color" not in SETTINGS:
         pytest.skip("config has no setting for NO_COLOR yet, so nothing is coloured")

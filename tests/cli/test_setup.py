@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from mcp_bus.config import SETTINGS
+from mcp_bus.settings import SETTINGS
 
 if TYPE_CHECKING:
     from tests.cli.conftest import Cli

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from mcp_bus import config, open_bus
+from mcp_bus import config, open_bus, settings
 from mcp_bus.errors import InvalidRequest, StoreUnavailable
 from tests.conftest import is_disk
 
@@ -96,7 +96,7 @@ def test_a_project_s_file_cannot_speak_for_a_person_or_switch_off_fsync_or_open_
     with pytest.raises(InvalidRequest) as refusal:
         config.load(env={"HOME": str(home)}, cwd=project)
     assert str(refusal.value) == f"{str(path)!r} sets {name!r}, which a project's file may not"
-    assert config.SETTINGS[name].env in refusal.value.hint
+    assert settings.SETTINGS[name].env in refusal.value.hint
     path.unlink()
     user_file(home).write_text(line + "\n")
     assert config.load(env={"HOME": str(home)}, cwd=project)[name]
@@ -164,7 +164,7 @@ WRONG = {
 
 @pytest.mark.parametrize(("name", "value"), [(name, value) for name, values in WRONG.items() for value in values])
 def test_a_wrong_variable_is_refused_with_its_name_and_value(project: Path, home: Path, name: str, value: str) -> None:
-    variable = config.SETTINGS[name].env
+    variable = settings.SETTINGS[name].env
     with pytest.raises(InvalidRequest) as refusal:
         config.load(env={"HOME": str(home), variable: value}, cwd=project)
     assert str(refusal.value).startswith(f"{variable} sets {name} to {value!r}")

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from mcp_bus import conductor, plans
+from mcp_bus import conductor, plans, settling
 from mcp_bus.errors import Conflict, LeaseLost
 from mcp_bus.model import PLANS, State, Task
 from mcp_bus.plan import Stage, outcome
@@ -280,6 +280,6 @@ def test_a_claim_between_the_look_and_the_skip_wins(disk: Path) -> None:
         task = bus.get(plans.progress(bus, plan_id)[1].nodes["a"].task)
         taken = bus.claim(capabilities=["paint"])
         assert taken is not None
-        assert conductor._taken_back(bus, task, "worker_absent: nobody").state is State.LEASED
+        assert settling._taken_back(bus, task, "worker_absent: nobody").state is State.LEASED
         bus.ack(taken, "done")
         assert plans.progress(bus, plan_id)[1].stage("a") is Stage.DONE

@@ -15,7 +15,7 @@ import subprocess
 from contextlib import suppress
 from typing import TYPE_CHECKING, NamedTuple
 
-from mcp_bus.errors import StoreUnavailable
+from mcp_bus.errors import CorruptRecord, StoreUnavailable
 from mcp_bus.stores.fsops import Fs
 from mcp_bus.stores.git import hardened
 
@@ -44,10 +44,11 @@ class Refused(Exception):
 
 
 class Change(NamedTuple):
-    """What a commit does to one path: its new bytes, or None to remove it."""
+    """What a commit does to one path: its new bytes, or None to remove it, a folder with all that is in it."""
 
     path: str
     data: bytes | None
+    is_executable: bool = False
 
 
 class Repo:
@@ -106,8 +107,12 @@ class Repo:
         heads = (head.split(" ") for head in parts[::2])
         return [(head[1], head[3], path) for head, path in zip(heads, parts[1::2], strict=True)]
 
-    def read(self, oid: str) -> bytes:
-        """Return a file's bytes."""
+    def read(self, oid: str, limit: int = 0) -> bytes:
+        """Return a file's bytes.
+
+        Raises:
+            CorruptRecord: they are more than `limit`, if there is one.
+        """
         if self._reader is None or self._reader.poll() is not None:
             self._reader = subprocess.Popen(  # noqa: S603  git, with words of our own
                 self._words("cat-file", "--batch"),
@@ -126,6 +131,10 @@ class Repo:
             self.close()
             msg = f"the clone {str(self.folder)!r} lacks an object of its branch: {oid}"
             raise StoreUnavailable(msg, hint="remove that folder: it is fetched anew")
+        if limit and int(head[2]) > limit:
+            self.close()
+            msg = f"an object has {int(head[2])} bytes, the limit is {limit}"
+            raise CorruptRecord(msg)
         data = self._reader.stdout.read(int(head[2]) + 1)
         return data[:-1]
 
@@ -175,6 +184,15 @@ class Repo:
             # It may have gone on meanwhile.
             return self._run("rev-parse", "--verify", f"{own}^{{commit}}").decode().strip()
         return found[0]
+
+    def branches(self) -> list[str]:
+        """Return the names of all branches that the remote has.
+
+        Raises:
+            StoreUnavailable: it cannot be reached.
+        """
+        said = self._run("ls-remote", "--heads", "--", self.remote, is_remote=True).decode(errors="replace")
+        return [line.partition("\trefs/heads/")[2] for line in said.splitlines()]
 
     def see(self, head: str, before: str, now: int) -> None:
         """Remember the remote's head, and that it has it now; a process of this host that waits is told by it.
@@ -227,11 +245,12 @@ class Repo:
             message.encode(),
         ]
         lines += [f"from {parent}".encode()] if parent else []
-        for path, data in changes:
+        for path, data, is_executable in changes:
             if data is None:
                 lines.append(b"D " + _quoted(path))
             else:
-                lines += [b"M 100644 inline " + _quoted(path), b"data %d" % len(data), data]
+                mode = b"100755" if is_executable else b"100644"
+                lines += [b"M " + mode + b" inline " + _quoted(path), b"data %d" % len(data), data]
         lines += [b"get-mark :1", b"done", b""]
         return self._run("fast-import", "--quiet", "--force", stdin=b"\n".join(lines)).decode().strip()
 

@@ -1,0 +1,1 @@
+"""Skills that several hosts share through a git repository of their own."""

@@ -1,0 +1,136 @@
+"""Writing a skill here: within its folder, through no link; cut anywhere, a second time completes it."""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+from typing import TYPE_CHECKING
+
+import pytest
+
+from mcp_bus.skills import here
+from mcp_bus.skills.decide import Blob, Step, decide
+from mcp_bus.skills.filters import DRAFT, Unfit
+from mcp_bus.skills.writing import Wanted, Writer
+from mcp_bus.stores.fsops import Fs
+from tests.crash.victim import IS_SOAK, Op, Steps
+from tests.skills.conftest import TEXT, everything
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from mcp_bus.skills.decide import Files
+
+
+class Cut(BaseException):
+    """The process ends here."""
+
+
+class Ends(Steps):
+    """Does nothing from a step on, as a process does that was killed."""
+
+    def __init__(self, step: int) -> None:
+        super().__init__()
+        self._step = step
+
+    def before(self, number: int, op: Op) -> None:
+        if number >= self._step:
+            raise Cut(op)
+
+    def rmtree(self, name: str, at: int) -> None:
+        self.do(Op("rmtree", name), lambda: Fs.rmtree(self, name, at))
+
+
+def wanted(**files: str) -> Wanted:
+    data = {path.replace("__", "/").replace("_", "."): text.encode() for path, text in files.items()}
+    return Wanted({path: Blob(here.oid(text), path.endswith(".sh")) for path, text in data.items()}, data)
+
+
+OLD = wanted(SKILL_md=TEXT.format("x"), a="1", deep__in__b="1", becomes="a file")
+NEW = wanted(SKILL_md=TEXT.format("x") + "more", a="2", becomes__a_sh="#!/bin/sh\n", new__c="2")
+
+
+def now(place: Path) -> Files | None:
+    """Return what is shared of the skill that is there."""
+    [*found] = here.scan([place]).skills.get("x", [])
+    return found[0].files if found else None
+
+
+@pytest.mark.parametrize("before", [None, OLD], ids=["new", "changed"])
+def test_a_skill_cut_off_anywhere_is_completed_the_next_time(before: Wanted | None, tmp_path: Path) -> None:
+    for step in range(0, 300, 1 if IS_SOAK else 3):
+        place, kept = tmp_path / str(step), tmp_path / "kept"
+        place.mkdir()
+        if before is not None:
+            Writer(Steps(), kept, "t").take(place, "x", before, {})
+            (place / "x" / ".env").write_text("mine")
+        base, is_cut = now(place), False
+        try:
+            Writer(Ends(step), kept, "t").take(place, "x", NEW, base or {})
+        except Cut:
+            is_cut = True
+        left = now(place)
+        if left != NEW.files:
+            assert decide(base, left, NEW.files) is Step.TAKE, f"cut at step {step}"
+            Writer(Steps(), kept, "t").take(place, "x", NEW, left or {})
+        assert now(place) == NEW.files
+        assert before is None or (place / "x" / ".env").read_text() == "mine"
+        if not is_cut:
+            break
+    assert 10 < step < 297
+
+
+def test_what_was_executable_is_so_again_and_the_rest_keeps_its_mode(tmp_path: Path) -> None:
+    writer = Writer(Fs(), tmp_path / "kept", "t")
+    writer.take(tmp_path, "x", OLD, {})
+    (tmp_path / "x" / "a").chmod(0o644)
+    writer.take(tmp_path, "x", NEW, OLD.files)
+    modes = {name: stat.S_IMODE((tmp_path / "x" / name).stat().st_mode) for name in ("a", "SKILL.md", "becomes/a.sh")}
+    assert modes == {"a": 0o644, "SKILL.md": 0o600, "becomes/a.sh": 0o700}
+    assert not (tmp_path / "x" / "deep").exists()
+
+
+def test_drafts_of_processes_that_are_gone_are_removed_and_others_stay(tmp_path: Path) -> None:
+    writer = Writer(Steps(), tmp_path / "kept", "t")
+    writer.take(tmp_path, "x", OLD, {})
+    gone, alive, odd = f"{DRAFT}0-1", f"{DRAFT}{os.getppid()}-1", f"{DRAFT}x"
+    for place in (tmp_path, tmp_path / "x"):
+        (place / gone).mkdir()
+        (place / gone / "file").touch()
+        (place / alive).touch()
+        (place / odd).symlink_to(tmp_path / "x" / "SKILL.md")
+    writer.take(tmp_path, "x", NEW, OLD.files)
+    for place in (tmp_path, tmp_path / "x"):
+        assert [path.name for path in place.iterdir() if path.name.startswith(DRAFT)] == [alive]
+    assert now(tmp_path) == NEW.files, "a draft is not shared, and a link of one was not followed"
+
+
+def test_a_skill_that_cannot_be_moved_to_another_file_system_stays(tmp_path: Path) -> None:
+    class Elsewhere(Fs):
+        def rename(self, src: str, src_at: int, dst: str, dst_at: int) -> None:
+            del src_at, dst, dst_at
+            raise OSError(errno.EXDEV, os.strerror(errno.EXDEV), src)
+
+    Writer(Steps(), tmp_path / "kept", "t").take(tmp_path, "x", OLD, {})
+    with pytest.raises(Unfit, match="on another file system"):
+        Writer(Elsewhere(), tmp_path / "kept", "t").remove(tmp_path, "x")
+    assert now(tmp_path) == OLD.files
+
+
+def test_nothing_is_written_through_a_link(tmp_path: Path) -> None:
+    outside, place = tmp_path / "outside", tmp_path / "skills"
+    for folder in (outside, place):
+        folder.mkdir()
+    writer = Writer(Fs(), tmp_path / "kept", "t")
+    (place / "x").symlink_to(outside)
+    for mine in ({}, OLD.files):
+        with pytest.raises(OSError, match="directory"):
+            writer.take(place, "x", NEW, mine)
+    (place / "x").unlink()
+    writer.take(place, "x", OLD, {})
+    (place / "x" / "new").symlink_to(outside)
+    with pytest.raises(OSError, match="directory"):
+        writer.take(place, "x", NEW, OLD.files)
+    assert everything(outside) == {}
+    assert [path.name for path in place.iterdir()] == ["x"], "no draft stays"
