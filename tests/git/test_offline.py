@@ -9,6 +9,7 @@ import pytest
 
 from mcp_bus.errors import StoreUnavailable, Untrusted
 from mcp_bus.model import State
+from mcp_bus.stores.git.repo import Refused
 from tests.crash.victim import ended, fork
 from tests.fakes import VirtualSource
 from tests.git.hosts import Hosts, bus_on, die, git, store_of
@@ -141,3 +142,19 @@ def test_a_post_that_cannot_be_sent_stays_here_and_is_told(hosts: Hosts, cable: 
     assert len(later.store.ids()) == 1
     assert later.claim(["work"]) is not None
     assert path.exists()
+
+
+def test_a_claim_that_came_second_and_then_lost_the_remote_is_none(hosts: Hosts, cable: Cable) -> None:
+    ann, bob = hosts.bus("one"), hosts.bus("two", "bob")
+    task = ann.post("work", "x").id
+    repo = store_of(ann).repo
+
+    def push(commit: str, expected: str) -> None:
+        bob.post("work", "faster")
+        cable.pull()
+        raise Refused(commit + expected)
+
+    repo.push = push  # type: ignore[method-assign]  # as the remote says it, and is gone
+    with pytest.raises(StoreUnavailable):
+        ann.claim(["work"])
+    assert ann.get(task).state is State.READY

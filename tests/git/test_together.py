@@ -102,3 +102,22 @@ def test_without_the_remote_nothing_of_it_is_done(hosts: Hosts, disk: Path) -> N
     with pytest.raises(StoreUnavailable):
         conductor.post(ann, PLAN)
     assert ann.store.records.names("plans") == []
+
+
+def test_what_others_push_in_between_is_no_part_of_what_is_decided(hosts: Hosts) -> None:
+    ann, bob = hosts.bus("one"), hosts.bus("two", "bob")
+    first, second = ann.post("work", "first").id, ann.post("work", "second").id
+    looks = list[int]()
+
+    def work() -> int:
+        ann.cancel(first, "not wanted")
+        if not looks:
+            bob.post("work", "third")
+        looks.append(len(ann.store.ids()))
+        ann.cancel(second, "not wanted either")
+        return len(looks)
+
+    assert ann.store.together(lambda count: f"at try {count}", work) == 2
+    assert looks == [2, 3], "at first as it was when it began, then with what the other one had pushed"
+    assert {bob.get(name).state for name in (first, second)} == {State.CANCELLED}
+    assert commits(hosts.remote)[0].strip() == "at try 2"

@@ -351,7 +351,7 @@ class Shared:
                 self._fails(error)
             raise
         self._fs.settle("sha256" if len(self.head) == 64 else "sha1")
-        if (self._shown or self._claimed) and self.trouble is None:
+        if self._shown or self._claimed:
             self._unsent.sent(self._shown)
             for name in self._claimed:
                 self._tentative.drop(name)
