@@ -141,6 +141,11 @@ class Repo:
         said = self._run("log", "--reverse", "--first-parent", "--format=%cn: %s", "-n", "1000", span, "--")
         return said.decode(errors="replace").splitlines()
 
+    def made(self, commit: str) -> int:
+        """Return when a commit was made, in milliseconds, as the host that made it says; 0 if there is none."""
+        said = self._run("log", "-1", "--format=%ct", commit, "--") if commit else b""
+        return int(said.strip() or b"0") * 1000
+
     def forget(self) -> str:
         """Forget what the branch had when it was last asked; return it."""
         head, _ = self.seen()
@@ -245,9 +250,21 @@ class Repo:
             Refused: another one was first.
             StoreUnavailable: the remote cannot be reached, or does not let this user write.
         """
+        self._push(commit, expected)
+
+    def may_push(self, head: str) -> None:
+        """Raise what a push would, as far as the remote says that before anything is changed.
+
+        Raises:
+            StoreUnavailable: the remote cannot be reached, or does not let this user write.
+        """
+        with suppress(Refused):  # Somebody else was faster; that it compares is enough.
+            self._push(head, head, "--dry-run")
+
+    def _push(self, commit: str, expected: str, *how: str) -> None:
         ref = f"refs/heads/{self.branch}"
         lease = f"--force-with-lease={ref}:{expected}"
-        words = ("push", "--quiet", "--porcelain", "--no-verify", lease, "--", self.remote, f"{commit}:{ref}")
+        words = ("push", "--quiet", "--porcelain", "--no-verify", *how, lease, "--", self.remote, f"{commit}:{ref}")
         done = self._call(words, is_remote=True)
         if done.returncode == 0:
             return
