@@ -98,7 +98,7 @@ def _answering(call: Call, store: GitStore, source: Source) -> Iterator[Finding]
     said = f"what is known here is of {duration(old)} ago"
     yield Finding("age", level, said, f"{again} sync" if level == WARNING else "")
     if away.unsent:
-        yield Finding("unsent", WARNING, f"{away.unsent} posts of this host wait for the remote", f"{again} sync")
+        yield Finding("unsent", WARNING, f"{away.unsent} of this host wait for the remote", f"{again} sync")
     else:
         yield Finding("unsent", GOOD, "no post of this host waits for the remote")
     ahead = repo.made(head) - now

@@ -96,7 +96,8 @@ def _ask(call: Call) -> int:
         if not word:
             out.note(f"waiting for `mcp-bus doctor --answer` on the other host, in its path for {clean(str(path))}")
         waiting = place._replace(pause=_telling(call, place))
-        measured = visibility.Asker(waiting, answerer=word).measure(call.args.rounds or ROUNDS, within)
+        asker = visibility.Asker(waiting, patience_s=visibility.PATIENCE_S, answerer=word)
+        measured = asker.measure(call.args.rounds or ROUNDS, within)
     if out.as_json:
         out.json(_fields(path, measured))
     elif measured is not None:

@@ -349,9 +349,10 @@ class Repo:
 
     def _failed(self, words: Sequence[str], done: subprocess.CompletedProcess[bytes]) -> StoreUnavailable:
         said = (done.stderr or done.stdout).decode(errors="replace").strip().splitlines()
-        told = next(
-            (line for line in said if line.startswith(("fatal:", "error:", "remote:"))), said[-1] if said else ""
-        )
+        # ssh says why above git's word that it could not read.
+        why = [line for line in said if "ermission denied" in line]
+        why += [line for line in said if line.startswith(("fatal:", "error:", "remote:"))]
+        told = next(iter(why + said[-1:]), "")
         msg = f"git {words[0]} of {self.remote!r} failed: {told[:300] or f'exit code {done.returncode}'}"
         return StoreUnavailable(msg, hint=_hint(told))
 
