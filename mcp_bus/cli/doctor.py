@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from mcp_bus.cli import checkclients, checkremote, checkrules, checkups, install, installing, mounts
+from mcp_bus.cli import checkclients, checkrules, checkups, install, installing, mounts
 from mcp_bus.cli.arguments import Verb
 from mcp_bus.cli.checkups import BAD, GOOD, PERSON, WARNING, Finding
 from mcp_bus.cli.codes import ERROR, OK
@@ -66,6 +66,8 @@ def _all(call: Call) -> Iterator[Finding]:
 def _bus(call: Call) -> Iterator[Finding]:
     """Look at the bus; of one that cannot be used its first line says so, so that comes once the rest was tried."""
     if call.config.remote is not None:
+        from mcp_bus.cli import checkremote
+
         away = list(checkremote.remote(call))
         yield from away
         if not checkremote.is_usable(away[-1]):

@@ -49,6 +49,15 @@ class Keeping(Fs):
         return sorted(self.was)
 
 
+class Vanishing(Fs):
+    """A mount on which somebody removes an answer just before it is renamed."""
+
+    def rename(self, src: str, src_at: int, dst: str, dst_at: int) -> None:
+        if "-ans-" in src:
+            self.unlink(src, src_at)
+        super().rename(src, src_at, dst, dst_at)
+
+
 class Torn(Fs):
     """A mount that shows a file's name before its last bytes."""
 
@@ -120,6 +129,7 @@ def test_listings_that_are_seconds_old_are_refused_with_the_lag_that_was_measure
     found = both.ask(fs if side == "asks" else None)
     assert found is not None
     assert 2.0 < found.worst[0] < 9.0
+    assert found.lags["rename"] == [], "that is enough"
     assert (
         found.why()
         == f"its listings lie: another process is shown a new file only after {found.worst[0] * 1000:.0f} ms"
@@ -175,8 +185,9 @@ def test_a_file_that_is_shown_before_it_is_whole_is_refused(both: Both, side: st
 
 
 def test_one_that_answers_no_more_is_waited_for_no_longer_than_was_said(both: Both) -> None:
-    answerer = both.answerer()
-    both.meanwhile[:] = [lambda: "-ask-2-moved" in str(both.names()) or answerer.step()]
+    answerer, killed = (Answerer(both.place(), me=word) for word in ("00000000", "ffffffff"))
+    both.meanwhile.append(lambda: "-ask-2-moved" in str(both.names()) or answerer.step())
+    both.meanwhile.append(lambda: killed.is_busy or killed.step())  # No more than that it is here.
     found = both.ask()
     assert found is not None
     assert (found.missed, len(found.lags["listing"])) == ("rename", 2)
@@ -189,9 +200,11 @@ def test_where_nobody_answers_it_waits_as_long_as_it_was_told_and_leaves_nothing
         gone.wait()
     sign = both.folder / "probe-00000000-answers"
     sign.write_text(f"{gone.pid} 1 {os.uname().nodename}\n")  # Of one that was killed.
+    answer = both.folder / "probe-00000001-00000000-here"  # Of the same, to another one.
+    answer.write_text("x")
     assert both.ask(within_s=30.0) is None
     assert 30 < both.clock.running < 31
-    assert both.names() == [sign.name]
+    assert both.names() == [sign.name, answer.name]
 
 
 def test_two_that_ask_at_once_and_two_that_answer_are_in_nobodys_way(both: Both) -> None:
@@ -211,6 +224,28 @@ def test_two_that_ask_at_once_and_two_that_answer_are_in_nobodys_way(both: Both)
         answerer.step()
         assert len(answerer.served) == 2
         answerer.close()
+    assert both.names() == []
+
+
+def test_of_several_that_answer_the_one_is_asked_whose_word_is_given(both: Both) -> None:
+    for word, fs in (("00000000", Fs()), ("ffffffff", Cached(1800, both.clock))):
+        answerer = Answerer(both.place(fs), me=word)
+        answerer.step()
+        both.meanwhile.append(answerer.step)
+    for word, missed in (("00000000", ""), ("ffffffff", "hello")):
+        found = both.ask(answerer=word)
+        assert found is not None
+        assert found.missed == missed
+
+
+def test_an_asker_that_goes_at_any_moment_is_no_trouble_for_who_answers(both: Both) -> None:
+    answerer = both.answerer(Vanishing())
+    found = both.ask()
+    assert found is not None
+    assert found.missed == "rename"
+    answerer.step()
+    assert len(answerer.served) == 1
+    answerer.close()
     assert both.names() == []
 
 
