@@ -117,7 +117,7 @@ def create(
                 _share(tree, group)
             verdict = probe(tree, source.token(4))
             if look is not None and "bus.json" not in there and not (verdict.refusal or verdict.is_known):
-                verdict = verdict._replace(refusal=look(tree))
+                verdict = verdict._replace(refusal=_looked(look, tree, there, made))
             if verdict.refusal:
                 _unmake(tree, there, made)
             verdict.check(root)
@@ -189,6 +189,15 @@ def _share(tree: Tree, group: int) -> None:
     tree.fs.fchown(tree.fd(), group)
     tree.fs.fchmod(tree.fd(), Modes(group).folder)
     tree.fs.modes = Modes(group)
+
+
+def _looked(look: Callable[[Tree], str], tree: Tree, there: list[str], made: list[Path]) -> str:
+    """Return what `look` says; what could not be tried is not used either, and nothing is left."""
+    try:
+        return look(tree)
+    except BaseException:
+        _unmake(tree, there, made)
+        raise
 
 
 def _unmake(tree: Tree, there: list[str], made: list[Path]) -> None:

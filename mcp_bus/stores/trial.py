@@ -34,10 +34,7 @@ def between_processes(folder: Path, place: Place, *, rounds: int = ROUNDS) -> Me
         StoreUnavailable: the other process did not start, or ended half-way.
     """
     other = place.source.token(4)
-    words = [sys.executable, "-m", "mcp_bus.stores.trial", str(folder), other]
-    with subprocess.Popen(  # noqa: S603  this program
-        words, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
-    ) as child:
+    with _started(folder, other) as child:
 
         def watching(seconds: float) -> None:
             if child.poll() is not None:
@@ -49,8 +46,7 @@ def between_processes(folder: Path, place: Place, *, rounds: int = ROUNDS) -> Me
             # Told through a pipe: a listing that is old would not show that it is there.
             assert child.stdout is not None
             if not select.select([child.stdout], [], [], START_S)[0] or not child.stdout.readline():
-                msg = f"no second process could be started that answers in {str(folder)!r}"
-                raise StoreUnavailable(msg, hint=f"see what `{' '.join(words[:3])}` says")
+                raise _not_started(folder)
             asker = Asker(place._replace(pause=watching), patience_s=PATIENCE_S, answerer=other)
             found = asker.measure(rounds, START_S)
             with suppress(subprocess.TimeoutExpired):  # It ends when it sees that nobody asks any more.
@@ -62,6 +58,21 @@ def between_processes(folder: Path, place: Place, *, rounds: int = ROUNDS) -> Me
             place.clear(f"probe-{other}-")
     assert found is not None
     return found
+
+
+def _started(folder: Path, word: str) -> subprocess.Popen[bytes]:
+    words = [sys.executable, "-m", "mcp_bus.stores.trial", str(folder), word]
+    try:
+        return subprocess.Popen(  # noqa: S603  this program
+            words, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
+        )
+    except OSError as error:  # A Python that this user may not start, or none.
+        raise _not_started(folder, error.strerror or "") from error
+
+
+def _not_started(folder: Path, why: str = "") -> StoreUnavailable:
+    msg = f"no second process could be started that answers in {str(folder)!r}" + (f": {why}" if why else "")
+    return StoreUnavailable(msg, hint=f"see whether `{sys.executable} -m mcp_bus version` works")
 
 
 def refusal(tree: Tree) -> str:

@@ -326,6 +326,16 @@ def test_init_on_a_mount_that_nobody_knows_is_refused_if_it_lies_and_nothing_is_
     assert sorted(tmp_path.rglob("*")) == before
 
 
+def test_where_no_second_process_can_be_started_that_is_told_and_nothing_is_left(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(probe, "kind_of", lambda *_: "nfs")
+    monkeypatch.setattr(sys, "executable", str(tmp_path / "gone"))
+    with pytest.raises(StoreUnavailable, match=r"no second process could be started .*: No such file"):
+        layout.create(tmp_path / "new" / "bus")
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_init_tries_only_what_its_name_does_not_tell_and_only_before_there_is_a_bus(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
