@@ -10,6 +10,7 @@ from mcp_bus.model import Identity
 from mcp_bus.names import holder
 from mcp_bus.recovery import sweep
 from mcp_bus.stores.fsops import Fs
+from mcp_bus.stores.visibility import Measured
 
 if TYPE_CHECKING:
     from mcp_bus.stores.base import Store
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
 ERAS = ("auto", "legacy")
 # Later than any file that a test writes, so that what is on disk has settled by this clock.
 START = 4_000_000_000_000
+# What two processes find that see each other at once, for tests that are not about that: it takes a fifth of a second.
+AT_ONCE = Measured({"listing": [0.001], "rename": [0.001], "removal": [0.001]})
 
 
 class VirtualSource:

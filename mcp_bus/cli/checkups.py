@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from mcp_bus.cli import fields
 from mcp_bus.cli.arguments import shell
-from mcp_bus.errors import BusError
+from mcp_bus.errors import BusError, StoreUnavailable
 from mcp_bus.find import public, queues, short
 from mcp_bus.identity import process
 from mcp_bus.model import State
@@ -238,6 +238,32 @@ def _newest(bus: Bus) -> int:
     states = (State.READY, State.SCHEDULED, State.LEASED)
     found = (bus.store.scan(name, state, limit=SAMPLE) for name in bus.store.channels() for state in states)
     return max((time_of(slot.id) for slots in found for slot in slots), default=0)
+
+
+def listings(call: Call) -> Finding:
+    """Measure how old a listing of the bus is that another process is shown."""
+    from mcp_bus.clock import System
+    from mcp_bus.stores import probe, trial
+    from mcp_bus.stores.fsops import Fs
+    from mcp_bus.stores.tree import Tree
+    from mcp_bus.stores.visibility import Place
+
+    root, source = call.config.path, System()
+    try:
+        tree = Tree(root, Fs(), source)
+        try:
+            at = tree.fd("tmp", make=True)
+            measured = trial.between_processes(root / "tmp", Place(tree.fs, at, source))
+        finally:
+            tree.close()
+    except OSError as error:
+        return Finding("listings", BAD, f"nothing can be tried in {root / 'tmp'}: {error.strerror}", f"ls -ld {root}")
+    except StoreUnavailable as error:
+        return Finding("listings", WARNING, str(error), error.hint)
+    why = measured.why()
+    if why:
+        return Finding("listings", BAD, why, probe.INSTEAD)
+    return Finding("listings", GOOD, f"another process sees a change after {measured.worst[0] * 1000:.0f} ms")
 
 
 def drafts(call: Call, bus: Bus) -> Finding:

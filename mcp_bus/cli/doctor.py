@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from mcp_bus.cli import checkclients, checkrules, checkups, install, installing
+from mcp_bus.cli import checkclients, checkrules, checkups, install, installing, mounts
 from mcp_bus.cli.arguments import Verb
 from mcp_bus.cli.checkups import BAD, GOOD, PERSON, WARNING, Finding
 from mcp_bus.cli.codes import ERROR, OK
@@ -25,10 +25,13 @@ def declare(parser: Parser) -> None:
     """Declare the options of `doctor`."""
     parser.add_argument("--fix", action="store_true", help="do what is safe to do without asking")
     parser.add_argument("--clients", action="store_true", help="also let each client start the server; takes longer")
+    mounts.declare(parser)
 
 
 def doctor(call: Call) -> int:
     """Look at everything; return 6 if a person is needed, else 1 if something does not work, else 0."""
+    if mounts.is_asked(call):
+        return mounts.probe(call)
     if call.args.fix:
         _fix(call, list(_all(call)))
     found = list[Finding]()
@@ -62,6 +65,13 @@ def _all(call: Call) -> Iterator[Finding]:
 
 def _bus(call: Call) -> Iterator[Finding]:
     """Look at the bus; of one that cannot be used its first line says so, so that comes once the rest was tried."""
+    if call.config.remote is not None:
+        from mcp_bus.cli import checkremote
+
+        away = list(checkremote.remote(call))
+        yield from away
+        if not checkremote.is_usable(away[-1]):
+            return
     place, found = list(checkups.place(call)), list[Finding]()
     if place[0].level == GOOD:
         found += checkups.rights(call)
@@ -82,6 +92,8 @@ def _used(call: Call) -> Iterator[Finding]:
     with call.bus() as bus:
         seen, leased = bus.roster.all(), checkups.held(bus)
         yield checkups.clock(call, bus, seen)
+        if call.config.remote is None:
+            yield checkups.listings(call)
         yield checkups.drafts(call, bus)
         yield from checkrules.rules(call, bus)
         yield from checkups.work(call, bus, leased)
@@ -124,4 +136,8 @@ def _fix(call: Call, found: list[Finding]) -> None:
         call.out.note("there is nothing that is safe to fix without asking")
 
 
-VERBS = {"doctor": Verb(declare, doctor, "mcp-bus doctor\nmcp-bus doctor --fix\nmcp-bus doctor --clients --json")}
+VERBS = {
+    "doctor": Verb(
+        declare, doctor, "mcp-bus doctor\nmcp-bus doctor --fix\nmcp-bus doctor --ask /mnt/shared --word 3f2a90c1"
+    )
+}

@@ -16,6 +16,7 @@ from mcp_bus.stores.probe import Verdict, probe
 from mcp_bus.stores.tree import Tree
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
     from mcp_bus.clock import Source
@@ -85,12 +86,28 @@ it to channels/<channel>/requests/<id>.json, where <id> is `req_` and 8 to 48 lo
 """
 
 
-def create(root: Path, *, fs: Fs | None = None, source: Source | None = None, group: int | None = None) -> Verdict:
+def tried(tree: Tree) -> str:
+    """Say what two processes find that try to meet there, see `trial.refusal`."""
+    from mcp_bus.stores import trial  # noqa: PLC0415  few file systems have to be tried
+
+    return trial.refusal(tree)
+
+
+def create(
+    root: Path,
+    *,
+    fs: Fs | None = None,
+    source: Source | None = None,
+    group: int | None = None,
+    look: Callable[[Tree], str] | None = tried,
+) -> Verdict:
     """Make a bus, or complete one that is there.
 
     Args:
         group: the id of the Unix group to share it with (`modes.group_of`); None makes it private to its user, or
             completes it as what it is.
+        look: says what keeps two processes from meeting there, where the name of the file system does not tell; empty
+            for nothing.  None where the medium is in no folder.
 
     Returns:
         What the probe found out about the file system.
@@ -104,14 +121,19 @@ def create(root: Path, *, fs: Fs | None = None, source: Source | None = None, gr
     if group is not None and not root.parent.is_dir():
         msg = f"{str(root.parent)!r} is missing, and what is made on the way to a bus is for its user alone"
         raise InvalidRequest(msg, hint="make that folder so that the group can enter it, then repeat the call")
-    _make_root(root, fs)
+    made = _make_root(root, fs)
     tree = Tree(root, fs, source)
     try:
         with tree.words():
             _check_empty(tree)
+            there = tree.names("")
             if group is not None:
                 _share(tree, group)
             verdict = probe(tree, source.token(4))
+            if look is not None and "bus.json" not in there and not (verdict.refusal or verdict.is_known):
+                verdict = verdict._replace(refusal=_looked(look, tree, there, made))
+            if verdict.refusal:
+                _unmake(tree, there, made)
             verdict.check(root)
             for folder in FOLDERS:
                 tree.fd(folder, make=True)
@@ -183,13 +205,38 @@ def _share(tree: Tree, group: int) -> None:
     tree.fs.modes = Modes(group)
 
 
-def _make_root(root: Path, fs: Fs) -> None:
+def _looked(look: Callable[[Tree], str], tree: Tree, there: list[str], made: list[Path]) -> str:
+    """Return what `look` says; what could not be tried is not used either, and nothing is left."""
+    try:
+        return look(tree)
+    except BaseException:
+        _unmake(tree, there, made)
+        raise
+
+
+def _unmake(tree: Tree, there: list[str], made: list[Path]) -> None:
+    """Remove what was made of a bus that is refused: what the folder did not have before, and the folder if it is new.
+
+    Nobody uses it yet: what another process makes there meanwhile is refused as this is.
+    """
+    if "tmp" not in there:
+        with contextlib.suppress(OSError):
+            tree.fs.rmdir("tmp", tree.fd())
+    for path in reversed(made):
+        with contextlib.suppress(OSError), tree.fs.folder(path.parent.resolve()) as at:
+            tree.fs.rmdir(path.name, at)
+
+
+def _make_root(root: Path, fs: Fs) -> list[Path]:
+    """Make a folder, and those above it; return which were missing, from above."""
     missing = [path for path in (root, *root.parents) if not path.exists()]
+    made: list[Path] = []
     for path in reversed(missing):
         try:
             at = fs.open_dir(str(path.parent.resolve()), None)  # A home may be a symlink; what is in it may not.
             try:
                 fs.mkdir(path.name, at)
+                made.append(path)
             except FileExistsError:
                 continue
             finally:
@@ -197,6 +244,7 @@ def _make_root(root: Path, fs: Fs) -> None:
         except OSError as error:
             msg = f"cannot make {str(path)!r}: {error.strerror}"
             raise StoreUnavailable(msg, hint="choose another place with --bus or MCP_BUS_DIR") from error
+    return made
 
 
 def _once(tree: Tree, name: str, data: bytes, source: Source) -> None:

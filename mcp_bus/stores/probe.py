@@ -26,7 +26,9 @@ REFUSED = {
     "vboxsf": "it promises neither durable fsync nor fresh listings",
 }
 _FUSE = "a FUSE file system may serve listings that are minutes old"
-INSTEAD = "keep the bus on a local disk (ext4, XFS, btrfs, APFS)"
+INSTEAD = (
+    "keep the bus on a local disk (ext4, XFS, btrfs, APFS); of several machines, at a git remote, `--bus git+REMOTE`"
+)
 
 
 class Verdict(NamedTuple):
@@ -49,6 +51,11 @@ class Verdict(NamedTuple):
         if self.refusal:
             msg = f"{str(root)!r} is on {self.kind}, which cannot carry a bus: {self.refusal}"
             raise StoreUnavailable(msg, hint=INSTEAD)
+
+    @property
+    def is_known(self) -> bool:
+        """Whether the name says enough: nobody has to try what other processes see there."""
+        return self.kind in GOOD or self.kind in VOLATILE
 
     def fields(self) -> dict[str, Any]:
         """Return the verdict as JSON data for `bus.json`."""

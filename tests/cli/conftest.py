@@ -13,6 +13,7 @@ import pytest
 
 from mcp_bus.cli.main import main
 from mcp_bus.clients import probe
+from tests.fakes import AT_ONCE
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -122,3 +123,4 @@ def with_cursor(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> Cli:
 def answering(monkeypatch: pytest.MonkeyPatch) -> None:
     """A server that answers without being started, which takes a second and is not what these tests are about."""
     monkeypatch.setattr("mcp_bus.clients.probe.ask", lambda *_: probe.Answer(("a_tool",), 0.1))
+    monkeypatch.setattr("mcp_bus.stores.trial.between_processes", lambda *_: AT_ONCE)

@@ -19,6 +19,7 @@ from mcp_bus.cli import checkclients
 from mcp_bus.cli.setup import installed
 from mcp_bus.clients import edits, jsonc, probe
 from mcp_bus.server.tools import TOOLS
+from tests.fakes import AT_ONCE
 
 if TYPE_CHECKING:
     from tests.cli.conftest import Cli
@@ -35,6 +36,7 @@ def started() -> None:
 def quick(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     if "started" not in request.fixturenames:
         monkeypatch.setattr("mcp_bus.clients.probe.ask", lambda *_: probe.Answer(("a_tool",), 0.1))
+        monkeypatch.setattr("mcp_bus.stores.trial.between_processes", lambda *_: AT_ONCE)
 
 
 def gone() -> int:
@@ -64,6 +66,8 @@ def test_where_all_is_well_it_says_so(with_cursor: Cli) -> None:
     found = findings(with_cursor)
     assert found["Cursor"]["level"] == "good"
     assert found["dead letter"]["said"] == "empty"
+    assert re.fullmatch("another process sees a change after [0-9]+ ms", found["listings"]["said"])
+    assert list((with_cursor.bus / "tmp").iterdir()) == []
 
 
 def test_a_client_that_does_not_know_the_bus_is_told_with_the_command_that_mends_it(with_cursor: Cli) -> None:

@@ -10,6 +10,7 @@ import pytest
 
 from mcp_bus.clients import probe
 from tests.cli.test_doctor import findings
+from tests.fakes import AT_ONCE
 
 if TYPE_CHECKING:
     from tests.cli.conftest import Cli
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 @pytest.fixture(autouse=True)
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("mcp_bus.clients.probe.ask", lambda *_: probe.Answer(("a_tool",), 0.1))
+    monkeypatch.setattr("mcp_bus.stores.trial.between_processes", lambda *_: AT_ONCE)
 
 
 def test_hooks_that_start_what_is_gone_are_found_and_renewed(with_cursor: Cli) -> None:

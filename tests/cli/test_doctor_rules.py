@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from tests.fakes import AT_ONCE
+
 if TYPE_CHECKING:
     from tests.cli.conftest import Cli
 
@@ -14,6 +16,7 @@ if TYPE_CHECKING:
 @pytest.fixture(autouse=True)
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("mcp_bus.cli.checkups.program", lambda _: iter(()))
+    monkeypatch.setattr("mcp_bus.stores.trial.between_processes", lambda *_: AT_ONCE)
 
 
 def findings(cli: Cli, *words: str, code: int = 0) -> list[dict[str, Any]]:

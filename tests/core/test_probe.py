@@ -34,6 +34,7 @@ def test_each_kind_is_good_warned_about_or_refused_with_a_reason(kind: str, tmp_
         with pytest.raises(StoreUnavailable, match="cannot carry a bus") as refusal:
             verdict.check(tmp_path)
         assert "local disk" in refusal.value.hint
+        assert "`--bus git+REMOTE`" in refusal.value.hint
         assert verdict.refusal in str(refusal.value)
     else:
         verdict.check(tmp_path)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from typing import TYPE_CHECKING
 
 import pytest
@@ -13,15 +14,22 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
-@pytest.fixture
-def remote(disk: Path) -> str:
-    """A bare repository with a new bus."""
-    made = bare(disk / "remote.git")
-    store = store_on(disk / "maker", made)
+@pytest.fixture(scope="session")
+def _once(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """A bare repository with a new bus, to be copied: to make one takes ten times as long."""
+    place = tmp_path_factory.mktemp("once")
+    made = bare(place / "remote.git")
+    store = store_on(place / "maker", made)
     store.create()
     store.declare("work")
     store.close()
     return made
+
+
+@pytest.fixture
+def remote(disk: Path, _once: str) -> str:
+    """A bare repository with a new bus."""
+    return str(shutil.copytree(_once, disk / "remote.git"))
 
 
 @pytest.fixture

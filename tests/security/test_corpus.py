@@ -25,7 +25,7 @@ from mcp_bus.server import resources
 from mcp_bus.stores.contract import body
 from mcp_bus.stores.file import FileStore
 from tests.crash.victim import IS_SOAK
-from tests.fakes import VirtualSource, bus_on
+from tests.fakes import AT_ONCE, VirtualSource, bus_on
 from tests.hidden import acting
 from tests.tally import FILES, tried
 
@@ -252,6 +252,7 @@ def test_hostile_files_in_a_place_harm_nobody(
     bus: Bus, root: Path, place: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("mcp_bus.clients.probe.ask", lambda *_: probe.Answer((), 0.1))
+    monkeypatch.setattr("mcp_bus.stores.trial.between_processes", lambda *_: AT_ONCE)
     monkeypatch.setattr("mcp_bus.cli.install.found_here", lambda _: [])
     canary = (tmp_path / "outside" / "canary").stat()
     # What takes long is done for a quarter of them, in each place for another.

@@ -150,6 +150,11 @@ class Repo:
         said = self._run("log", "--reverse", "--first-parent", "--format=%cn: %s", "-n", "1000", span, "--")
         return said.decode(errors="replace").splitlines()
 
+    def made(self, commit: str) -> int:
+        """Return when a commit was made, in milliseconds, as the host that made it says; 0 if there is none."""
+        said = self._run("log", "-1", "--format=%ct", commit, "--") if commit else b""
+        return int(said.strip() or b"0") * 1000
+
     def forget(self) -> str:
         """Forget what the branch had when it was last asked; return it."""
         head, _ = self.seen()
@@ -264,9 +269,21 @@ class Repo:
             Refused: another one was first.
             StoreUnavailable: the remote cannot be reached, or does not let this user write.
         """
+        self._push(commit, expected)
+
+    def may_push(self, head: str) -> None:
+        """Raise what a push would, as far as the remote says that before anything is changed.
+
+        Raises:
+            StoreUnavailable: the remote cannot be reached, or does not let this user write.
+        """
+        with suppress(Refused):  # Somebody else was faster; that it compares is enough.
+            self._push(head, head, "--dry-run")
+
+    def _push(self, commit: str, expected: str, *how: str) -> None:
         ref = f"refs/heads/{self.branch}"
         lease = f"--force-with-lease={ref}:{expected}"
-        words = ("push", "--quiet", "--porcelain", "--no-verify", lease, "--", self.remote, f"{commit}:{ref}")
+        words = ("push", "--quiet", "--porcelain", "--no-verify", *how, lease, "--", self.remote, f"{commit}:{ref}")
         done = self._call(words, is_remote=True)
         if done.returncode == 0:
             return
@@ -351,9 +368,10 @@ class Repo:
 
     def _failed(self, words: Sequence[str], done: subprocess.CompletedProcess[bytes]) -> StoreUnavailable:
         said = (done.stderr or done.stdout).decode(errors="replace").strip().splitlines()
-        told = next(
-            (line for line in said if line.startswith(("fatal:", "error:", "remote:"))), said[-1] if said else ""
-        )
+        # ssh says why above git's word that it could not read.
+        why = [line for line in said if "ermission denied" in line]
+        why += [line for line in said if line.startswith(("fatal:", "error:", "remote:"))]
+        told = next(iter(why + said[-1:]), "")
         msg = f"git {words[0]} of {self.remote!r} failed: {told[:300] or f'exit code {done.returncode}'}"
         return StoreUnavailable(msg, hint=_hint(told))
 

@@ -278,9 +278,8 @@ class Shared:
         """
         self.ask()
         is_new = self.files is None
-        self._write(
-            lambda _: "init: a bus", lambda: layout.create(self.repo.folder.parent, fs=self._fs, source=self._source)
-        )
+        here, fs, source = self.repo.folder.parent, self._fs, self._source
+        self._write(lambda _: "init: a bus", lambda: layout.create(here, fs=fs, source=source, look=None))
         self.look()
         return is_new
 
