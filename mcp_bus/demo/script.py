@@ -11,7 +11,7 @@ from subprocess import SubprocessError
 from typing import TYPE_CHECKING
 
 from mcp_bus import State, open_bus
-from mcp_bus.demo import fleet, messages, plans
+from mcp_bus.demo import fleet, messages, plans, remote
 from mcp_bus.demo.stage import Actor, DemoError, Story, Troupe, check, tree
 from mcp_bus.errors import BusError
 
@@ -58,6 +58,7 @@ def _play(bus: Bus, root: Path, story: Story, actors: Troupe) -> None:
     messages.play(bus, root, story, actors)
     plans.play(bus, root, story, actors)
     fleet.play(bus, root, story)
+    remote.play(root, story)
     _leave(bus, story, actors)
     _timeline(root, story)
 
