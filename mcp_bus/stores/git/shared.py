@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, NamedTuple, TypeVar
 from mcp_bus.errors import BusError, Conflict, StoreUnavailable, Untrusted
 from mcp_bus.stores import layout
 from mcp_bus.stores.fsops import Fs
+from mcp_bus.stores.git.calls import HereFailed
 from mcp_bus.stores.git.repo import SEEN, Refused
 from mcp_bus.stores.git.treefs import TreeFs
 
@@ -21,7 +22,8 @@ if TYPE_CHECKING:
 
     from mcp_bus.clock import Source
     from mcp_bus.stores.file import FileStore
-    from mcp_bus.stores.git.repo import Change, Repo
+    from mcp_bus.stores.git.repo import Repo
+    from mcp_bus.stores.git.stream import Change
     from mcp_bus.stores.git.unsent import Unsent
 
 T = TypeVar("T")
@@ -261,7 +263,7 @@ class Shared:
             return False
         except BaseException as error:
             self._undo()
-            if isinstance(error, StoreUnavailable) and error is not self.trouble:
+            if isinstance(error, StoreUnavailable) and error is not self.trouble and not isinstance(error, HereFailed):
                 self._fails(error)
             raise
         self._fs.settle("sha256" if len(self.head) == 64 else "sha1")
