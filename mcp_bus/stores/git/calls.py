@@ -18,7 +18,9 @@ if TYPE_CHECKING:
 
 TIMEOUT_S = 60.0
 # Said by git where it stands in the way that this host's disk is full, broken or closed.
-_DISK = re.compile(r"No space left|Disk quota|Read-only file system|Input/output error|Permission denied")
+_DISK = re.compile(
+    r"No space left|Out of diskspace|write error|Disk quota|Read-only file system|Input/output error|Permission denied"
+)
 # Said by git of a clone that lacks something, or is none.  Before what the remote says stands `remote:`.
 _DAMAGE = re.compile(
     r"^(?:fatal|error): (?:not a git repository: '|bad (?:config|object|tree|signature|index)|mismatched algorithms"
@@ -29,7 +31,7 @@ _DAMAGE = re.compile(
 )
 # What to do when git says one of these words.
 _ADVICE = (
-    (("No space left", "Disk quota"), "free some space, then repeat the call"),
+    (("No space left", "Out of diskspace", "write error", "Disk quota"), "free some space, then repeat the call"),
     (
         ("ost key verification failed", "authenticity of host"),
         "`ssh HOST` shows its key and asks whether to trust it; `ssh-keygen -R HOST` forgets one that it had before",
@@ -37,6 +39,11 @@ _ADVICE = (
     (
         ("uthentication", "ermission denied", "could not read Username", "could not read Password", "error: 403"),
         "check your credentials: `git ls-remote` with that remote must work without asking, and you must be let push",
+    ),
+    (("hook declined", "protected branch"), "who keeps that repository says who may push to this branch"),
+    (
+        ("not our ref", "remote: fatal:", "remote unpack failed"),
+        "look at that repository: whether its disk is full, and what `git fsck` says",
     ),
     (
         ("does not appear to be a git repository", "not found"),
@@ -121,7 +128,7 @@ class Calls:
         said = (done.stderr or done.stdout).decode(errors="replace").strip()
         told, hint = _told(said)
         told = told[:300] or f"exit code {done.returncode}"
-        if is_remote and not _DAMAGE.search(said):
+        if is_remote and (_DISK.search(said) or not _DAMAGE.search(said)):
             return StoreUnavailable(f"git {words[0]} of {self.remote!r} failed: {told}", hint=hint)
         msg = f"git {words[0]} in {str(self.folder)!r} failed: {told}"
         if done.returncode < 0 or (_DISK.search(said) and not is_remote):
@@ -136,8 +143,8 @@ def _told(said: str) -> tuple[str, str]:
     for words, hint in _ADVICE:
         for line in lines:
             if any(word in line for word in words):
-                return line, hint
+                return line.strip(), hint
     told = next(
         (line for line in lines if line.startswith(("fatal:", "error:", "remote:"))), lines[-1] if lines else ""
     )
-    return told, "see whether `git ls-remote` reaches it, then repeat the call"
+    return told.strip(), "see whether `git ls-remote` reaches it, then repeat the call"

@@ -174,7 +174,7 @@ class Repo(Calls):
             if len(head) == 3 and head[1] == b"blob":
                 size = int(head[2])
                 data = self._reader.stdout.read(size + 1)
-        if len(data) != size + 1:
+        if size < 0 or len(data) != size + 1:
             self.close()
             msg = f"the clone {str(self.folder)!r} lacks an object of its branch: {oid}"
             raise Damaged(msg, hint="remove that folder: it is fetched anew, and posts that wait are not in it")
