@@ -29,6 +29,8 @@ _DAMAGE = re.compile(
     r"|.*pack-objects died)",
     re.IGNORECASE | re.MULTILINE,
 )
+# What lines begin with that say more than the others.
+_FIRST = ("fatal:", "error:", "remote:")
 # What to do when git says one of these words.
 _ADVICE = (
     (("No space left", "Out of diskspace", "write error", "Disk quota"), "free some space, then repeat the call"),
@@ -79,16 +81,23 @@ class Calls:
         return ["git", *([f"--git-dir={self.folder}"] if is_here else []), *settings, *words]
 
     def _call(
-        self, words: Sequence[str], *, stdin: bytes = b"", is_remote: bool = False, is_here: bool = True
+        self,
+        words: Sequence[str],
+        *,
+        stdin: bytes = b"",
+        is_remote: bool = False,
+        is_here: bool = True,
+        is_traced: bool = False,
     ) -> subprocess.CompletedProcess[bytes]:
         """Run git to its end, in a session of its own so that nothing it starts can ask on the terminal."""
+        traced = {"GIT_TRACE_PACKET": "1"} if is_traced else {}
         try:
             child = subprocess.Popen(  # noqa: S603  git, with words of our own
                 self._words(*words, is_here=is_here),
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.PIPE,
-                env=self._environment,
+                env=self._environment | traced,
                 start_new_session=True,
             )
         except FileNotFoundError:
@@ -144,7 +153,8 @@ def _told(said: str) -> tuple[str, str]:
         for line in lines:
             if any(word in line for word in words):
                 return line.strip(), hint
-    told = next(
-        (line for line in lines if line.startswith(("fatal:", "error:", "remote:"))), lines[-1] if lines else ""
-    )
+    if len(lines) > 1 and lines[0].strip() and lines[1].startswith("fatal: Could not read from remote repository"):
+        told = lines[0]  # Of ssh, which says why.
+    else:
+        told = next((line for line in lines if line.startswith(_FIRST)), lines[-1] if lines else "")
     return told.strip(), "see whether `git ls-remote` reaches it, then repeat the call"

@@ -236,11 +236,24 @@ class Repo(Calls):
         said = self._run("ls-remote", "--", self.remote, ref, is_remote=True).decode(errors="replace")
         found = [line.split("\t")[0] for line in said.splitlines() if line.endswith(f"\t{ref}")]
         if not found:
+            self._is_git()
             return ""
         if not OID.match(found[0]):
             msg = f"the remote {self.remote!r} says that its head is {found[0][:80]!r}"
             raise StoreUnavailable(msg, hint="find out what answers there")
         return found[0]
+
+    def _is_git(self) -> None:
+        """Make sure that git has answered where no branch is told of: over HTTP, a page of anything looks like that.
+
+        Raises:
+            StoreUnavailable: something else did.
+        """
+        if self.remote.startswith("http"):
+            done = self._call(("ls-remote", "--", self.remote), is_remote=True, is_traced=True)
+            if b" packet: " not in done.stderr:
+                msg = f"what answers at {self.remote!r} does not speak git's protocol"
+                raise StoreUnavailable(msg, hint="look at it with a browser: a network may want you to sign in first")
 
     def _fetch(self, known: str) -> str:
         head = self.ask()
