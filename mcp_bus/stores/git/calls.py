@@ -42,7 +42,6 @@ _ADVICE = (
         ("uthentication", "ermission denied", "could not read Username", "could not read Password", "error: 403"),
         "check your credentials: `git ls-remote` with that remote must work without asking, and you must be let push",
     ),
-    (("hook declined", "protected branch"), "who keeps that repository says who may push to this branch"),
     (
         ("not our ref", "remote: fatal:", "remote unpack failed"),
         "look at that repository: whether its disk is full, and what `git fsck` says",
@@ -134,8 +133,8 @@ class Calls:
         self, words: Sequence[str], done: subprocess.CompletedProcess[bytes], *, is_remote: bool
     ) -> StoreUnavailable:
         """Return what git said as an error: of the remote, of this host's disk, or of the clone."""
-        said = (done.stderr or done.stdout).decode(errors="replace").strip()
-        told, hint = _told(said)
+        said, also = (part.decode(errors="replace").strip() for part in (done.stderr, done.stdout))
+        told, hint = _told(said, also)
         told = told[:300] or f"exit code {done.returncode}"
         if is_remote and (_DISK.search(said) or not _DAMAGE.search(said)):
             return StoreUnavailable(f"git {words[0]} of {self.remote!r} failed: {told}", hint=hint)
@@ -146,13 +145,21 @@ class Calls:
         return Damaged(msg, hint="remove that folder: it is fetched anew, and posts that wait are not in it")
 
 
-def _told(said: str) -> tuple[str, str]:
-    """Return the line that says most of what git said, and what to do about it."""
+def _told(said: str, also: str) -> tuple[str, str]:
+    """Return the line that says most of what git said, and what to do about it.
+
+    Args:
+        also: what a push prints of the branch.
+    """
     lines = said.splitlines()
     for words, hint in _ADVICE:
         for line in lines:
             if any(word in line for word in words):
                 return line.strip(), hint
+    refusal = next((line for line in also.splitlines() if "[remote rejected]" in line), "")
+    if refusal:
+        told = next((line for line in lines if line.startswith("remote:")), refusal)
+        return told.strip(), "who keeps that repository says who may push to this branch"
     if len(lines) > 1 and lines[0].strip() and lines[1].startswith("fatal: Could not read from remote repository"):
         told = lines[0]  # Of ssh, which says why.
     else:
