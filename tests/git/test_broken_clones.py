@@ -171,6 +171,7 @@ def test_what_was_seen_is_not_forgotten_by_halves(hosts: Hosts) -> None:
     repo = store_of(hosts.bus("one")).repo
     seen = repo.seen()[0]
     git("--git-dir", str(repo.folder), "pack-refs", "--all")
+    git("--git-dir", str(repo.folder), "config", "core.packedRefsTimeout", "0")
     lock = repo.folder / "packed-refs.lock"
     lock.touch()
     with pytest.raises(StoreUnavailable, match="is locked"):
