@@ -25,12 +25,13 @@ def renew(repo: Repo, damage: Damaged) -> None:
         StoreUnavailable: the remote does not answer, its own repository is damaged, or this disk fails; the old clone
             stays where it is.
     """
-    seen, _ = repo.seen()
+    seen, damaged = repo.seen()[0], number(repo.folder)
     draft = repo.folder.with_name(f"{repo.folder.name}.new-{os.urandom(4).hex()}")
     try:
         fresh = repo.beside(draft)
-        _fill(fresh, seen, _is_sha256(repo.folder) != ("hash algorithm" in str(damage)))
-        _swap(repo.folder, draft)
+        _fill(fresh, seen, is_sha256=_is_sha256(repo.folder) != ("hash algorithm" in str(damage)))
+        if number(repo.folder) == damaged:  # Else another process has put its own there.
+            _swap(repo.folder, draft)
     except Damaged as error:  # Of a clone that is new, it is not this host's.
         msg = f"the remote {repo.remote!r} gives nothing that can be used: {error}"
         raise StoreUnavailable(msg, hint="`git fsck` in that repository says what it lacks") from error
@@ -46,7 +47,15 @@ def renew(repo: Repo, damage: Damaged) -> None:
         _remove(draft)
 
 
-def _fill(fresh: Repo, seen: str, is_sha256: bool) -> None:  # noqa: FBT001  what was found out a line before
+def number(folder: Path) -> int:
+    """Return what tells a folder from another one that takes its place; 0 if there is none."""
+    try:
+        return folder.stat().st_ino
+    except OSError:
+        return 0
+
+
+def _fill(fresh: Repo, seen: str, *, is_sha256: bool) -> None:
     """Fetch the branch, and remember what was seen of it."""
     head = fresh.ask()
     if len(head) == 64 or (not head and is_sha256):

@@ -70,7 +70,7 @@ class Repo(Calls):
         self._made = 0
         if not folder.exists():
             self.make()
-        self._made = _number(folder)
+        self._made = renewing.number(folder)
 
     def make(self, algorithm: str = "sha1") -> None:
         """Make the clone, whole or not at all: another process of this host may do so at the same moment.
@@ -104,12 +104,12 @@ class Repo(Calls):
             StoreUnavailable: it cannot be; `error` says why it had to.
         """
         self.close()
-        if _number(self.folder) in (0, self._made):
+        if renewing.number(self.folder) in (0, self._made):
             if self._renewals >= RENEWALS:
                 raise error
             self._renewals += 1
             renewing.renew(self, error)
-        self._made = _number(self.folder)
+        self._made = renewing.number(self.folder)
 
     def beside(self, folder: Path) -> Repo:
         """Return an empty clone of the same at another folder, which is never made anew."""
@@ -121,15 +121,12 @@ class Repo(Calls):
 
     def seen(self) -> tuple[str, int]:
         """Return the commit that the branch had when it was last asked, and when that was; empty and 0 before."""
-        path, head = self.folder / SEEN, ""
-        try:
-            head, at = path.read_text("ascii").strip(), path.stat().st_mtime_ns // 1_000_000
-        except (FileNotFoundError, NotADirectoryError, UnicodeError):  # Packed, or not there yet.
-            at = 0
-        if OID.match(head):
-            return head, at
-        if path.exists():  # Emptied or overwritten by somebody: git itself would go no further.
-            self._drop(SEEN)
+        path = self.folder / SEEN
+        with suppress(FileNotFoundError, NotADirectoryError):  # Packed, or not there yet.
+            head, at = path.read_bytes().decode("ascii", errors="replace").strip(), path.stat().st_mtime_ns // 1_000_000
+            if OID.match(head):
+                return head, at
+            self._drop(SEEN)  # Emptied or overwritten by somebody: git itself would go no further.
         return self._run("rev-parse", "--verify", "--quiet", SEEN, may_fail=True).decode().strip(), 0
 
     def _drop(self, name: str) -> None:
@@ -183,7 +180,6 @@ class Repo(Calls):
     def is_within(self, old: str, new: str) -> bool:
         """Tell whether a commit has another one before it."""
         words = ("merge-base", "--is-ancestor", old, new)
-
         done = self._call(words)
         if done.returncode in (0, 1):
             return done.returncode == 0
@@ -377,14 +373,6 @@ class Repo(Calls):
                     pipe.close()
             self._reader.wait()
             self._reader = None
-
-
-def _number(folder: Path) -> int:
-    """Return what tells a folder from another one that takes its place; 0 if there is none."""
-    try:
-        return folder.stat().st_ino
-    except OSError:
-        return 0
 
 
 def _is_running(pid: str) -> bool:
