@@ -200,6 +200,9 @@ class Http(BaseHTTPRequestHandler):
 @contextmanager
 def http(place: Path) -> Iterator[tuple[type[Http], str]]:
     """Serve a folder over HTTP on this machine; give what can be told to misbehave, and where it is."""
+    there = Path(subprocess.run(["git", "--exec-path"], check=True, capture_output=True, text=True).stdout.strip())
+    if not all((there / name).exists() for name in ("git-http-backend", "git-remote-http")):
+        pytest.skip("this git does not speak HTTP (git-http-backend, git-remote-http)")
     handler = type("Handler", (Http,), {"place": place})
     server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
     server.daemon_threads = True

@@ -20,7 +20,7 @@ from mcp_bus.stores.git import renewing, stream
 from mcp_bus.stores.git.calls import TIMEOUT_S, Calls, Damaged
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Callable, Iterable, Mapping, Sequence
     from pathlib import Path
 
     from mcp_bus.stores.git.stream import Change
@@ -229,7 +229,7 @@ class Repo(Calls):
             StoreUnavailable: it cannot be reached, or says something else.
         """
         ref = f"refs/heads/{self.branch}"
-        said = self._run("ls-remote", "--", self.remote, ref, is_remote=True).decode(errors="replace")
+        said = self._far("ls-remote", "--", self.remote, ref, look=("rev-parse", "--git-dir")).decode(errors="replace")
         found = [line.split("\t")[0] for line in said.splitlines() if line.endswith(f"\t{ref}")]
         if not found:
             self._is_git()
@@ -238,6 +238,14 @@ class Repo(Calls):
             msg = f"the remote {self.remote!r} says that its head is {found[0][:80]!r}"
             raise StoreUnavailable(msg, hint="find out what answers there")
         return found[0]
+
+    def _far(self, *words: str, look: Sequence[str]) -> bytes:
+        """Ask the remote; where that fails, see by `look` whether the clone is why."""
+        try:
+            return self._run(*words, is_remote=True)
+        except StoreUnavailable:
+            self._run(*look)
+            raise
 
     def _is_git(self) -> None:
         """Make sure that git has answered where no branch is told of: over HTTP, a page of anything looks like that.
@@ -258,7 +266,9 @@ class Repo(Calls):
             ref = f"refs/heads/{self.branch}"
             # A remote may be shallow itself; what this host has seen is looked for in what it has of the history.
             words = ("--quiet", "--no-tags", "--no-write-fetch-head", "--no-recurse-submodules", "--update-shallow")
-            self._run("fetch", *words, "--", self.remote, f"+{ref}:{own}", is_remote=True)
+            self._far(
+                "fetch", *words, "--", self.remote, f"+{ref}:{own}", look=("rev-list", "--quiet", "--objects", "--all")
+            )
             # It may have gone on meanwhile.
             return self._run("rev-parse", "--verify", f"{own}^{{commit}}").decode().strip()
         return head
