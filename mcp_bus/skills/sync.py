@@ -15,7 +15,8 @@ from mcp_bus.skills.base import Known
 from mcp_bus.skills.decide import Step
 from mcp_bus.skills.filters import Unfit
 from mcp_bus.skills.writing import Wanted
-from mcp_bus.stores.git.repo import Change, Refused
+from mcp_bus.stores.git.repo import Refused
+from mcp_bus.stores.git.stream import Change
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Mapping, Sequence

@@ -1,14 +1,11 @@
-"""Two hosts, each with a home of its own, run a plan together: over a path, and over a server on this machine."""
+"""Two hosts, each with a home of its own, run a plan together: over a path, and over servers on this machine."""
 
 from __future__ import annotations
 
 import os
-import socket
 import subprocess
 import sys
-import threading
-import time
-from contextlib import contextmanager
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,14 +15,12 @@ from mcp_bus import conductor
 from mcp_bus.plan import Stage
 from mcp_bus.plans import progress
 from tests.git.hosts import Hosts, git
+from tests.git.servers import daemon, sshd, until
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
-
     from mcp_bus.bus import Bus
 
 ROOT = Path(__file__).parents[2]
-WAIT_S = 60.0
 PLAN = {
     "goal": "Check the release",
     "steps": [
@@ -36,44 +31,17 @@ PLAN = {
 }
 
 
-@contextmanager
-def daemon(place: Path) -> Iterator[int]:
-    """Serve a folder as `git daemon` does on this machine; give its port."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    words = ["daemon", "--reuseaddr", "--export-all", "--enable=receive-pack", "--listen=127.0.0.1", f"--port={port}"]
-    words = ["git", *words, f"--base-path={place}"]
-    served = subprocess.Popen(words, stderr=subprocess.DEVNULL, start_new_session=True)
-    try:
-        until(lambda: listens(port), "git daemon does not listen")
-        yield port
-    finally:
-        os.killpg(served.pid, 15)
-        served.wait()
-
-
-def listens(port: int) -> bool:
-    """Tell whether something answers on a port of this machine."""
-    with socket.socket() as asked:
-        return asked.connect_ex(("127.0.0.1", port)) == 0
-
-
-def until(met: Callable[[], bool], complaint: str) -> None:
-    """Wait until something is so."""
-    end = time.monotonic() + WAIT_S
-    while not met():
-        assert time.monotonic() < end, complaint
-        threading.Event().wait(0.05)
-
-
-@pytest.mark.parametrize("kind", ["path", "file", "git"])
-def test_a_plan_is_run_by_two_hosts(hosts: Hosts, kind: str) -> None:
-    if kind == "git":
-        with daemon(hosts.place) as port:
-            run_together(hosts, f"git://127.0.0.1:{port}/remote.git")
-    else:
-        run_together(hosts, f"file://{hosts.remote}" if kind == "file" else hosts.remote)
+@pytest.mark.parametrize("kind", ["path", "git", "ssh"])
+def test_a_plan_is_run_by_two_hosts(hosts: Hosts, kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    with ExitStack() as stack:
+        address = hosts.remote
+        if kind == "git":
+            address = f"git://127.0.0.1:{stack.enter_context(daemon(hosts.place))}/remote.git"
+        if kind == "ssh":
+            served = stack.enter_context(sshd(hosts.place / "sshd"))
+            address = served.address(hosts.remote)
+            monkeypatch.setenv("GIT_SSH_COMMAND", served.command(is_shared=True))
+        run_together(hosts, address)
 
 
 def settled(bus: Bus, plan_id: str) -> bool:
@@ -91,7 +59,7 @@ def run_together(hosts: Hosts, address: str) -> None:
         home.mkdir()
         kept = {name: value for name, value in os.environ.items() if not name.startswith(("MCP_BUS", "XDG_"))}
         env = kept | {"HOME": str(home), "MCP_BUS_DIR": f"git+{address}", "PYTHONPATH": str(ROOT)}
-        env |= {"MCP_BUS_AGENT": host, "MCP_BUS_GIT_FRESH_S": "0.1"}
+        env |= {"MCP_BUS_AGENT": host, "MCP_BUS_GIT_FRESH_S": "0.3"}
         words = ["worker", "run", "--capability", capability, "--idle", "60s", "--stdin", "body", "--", "cat"]
         return subprocess.Popen([sys.executable, "-m", "mcp_bus", *words], env=env, cwd=home, stderr=subprocess.PIPE)
 

@@ -115,7 +115,7 @@ def test_a_remote_that_is_away_or_takes_nothing_changes_nothing(hosts: tuple[Hos
     hook.write_text("#!/bin/sh\nexit 1\n")
     hook.chmod(0o755)
     before = everything(bob.home)
-    assert "failed to push" in bob.run("skills", "sync", code=1)[1]
+    assert "failed: [remote rejected] (pre-receive hook declined)\n" in bob.run("skills", "sync", code=1)[1]
     assert everything(bob.home) == before, "nothing is taken where nothing could be pushed"
     hook.unlink()
     remote.rename(remote.with_name("away"))

@@ -10,7 +10,7 @@ if TYPE_CHECKING:
 
 # What a remote may be reached by: no `ext::`, which is a command.
 PROTOCOLS = "file:git:http:https:ssh"
-_SET = {"GIT_TERMINAL_PROMPT": "0", "GIT_ALLOW_PROTOCOL": PROTOCOLS, "LC_ALL": "C"}
+_SET = {"GIT_TERMINAL_PROMPT": "0", "GCM_INTERACTIVE": "never", "GIT_ALLOW_PROTOCOL": PROTOCOLS, "LC_ALL": "C"}
 # Set by a caller, these would lead git to another repository, or fill what it says.
 _UNSET = (
     "GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE", "GIT_OBJECT_DIRECTORY", "GIT_ALTERNATE_OBJECT_DIRECTORIES",
@@ -35,4 +35,8 @@ SETTINGS = {
 
 def environment(given: Mapping[str, str]) -> dict[str, str]:
     """Return what git is started with: what the caller has, but for what would lead it elsewhere or have it ask."""
-    return {name: value for name, value in given.items() if not name.startswith(_UNSET)} | _SET
+    kept = {name: value for name, value in given.items() if not name.startswith(_UNSET)}
+    if not kept.get("SSH_ASKPASS_REQUIRE"):  # Who sets it means a program that answers by itself.
+        kept.pop("SSH_ASKPASS", None)
+        kept["SSH_ASKPASS_REQUIRE"] = "never"
+    return kept | _SET

@@ -11,7 +11,7 @@ import stat
 from itertools import count
 from typing import TYPE_CHECKING
 
-from mcp_bus.stores.git.repo import Change
+from mcp_bus.stores.git.stream import Change
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable

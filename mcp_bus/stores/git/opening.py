@@ -60,12 +60,13 @@ def opened(
     """
     if not (path / "bus.json").exists():
         layout.create(path, source=source)
-    place.note(path, where)
     is_near = where.remote.startswith(("/", "file://"))
     fresh_s = means.fresh_s or (NEAR_S if is_near else FAR_S)
     asking = Asking(fresh_s, at_once=means.is_asking, is_needed=not means.is_tentative)
-    repo = Repo(
-        path / place.CLONE, where.remote, where.branch, timeout_s=means.timeout_s, environment=means.environment
-    )
     local = FileStore(path, source=source, durable=False, who=who)
+    with local.tree.words():
+        place.note(path, where)
+        repo = Repo(
+            path / place.CLONE, where.remote, where.branch, timeout_s=means.timeout_s, environment=means.environment
+        )
     return GitStore(repo, local, source=source, asking=asking, who=who, keys=keys)

@@ -10,21 +10,24 @@ from __future__ import annotations
 import errno
 import os
 import re
-import signal
-import subprocess
 from contextlib import suppress
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, TypeVar
 
-from mcp_bus.errors import CorruptRecord, StoreUnavailable
+from mcp_bus.errors import StoreUnavailable
+from mcp_bus.identity import process
 from mcp_bus.stores.fsops import Fs
-from mcp_bus.stores.git import hardened
+from mcp_bus.stores.git import renewing, stream
+from mcp_bus.stores.git.blobs import Blobs
+from mcp_bus.stores.git.calls import TIMEOUT_S, Calls, Damaged
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
     from pathlib import Path
 
+    from mcp_bus.stores.git.stream import Change
+
+T = TypeVar("T")
 OID = re.compile(r"[0-9a-f]{40}(?:[0-9a-f]{24})?\Z")
-TIMEOUT_S = 60.0
 # Where the head that was seen last is remembered: a remote that no longer has it was rewritten.
 SEEN = "refs/mcp-bus/seen"
 # Where a process keeps the commit that it is about to push, so that nothing takes it for garbage.
@@ -33,6 +36,10 @@ NEXT = "refs/mcp-bus/next"
 PACKS = 100
 # Why the remote did not answer, while it does not.
 TROUBLE = "unanswered"
+# How often a process makes a clone anew that is damaged again.
+RENEWALS = 3
+# A lock is held for moments: one as old as this is of a git that was killed.
+STALE_MS = 60_000
 # Said by git of a push that came second, here or where the remote compares; not of one that a hook there declines.
 _LATE = re.compile(
     r"\[rejected\]|\[remote rejected\] \((?:cannot lock ref|failed to update ref|incorrect old value|reference already)"
@@ -43,15 +50,7 @@ class Refused(Exception):
     """A push came second: the remote's head is another one by now."""
 
 
-class Change(NamedTuple):
-    """What a commit does to one path: its new bytes, or None to remove it, a folder with all that is in it."""
-
-    path: str
-    data: bytes | None
-    is_executable: bool = False
-
-
-class Repo:
+class Repo(Calls):
     """One branch of one remote, as this host last saw it."""
 
     def __init__(
@@ -64,22 +63,26 @@ class Repo:
             remote: what git takes as one: a URL, `host:path`, or an absolute path.
             branch: its name, without `refs/heads/`.
         """
-        self.folder = folder
-        self.remote = remote
+        super().__init__(folder, remote, environment, timeout_s)
         self.branch = branch
-        self._timeout_s = timeout_s
-        self._environment = hardened.environment(environment)
-        self._reader: subprocess.Popen[bytes] | None = None
+        self._blobs = Blobs(folder, self._words("cat-file", "--batch"), self._environment)
         self._next = f"{NEXT}/{os.getpid()}-{os.urandom(4).hex()}"
-        if not (folder / "HEAD").exists():
-            self._make()
+        self._renewals = 0
+        self._made = 0
+        if not folder.exists():
+            self.make()
+        self._made = renewing.number(folder)
 
-    def _make(self) -> None:
-        """Make the clone, whole or not at all: another process of this host may do so at the same moment."""
+    def make(self, algorithm: str = "sha1") -> None:
+        """Make the clone, whole or not at all: another process of this host may do so at the same moment.
+
+        Args:
+            algorithm: of its objects, which must be the remote's.
+        """
         fs, draft = Fs(), f"{self.folder.name}.{os.urandom(4).hex()}"
         with fs.folder(self.folder.parent) as at:
-            where = str(self.folder.with_name(draft))
-            self._run("init", "--quiet", "--bare", "--template=", "--initial-branch=none", where, is_here=False)
+            words = ("--quiet", "--bare", "--template=", "--initial-branch=none", f"--object-format={algorithm}")
+            self._run("init", *words, str(self.folder.with_name(draft)), is_here=False)
             try:
                 fs.rename(draft, at, self.folder.name, at)
             except OSError as error:
@@ -87,23 +90,61 @@ class Repo:
                 if error.errno not in (errno.EEXIST, errno.ENOTEMPTY):
                     raise
 
+    def _sound(self, verb: Callable[[], T]) -> T:
+        """Do something; where the clone turns out to be damaged, make it anew and do it once more."""
+        try:
+            return verb()
+        except Damaged as error:
+            self._renew(error)
+        return verb()
+
+    def _renew(self, error: Damaged) -> None:
+        """Make the clone anew, unless another process of this host has done so meanwhile.
+
+        Raises:
+            StoreUnavailable: it cannot be; `error` says why it had to.
+        """
+        self.close()
+        if renewing.number(self.folder) in (0, self._made):
+            if self._renewals >= RENEWALS:
+                raise error
+            self._renewals += 1
+            renewing.renew(self, error)
+        self._made = renewing.number(self.folder)
+
+    def beside(self, folder: Path) -> Repo:
+        """Return an empty clone of the same at another folder, which is never made anew."""
+        made = Repo(folder, self.remote, self.branch, environment=self._environment, timeout_s=self._timeout_s)
+        made._renewals = RENEWALS
+        return made
+
     # --- reading ------------------------------------------------------------------------------------
 
     def seen(self) -> tuple[str, int]:
         """Return the commit that the branch had when it was last asked, and when that was; empty and 0 before."""
         path = self.folder / SEEN
-        try:
-            return path.read_text("ascii").strip(), path.stat().st_mtime_ns // 1_000_000
-        except (FileNotFoundError, UnicodeError):  # Packed, or not there yet.
-            return self._run("rev-parse", "--verify", "--quiet", SEEN, may_fail=True).decode().strip(), 0
+        with suppress(FileNotFoundError, NotADirectoryError):  # Packed, or not there yet.
+            head, at = path.read_bytes().decode("ascii", errors="replace").strip(), path.stat().st_mtime_ns // 1_000_000
+            if OID.match(head):
+                return head, at
+            self._drop(SEEN)  # Emptied or overwritten by somebody: git itself would go no further.
+        return self._run("rev-parse", "--verify", "--quiet", SEEN, may_fail=True).decode().strip(), 0
+
+    def _drop(self, name: str) -> None:
+        """Remove a file of the clone."""
+        fs, path = Fs(), self.folder / name
+        with suppress(OSError), fs.folder(path.parent) as at:
+            fs.unlink(path.name, at)
 
     def entries(self, commit: str) -> list[tuple[str, str, str]]:
         """Return mode, object and path of all that is in a commit."""
-        return [_entry(line) for line in _split(self._run("ls-tree", "-r", "-z", "--full-tree", commit))]
+        said = self._sound(lambda: self._run("ls-tree", "-r", "-z", "--full-tree", commit))
+        return [stream.entry(line) for line in stream.split(said)]
 
     def changed(self, old: str, new: str) -> list[tuple[str, str, str]]:
         """Return mode, object and path of what differs in `new`; of what is gone, the mode is `000000`."""
-        parts = _split(self._run("diff-tree", "-r", "-z", "--no-renames", "--no-ext-diff", old, new))
+        words = ("diff-tree", "-r", "-z", "--no-renames", "--no-ext-diff", old, new)
+        parts = stream.split(self._sound(lambda: self._run(*words)))
         heads = (head.split(" ") for head in parts[::2])
         return [(head[1], head[3], path) for head, path in zip(heads, parts[1::2], strict=True)]
 
@@ -113,41 +154,27 @@ class Repo:
         Raises:
             CorruptRecord: they are more than `limit`, if there is one.
         """
-        if self._reader is None or self._reader.poll() is not None:
-            self._reader = subprocess.Popen(  # noqa: S603  git, with words of our own
-                self._words("cat-file", "--batch"),
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.DEVNULL,
-                env=self._environment,
-                start_new_session=True,  # Ctrl-C is for this process, which may want to read once more.
-            )
-        assert self._reader.stdin is not None
-        assert self._reader.stdout is not None
-        self._reader.stdin.write(f"{oid}\n".encode())
-        self._reader.stdin.flush()
-        head = self._reader.stdout.readline().split()
-        if len(head) != 3 or head[1] != b"blob":
-            self.close()
-            msg = f"the clone {str(self.folder)!r} lacks an object of its branch: {oid}"
-            raise StoreUnavailable(msg, hint="remove that folder: it is fetched anew")
-        if limit and int(head[2]) > limit:
-            self.close()
-            msg = f"an object has {int(head[2])} bytes, the limit is {limit}"
-            raise CorruptRecord(msg)
-        data = self._reader.stdout.read(int(head[2]) + 1)
-        return data[:-1]
+        return self._sound(lambda: self._blobs.read(oid, limit))
 
     def is_within(self, old: str, new: str) -> bool:
         """Tell whether a commit has another one before it."""
-        return self._run("merge-base", "--is-ancestor", old, new, may_fail=True, wants_code=True) == b"0"
+        words = ("merge-base", "--is-ancestor", old, new)
+        done = self._call(words)
+        if done.returncode in (0, 1):
+            return done.returncode == 0
+        failure = self._failed(words, done, is_remote=False)
+        if not isinstance(failure, Damaged):
+            raise failure
+        self._renew(failure)
+        return self._call(words).returncode == 0  # What a new clone lacks is not on the branch.
 
     def told(self, old: str, new: str) -> list[str]:
         """Return who did what between two commits, oldest first, as their messages say."""
         if not new or old == new:
             return []
         span = f"{old}..{new}" if old else new
-        said = self._run("log", "--reverse", "--first-parent", "--format=%cn: %s", "-n", "1000", span, "--")
+        words = ("log", "--reverse", "--first-parent", "--format=%cn: %s", "-n", "1000", span, "--")
+        said = self._sound(lambda: self._run(*words))
         return said.decode(errors="replace").splitlines()
 
     def made(self, commit: str) -> int:
@@ -159,7 +186,11 @@ class Repo:
         """Forget what the branch had when it was last asked; return it."""
         head, _ = self.seen()
         if head:
-            self._run("update-ref", "-d", SEEN)
+            self._run("update-ref", "-d", SEEN, may_fail=True)
+            self._drop(SEEN)  # Git touches none that it cannot read.
+            if self.seen()[0]:
+                msg = f"what was seen of the branch cannot be forgotten: {str(self.folder / 'packed-refs')!r} is locked"
+                raise StoreUnavailable(msg, hint="if no git runs there, remove packed-refs.lock beside it")
         return head
 
     # --- the remote ---------------------------------------------------------------------------------
@@ -173,22 +204,65 @@ class Repo:
         Raises:
             StoreUnavailable: it cannot be reached, or refuses.
         """
+        return self._sound(lambda: self._fetch(known))
+
+    def ask(self) -> str:
+        """Return the remote's head, without getting it; empty if it has no such branch.
+
+        Raises:
+            StoreUnavailable: it cannot be reached, or says something else.
+        """
         ref = f"refs/heads/{self.branch}"
-        said = self._run("ls-remote", "--", self.remote, ref, is_remote=True).decode(errors="replace")
+        said = self._far("ls-remote", "--", self.remote, ref, look=("rev-parse", "--git-dir")).decode(errors="replace")
         found = [line.split("\t")[0] for line in said.splitlines() if line.endswith(f"\t{ref}")]
         if not found:
+            self._is_git()
             return ""
         if not OID.match(found[0]):
             msg = f"the remote {self.remote!r} says that its head is {found[0][:80]!r}"
             raise StoreUnavailable(msg, hint="find out what answers there")
-        is_here = found[0] == known or self._run("cat-file", "-e", f"{found[0]}^{{commit}}", wants_code=True) == b"0"
-        if not is_here:
+        return found[0]
+
+    def _far(self, *words: str, look: Sequence[str]) -> bytes:
+        """Ask the remote; where that fails, see by `look` whether the clone is why."""
+        try:
+            return self._run(*words, is_remote=True)
+        except StoreUnavailable:
+            self._run(*look)
+            raise
+
+    def _is_git(self) -> None:
+        """Make sure that git has answered where no branch is told of: over HTTP, a page of anything looks like that.
+
+        Raises:
+            StoreUnavailable: something else did.
+        """
+        if self.remote.startswith("http"):
+            done = self._call(("ls-remote", "--", self.remote), is_remote=True, is_traced=True)
+            if b" packet: " not in done.stderr:
+                msg = f"what answers at {self.remote!r} does not speak git's protocol"
+                raise StoreUnavailable(msg, hint="look at it with a browser: a network may want you to sign in first")
+
+    def _fetch(self, known: str) -> str:
+        head = self.ask()
+        if head not in ("", known) and self._call(("cat-file", "-e", f"{head}^{{commit}}")).returncode:
             own = f"{self._next}-fetched"  # Of two processes that write one name, one would fail.
-            words = ("--quiet", "--no-tags", "--no-write-fetch-head", "--no-recurse-submodules")
-            self._run("fetch", *words, "--", self.remote, f"+{ref}:{own}", is_remote=True)
+            ref = f"refs/heads/{self.branch}"
+            # A remote may be shallow itself; what this host has seen is looked for in what it has of the history.
+            words = ("--quiet", "--no-tags", "--no-write-fetch-head", "--no-recurse-submodules", "--update-shallow")
+            self._far(
+                "fetch", *words, "--", self.remote, f"+{ref}:{own}", look=("rev-list", "--quiet", "--objects", "--all")
+            )
             # It may have gone on meanwhile.
             return self._run("rev-parse", "--verify", f"{own}^{{commit}}").decode().strip()
-        return found[0]
+        return head
+
+    def remember(self, head: str) -> None:
+        """Remember a head that was seen, though it may not be here."""
+        if self._call(("update-ref", "--no-deref", SEEN, head)).returncode:
+            fs, path = Fs(), self.folder / SEEN
+            with fs.folder(path.parent) as at:
+                fs.create(path.name, at, head.encode(), sync=True)
 
     def branches(self) -> list[str]:
         """Return the names of all branches that the remote has.
@@ -206,23 +280,37 @@ class Repo:
             before: what was remembered when it was asked: what somebody noted since is newer, and stays.
         """
         if head != before:
-            self._run("update-ref", "--no-deref", SEEN, head, before or "0" * len(head), may_fail=True)
+            words = ("update-ref", "--no-deref", SEEN, head, before or "0" * len(head))
+            if self._call(words).returncode and self._unlocked(now):
+                self._call(words)
         fs, path = Fs(), self.folder / SEEN
-        with suppress(FileNotFoundError), fs.folder(path.parent) as at:
+        with suppress(OSError), fs.folder(path.parent) as at:
             fs.touch(path.name, at, now)
+
+    def _unlocked(self, now: int) -> bool:
+        """Remove the lock that a git which was killed left on what is remembered; tell whether there was one."""
+        lock = f"{SEEN}.lock"
+        try:
+            age = abs(now - (self.folder / lock).stat().st_mtime_ns // 1_000_000)
+        except OSError:
+            return False
+        if age > STALE_MS:
+            self._drop(lock)
+        return age > STALE_MS
 
     def trouble(self) -> tuple[str, int]:
         """Return why the remote did not answer any process of this host, and when that was; empty and 0 if it did."""
         path = self.folder / TROUBLE
         try:
             return path.read_text("utf-8", errors="replace"), path.stat().st_mtime_ns // 1_000_000
-        except FileNotFoundError:
+        except OSError:
             return "", 0
 
     def note(self, trouble: str, now: int) -> None:
         """Note why the remote does not answer, for the other processes of this host; empty once it does."""
         fs, draft = Fs(), f"{TROUBLE}.{os.getpid()}"
-        with suppress(FileNotFoundError), fs.folder(self.folder) as at:
+        # Where the disk is full, each finds out for itself.
+        with suppress(OSError), fs.folder(self.folder) as at:
             if not trouble:
                 fs.unlink(TROUBLE, at)
                 return
@@ -239,25 +327,8 @@ class Repo:
             parent: the one before it; empty for the first.
             about: its message, its author's name, and when it is, in milliseconds.
         """
-        message, who, at_ms = about
-        name = re.sub(r"[<>\x00-\x1f]", "", who).strip() or "mcp-bus"
-        lines = [
-            b"feature done",
-            f"commit {self._next}".encode(),
-            b"mark :1",
-            f"committer {name} <bus@localhost> {at_ms // 1000} +0000".encode(),
-            b"data %d" % len(message.encode()),
-            message.encode(),
-        ]
-        lines += [f"from {parent}".encode()] if parent else []
-        for path, data, is_executable in changes:
-            if data is None:
-                lines.append(b"D " + _quoted(path))
-            else:
-                mode = b"100755" if is_executable else b"100644"
-                lines += [b"M " + mode + b" inline " + _quoted(path), b"data %d" % len(data), data]
-        lines += [b"get-mark :1", b"done", b""]
-        return self._run("fast-import", "--quiet", "--force", stdin=b"\n".join(lines)).decode().strip()
+        whole = stream.commit(self._next, parent, changes, about)
+        return self._sound(lambda: self._run("fast-import", "--quiet", "--force", stdin=whole)).decode().strip()
 
     def push(self, commit: str, expected: str) -> None:
         """Make a commit the remote's head; that it took it is the one thing that decides anything.
@@ -266,7 +337,7 @@ class Repo:
             expected: the head that it must have; empty where the branch is to be new.
 
         Raises:
-            Refused: another one was first.
+            Refused: another one was first, or the clone had to be made anew.
             StoreUnavailable: the remote cannot be reached, or does not let this user write.
         """
         self._push(commit, expected)
@@ -290,125 +361,27 @@ class Repo:
         said = (done.stdout + done.stderr).decode(errors="replace")
         if _LATE.search(said):
             raise Refused(said.strip()[-300:])
-        raise self._failed(words, done)
+        failure = self._failed(words, done, is_remote=True)
+        if isinstance(failure, Damaged):
+            self._renew(failure)  # The commit is not in the new one: it is made again, on what is there now.
+            raise Refused(str(failure))
+        raise failure
 
     def tidy(self) -> bool:
         """Put the small packs of many commits together, if there are many; tell whether it was done."""
         if len(list((self.folder / "objects" / "pack").glob("*.pack"))) <= PACKS:
             return False
         names = self._run("for-each-ref", "--format=%(refname)", f"{NEXT}/", may_fail=True).decode().splitlines()
-        over = "".join(
-            f"delete {name}\n" for name in names if not _is_running(name.rpartition("/")[2].partition("-")[0])
-        )
+        over = "".join(f"delete {name}\n" for name in names if not _is_used(name.rpartition("/")[2].partition("-")[0]))
         self._run("update-ref", "--no-deref", "--stdin", stdin=over.encode(), may_fail=True)
         self._run("gc", "--quiet", "--prune=2.weeks.ago", may_fail=True)
         return True
 
     def close(self) -> None:
         """End the process that reads."""
-        if self._reader is not None:
-            for pipe in (self._reader.stdin, self._reader.stdout):
-                with suppress(OSError):
-                    assert pipe is not None
-                    pipe.close()
-            self._reader.wait()
-            self._reader = None
-
-    # --- git ----------------------------------------------------------------------------------------
-
-    def _words(self, *words: str, is_here: bool = True) -> list[str]:
-        settings = [word for name, value in hardened.SETTINGS.items() for word in ("-c", f"{name}={value}")]
-        return ["git", *([f"--git-dir={self.folder}"] if is_here else []), *settings, *words]
-
-    def _call(
-        self, words: Sequence[str], *, stdin: bytes = b"", is_remote: bool = False, is_here: bool = True
-    ) -> subprocess.CompletedProcess[bytes]:
-        """Run git to its end, in a session of its own so that nothing it starts can ask on the terminal."""
-        try:
-            child = subprocess.Popen(  # noqa: S603  git, with words of our own
-                self._words(*words, is_here=is_here),
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.PIPE,
-                env=self._environment,
-                start_new_session=True,
-            )
-        except FileNotFoundError:
-            msg = "git is not installed, or not on PATH"
-            raise StoreUnavailable(msg, hint="install git 2.36 or newer") from None
-        try:
-            out, err = child.communicate(stdin, timeout=self._timeout_s if is_remote else None)
-        except subprocess.TimeoutExpired:
-            msg = f"the remote {self.remote!r} did not answer within {self._timeout_s:g} s"
-            raise StoreUnavailable(
-                msg, hint="look at the network; MCP_BUS_GIT_TIMEOUT_S says how long to wait"
-            ) from None
-        finally:
-            if child.poll() is None:
-                with suppress(ProcessLookupError):
-                    os.killpg(child.pid, signal.SIGKILL)
-                child.communicate()
-        return subprocess.CompletedProcess(words, child.returncode, out, err)
-
-    def _run(
-        self,
-        *words: str,
-        stdin: bytes = b"",
-        is_remote: bool = False,
-        is_here: bool = True,
-        may_fail: bool = False,
-        wants_code: bool = False,
-    ) -> bytes:
-        done = self._call(words, stdin=stdin, is_remote=is_remote, is_here=is_here)
-        if wants_code:
-            return str(done.returncode).encode()
-        if done.returncode and not may_fail:
-            raise self._failed(words, done)
-        return done.stdout
-
-    def _failed(self, words: Sequence[str], done: subprocess.CompletedProcess[bytes]) -> StoreUnavailable:
-        said = (done.stderr or done.stdout).decode(errors="replace").strip().splitlines()
-        # ssh says why above git's word that it could not read.
-        why = [line for line in said if "ermission denied" in line]
-        why += [line for line in said if line.startswith(("fatal:", "error:", "remote:"))]
-        told = next(iter(why + said[-1:]), "")
-        msg = f"git {words[0]} of {self.remote!r} failed: {told[:300] or f'exit code {done.returncode}'}"
-        return StoreUnavailable(msg, hint=_hint(told))
+        self._blobs.close()
 
 
-def _is_running(pid: str) -> bool:
-    """Tell whether a process of this host is there, or may be."""
-    try:
-        os.kill(int(pid), 0)
-    except (ProcessLookupError, ValueError):
-        return False
-    except PermissionError:
-        pass
-    return True
-
-
-def _hint(told: str) -> str:
-    if "uthentication" in told or "ermission denied" in told or "could not read Username" in told:
-        return "check your credentials: `git ls-remote` with that remote must work without asking"
-    if "No space left" in told:
-        return "free some space, then repeat the call"
-    if "does not appear to be a git repository" in told or "not found" in told:
-        return "check the address; `git init --bare` makes one where you may"
-    return "see whether `git ls-remote` reaches it, then repeat the call"
-
-
-def _split(data: bytes) -> list[str]:
-    return [part.decode(errors="surrogateescape") for part in data.split(b"\0")[:-1]]
-
-
-def _entry(line: str) -> tuple[str, str, str]:
-    about, _, path = line.partition("\t")
-    mode, _, oid = about.split(" ")
-    return mode, oid, path
-
-
-def _quoted(path: str) -> bytes:
-    """Return a path as fast-import reads it, whatever is in it."""
-    data = path.encode(errors="surrogateescape")
-    plain = b"".join(bytes([c]) if 32 <= c < 127 and c not in b'"\\' else b"\\%03o" % c for c in data)
-    return b'"' + plain + b'"'
+def _is_used(pid: str) -> bool:
+    """Tell whether the process that made a ref may be there."""
+    return pid.isdecimal() and process.is_running(int(pid[:10]), 0)

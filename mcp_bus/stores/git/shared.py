@@ -14,6 +14,7 @@ from mcp_bus.errors import BusError, Conflict, StoreUnavailable, Untrusted
 from mcp_bus.model import State
 from mcp_bus.stores import layout
 from mcp_bus.stores.fsops import Fs
+from mcp_bus.stores.git.calls import HereFailed
 from mcp_bus.stores.git.repo import SEEN, Refused
 from mcp_bus.stores.git.treefs import TreeFs
 
@@ -23,7 +24,8 @@ if TYPE_CHECKING:
     from mcp_bus.clock import Source
     from mcp_bus.model import Slot
     from mcp_bus.stores.file import FileStore
-    from mcp_bus.stores.git.repo import Change, Repo
+    from mcp_bus.stores.git.repo import Repo
+    from mcp_bus.stores.git.stream import Change
     from mcp_bus.stores.git.tentative import Claimed, Tentative
     from mcp_bus.stores.git.unsent import Unsent
 
@@ -346,7 +348,7 @@ class Shared:
             return False
         except BaseException as error:
             self._undo()
-            if isinstance(error, StoreUnavailable) and error is not self.trouble:
+            if isinstance(error, StoreUnavailable) and error is not self.trouble and not isinstance(error, HereFailed):
                 self._fails(error)
             raise
         self._fs.settle("sha256" if len(self.head) == 64 else "sha1")

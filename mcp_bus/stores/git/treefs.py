@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
     from pathlib import Path
 
-    from mcp_bus.stores.git.repo import Change
+    from mcp_bus.stores.git.stream import Change
 
 _ME = os.geteuid() if hasattr(os, "geteuid") else 0
 
