@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from mcp_bus.config import environment
 from mcp_bus.demo.stage import ANSWER_S, check
+from mcp_bus.stores.fsops import Fs
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -24,8 +25,7 @@ class _Host:
     """A machine: a home of its own, and with it a clone of its own; its agent is called as it is."""
 
     def __init__(self, place: Path, remote: Path, name: str) -> None:
-        home = place / name
-        home.mkdir()
+        home = _made(place, name)
         self.name = name
         self._place, self._env = home, environment() | {"HOME": str(home), "XDG_DATA_HOME": str(home / "data")}
         self._start = [sys.executable, "-m", "mcp_bus", "--bus", f"git+{remote}", "--agent", name, "--json"]
@@ -58,8 +58,7 @@ def play(root: Path, story: Story) -> None:
     if shutil.which("git") is None:
         story.step("two machines meet at a git remote: skipped", ["git is not installed"], skipped="git")
         return
-    place = root.parent / "machines"
-    place.mkdir()
+    place = _made(root.parent, "machines")
     remote = place / "remote.git"
     _git("init", "--quiet", "--bare", str(remote))
     laptop, desktop = (_Host(place, remote, name) for name in HOSTS)
@@ -96,13 +95,26 @@ def _race(laptop: _Host, desktop: _Host) -> tuple[tuple[_Host, Any], _Host]:
 
 def _offline(remote: Path, host: _Host) -> str:
     """Post while the remote is away; return the task, which is there once it is back."""
-    away = remote.rename(remote.with_name("away.git"))
+    _moved(remote, "remote.git", "away.git")
     out, err, code = told(host.start("post", "ship", "write the notes"))
     check(code == 0 and "1 post of this host is not at the remote yet" in err, f"it is said that it waits: {err}")
-    away.rename(remote)
+    _moved(remote, "away.git", "remote.git")
     check(host.run("sync")["sent"] == 1, "it is sent")
     task: str = json.loads(out)["id"]
     return task
+
+
+def _made(place: Path, name: str) -> Path:
+    fs = Fs()
+    with fs.folder(place) as at:
+        fs.mkdir(name, at)
+    return place / name
+
+
+def _moved(remote: Path, old: str, new: str) -> None:
+    fs = Fs()
+    with fs.folder(remote.parent) as at:
+        fs.rename(old, at, new, at)
 
 
 def _git(*words: str) -> str:
