@@ -34,7 +34,7 @@ def remote(call: Call) -> Iterator[Finding]:
     yield found
     if found.level == BAD:
         return
-    where = str(call.config.remote)
+    where = call.config.remote.shown if call.config.remote is not None else ""
     try:
         bus = call.bus()
     except Untrusted as error:

@@ -81,11 +81,11 @@ def _at_remote(call: Call) -> int:
     with call.bus() as bus:
         assert isinstance(bus.store, GitStore)
         is_new = bus.store.create()
-    where = call.config.remote
+    where = bus.store.address
     if call.out.as_json:
-        call.out.json({"bus": str(where), "created": is_new, "here": str(call.config.path)})
+        call.out.json({"bus": where, "created": is_new, "here": str(call.config.path)})
     else:
-        call.out.line(f"{'made a bus' if is_new else 'there is a bus'} at {clean(str(where))}")
+        call.out.line(f"{'made a bus' if is_new else 'there is a bus'} at {clean(where)}")
         call.out.note(f"this host's part of it is {clean(str(call.config.path))}: either names the bus for --bus")
     return OK
 

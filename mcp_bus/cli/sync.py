@@ -89,7 +89,12 @@ def _once(call: Call, store: GitStore, *, must: bool) -> int:
         out.warn(f"mcp-bus: {clean(str(error))}")
         return ERROR
     came = store.repo.told(before, after)
-    made: dict[str, Any] = {"remote": str(call.config.remote), "head": after, "came": came, "sent": waiting}
+    made: dict[str, Any] = {
+        "remote": call.config.remote.shown if call.config.remote else "",
+        "head": after,
+        "came": came,
+        "sent": waiting,
+    }
     if out.as_json:
         out.json(made)
         return OK

@@ -125,7 +125,7 @@ class Sync:
             self.lost = seen if is_rewritten else self.lost
             self._repo.see(self.head, seen, now)
         elif seen:
-            msg = f"the branch {self._repo.branch!r} of {self._repo.remote!r} is gone, which was there"
+            msg = f"the branch {self._repo.branch!r} of {self._repo.shown!r} is gone, which was there"
             hint = f"find out who removed it; if that is meant, remove {str(self._repo.folder.parent)!r}"
             raise StoreUnavailable(msg, hint=hint)
         elif not self._wish.is_named:
@@ -151,7 +151,7 @@ class Sync:
         """
         others = self._repo.branches()
         if others:
-            msg = f"{self._repo.remote!r} has no branch {self._repo.branch!r}, but {', '.join(others[:5])}"
+            msg = f"{self._repo.shown!r} has no branch {self._repo.branch!r}, but {', '.join(others[:5])}"
             raise NotFound(msg, hint=f"name it: REMOTE#{others[0]}; REMOTE#{self._repo.branch} begins a new one")
 
     def _item(self, name: str, mine: here.Found, theirs: there.Tree) -> Item:

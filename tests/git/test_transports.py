@@ -126,3 +126,17 @@ def test_what_is_no_git_at_that_address_is_no_branch_that_lost_what_it_had(hosts
             repo.fetch(head)
         served.mode = "honest"
         assert repo.fetch(head) == head
+
+
+@pytest.mark.usefixtures("nobody")
+def test_a_password_in_an_address_is_never_shown(hosts: Hosts) -> None:
+    with http(hosts.place) as (served, where):
+        there = Hosts(hosts.place / "there", f"{where.replace('://', '://me:s3cret@')}/remote.git")
+        ann = there.bus("one")
+        served.mode = "who are you"
+        ann.post("work", "x")
+        error, away = refused(ann), store_of(ann).away
+        for said in (str(error), error.hint or "", away.trouble, away.address, repr(error)):
+            assert "s3cret" not in said
+        assert "://me:***@" in away.address
+        there.close()

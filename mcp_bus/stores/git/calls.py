@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from mcp_bus.errors import StoreUnavailable
 from mcp_bus.stores.git import hardened
+from mcp_bus.stores.git.place import shown
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -72,6 +73,7 @@ class Calls:
         """
         self.folder = folder
         self.remote = remote
+        self.shown = shown(remote)
         self._timeout_s = timeout_s
         self._environment = hardened.environment(environment)
 
@@ -105,7 +107,7 @@ class Calls:
         try:
             out, err = child.communicate(stdin, timeout=self._timeout_s if is_remote else None)
         except subprocess.TimeoutExpired:
-            msg = f"the remote {self.remote!r} did not answer within {self._timeout_s:g} s"
+            msg = f"the remote {self.shown!r} did not answer within {self._timeout_s:g} s"
             raise StoreUnavailable(
                 msg, hint="look at the network; MCP_BUS_GIT_TIMEOUT_S says how long to wait"
             ) from None
@@ -135,9 +137,9 @@ class Calls:
         """Return what git said as an error: of the remote, of this host's disk, or of the clone."""
         said, also = (part.decode(errors="replace").strip() for part in (done.stderr, done.stdout))
         told, hint = _told(said, also)
-        told = told[:300] or f"exit code {done.returncode}"
+        told = shown(told)[:300] or f"exit code {done.returncode}"
         if is_remote and (_DISK.search(said) or not _DAMAGE.search(said)):
-            return StoreUnavailable(f"git {words[0]} of {self.remote!r} failed: {told}", hint=hint)
+            return StoreUnavailable(f"git {words[0]} of {self.shown!r} failed: {told}", hint=hint)
         msg = f"git {words[0]} in {str(self.folder)!r} failed: {told}"
         if done.returncode < 0 or (_DISK.search(said) and not is_remote):
             is_full = hint == _ADVICE[0][1]

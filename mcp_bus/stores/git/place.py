@@ -27,6 +27,7 @@ BRANCH = "mcp-bus"
 _BRANCH = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._/+-]{0,200}\Z")
 # `ssh://…`, `https://…`, `file://…`, `git://…`, `user@host:path`, or a path.
 _URL = re.compile(r"(?:file|git|https?|ssh)://[^\s\x00-\x1f-][^\s\x00-\x1f]*\Z")
+_PASSWORD = re.compile(r"(://[^/\s:@'\"]*:)[^@\s/'\"]+@")
 _SCP = re.compile(
     r"(?:[A-Za-z0-9._][A-Za-z0-9._-]*@)?[A-Za-z0-9][A-Za-z0-9.-]*:(?!//|-)[^\s\x00-\x1f:][^\s\x00-\x1f]*\Z"
 )
@@ -44,9 +45,19 @@ class Address(NamedTuple):
         word = re.sub(r"[^A-Za-z0-9.-]+", "-", self.remote.rstrip("/").rsplit("/", 1)[-1].removesuffix(".git"))
         return f"{word.strip('.-')[:40] or 'bus'}-{hashlib.sha256('#'.join(self).encode()).hexdigest()[:12]}"
 
+    @property
+    def shown(self) -> str:
+        """It as people are shown it."""
+        return str(self._replace(remote=shown(self.remote)))
+
     def __str__(self) -> str:
         """Return it as `--bus` takes it."""
         return f"{SCHEME}{self.remote}" + (f"#{self.branch}" if self.branch != BRANCH else "")
+
+
+def shown(text: str) -> str:
+    """Return a text without the passwords of addresses that are in it."""
+    return _PASSWORD.sub(r"\1***@", text)
 
 
 def address(text: str, cwd: Path) -> Address:

@@ -33,7 +33,7 @@ def renew(repo: Repo, damage: Damaged) -> None:
         if number(repo.folder) == damaged:  # Else another process has put its own there.
             _swap(repo.folder, draft)
     except Damaged as error:  # Of a clone that is new, it is not this host's.
-        msg = f"the remote {repo.remote!r} gives nothing that can be used: {error}"
+        msg = f"the remote {repo.shown!r} gives nothing that can be used: {error}"
         raise StoreUnavailable(msg, hint="`git fsck` in that repository says what it lacks") from error
     except HereFailed:
         raise

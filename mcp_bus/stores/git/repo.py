@@ -219,7 +219,7 @@ class Repo(Calls):
             self._is_git()
             return ""
         if not OID.match(found[0]):
-            msg = f"the remote {self.remote!r} says that its head is {found[0][:80]!r}"
+            msg = f"the remote {self.shown!r} says that its head is {found[0][:80]!r}"
             raise StoreUnavailable(msg, hint="find out what answers there")
         return found[0]
 
@@ -240,7 +240,7 @@ class Repo(Calls):
         if self.remote.startswith("http"):
             done = self._call(("ls-remote", "--", self.remote), is_remote=True, is_traced=True)
             if b" packet: " not in done.stderr:
-                msg = f"what answers at {self.remote!r} does not speak git's protocol"
+                msg = f"what answers at {self.shown!r} does not speak git's protocol"
                 raise StoreUnavailable(msg, hint="look at it with a browser: a network may want you to sign in first")
 
     def _fetch(self, known: str) -> str:

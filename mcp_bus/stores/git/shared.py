@@ -109,7 +109,7 @@ class Shared:
         if self.files is None:
             if self.trouble is not None:
                 raise self.trouble
-            msg = f"there is no bus on the branch {self.repo.branch!r} of {self.repo.remote!r}"
+            msg = f"there is no bus on the branch {self.repo.branch!r} of {self.repo.shown!r}"
             raise StoreUnavailable(msg, hint="`mcp-bus init` with the same --bus makes one")
         return self.files
 
@@ -148,7 +148,7 @@ class Shared:
             return seen
         self._answers()
         if seen and seen != head and not (head and self.repo.is_within(seen, head)):
-            msg = f"the branch {self.repo.branch!r} of {self.repo.remote!r} lost {seen[:12]}, which it had"
+            msg = f"the branch {self.repo.branch!r} of {self.repo.shown!r} lost {seen[:12]}, which it had"
             hint = "find out who did that; `mcp-bus sync --accept-rewritten` takes it as it is now"
             raise Untrusted(msg, hint=hint)
         if head:

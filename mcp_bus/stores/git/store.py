@@ -63,7 +63,7 @@ class GitStore:
     ) -> None:
         """Open the bus at the remote's branch."""
         self.repo, self.local, self._source, self._asking = repo, local, source, asking
-        self.address = str(place.Address(repo.remote, repo.branch))
+        self.address = place.Address(repo.remote, repo.branch).shown
         self._last: Away | None = None
         # Lines for this host's journal, of what several verbs did that are not pushed yet.
         self._lines = list["Line"]()
