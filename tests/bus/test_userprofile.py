@@ -78,7 +78,7 @@ def test_a_record_that_is_none_is_told_and_can_be_written_over(file_bus: Bus, ro
 
 def test_fsck_knows_what_is_there(file_bus: Bus, root: Path, source: VirtualSource) -> None:
     userprofile.write(file_bus, "- likes tea", base=0)
-    userprofile.note(file_bus, "host:/home/u/USER.md", 1)
+    userprofile.note(file_bus, "host:/home/you/USER.md", 1)
     assert check(root, source=source).anomalies == ()
 
 
