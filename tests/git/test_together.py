@@ -121,3 +121,21 @@ def test_what_others_push_in_between_is_no_part_of_what_is_decided(hosts: Hosts)
     assert looks == [2, 3], "at first as it was when it began, then with what the other one had pushed"
     assert {bob.get(name).state for name in (first, second)} == {State.CANCELLED}
     assert commits(hosts.remote)[0].strip() == "at try 2"
+
+
+def test_old_tasks_leave_the_tree_in_one_commit_and_stay_in_the_history(hosts: Hosts) -> None:
+    source = VirtualSource()
+    ann = hosts.bus("one", source=source)
+    ann.create_channel("old", retention_days=1)
+    made = {ann.post("old", f"task {n}").id for n in range(3)}
+    while (task := ann.claim(["old"])) is not None:
+        ann.ack(task, "done")
+    source.advance(3 * 24 * HOUR_S)
+    before = len(commits(hosts.remote))
+    sweep(ann)
+    assert len(commits(hosts.remote)) == before + 1
+    shared = git("--git-dir", hosts.remote, "ls-tree", "-r", "--name-only", "mcp-bus")
+    assert [name for name in made if f"{name}." in shared] == []
+    assert all(f"pruned {name}" in commits(hosts.remote)[0] for name in made)
+    story = git("--git-dir", hosts.remote, "log", "--format=%s", "mcp-bus")
+    assert all(f"done {name[-8:]} on old by ann" in story for name in made), "the history is as it was"
