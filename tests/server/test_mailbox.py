@@ -125,7 +125,7 @@ async def test_a_client_that_looks_at_the_tools_makes_no_bus(place: Path, era: s
 
 async def test_a_worker_is_offered_prompts_and_told_ways_that_it_has(place: Path, era: str) -> None:
     async with desk(place, era) as ann, desk(place, era, agent="eve", profile="worker") as eve:
-        assert [item.name for item in (await eve.client.list_prompts()).prompts] == ["work", "role"]
+        assert [item.name for item in (await eve.client.list_prompts()).prompts] == ["work", "merge_profile", "role"]
         assert {"status", "triage"} < {item.name for item in (await ann.client.list_prompts()).prompts}
         await send(ann, "@eve", "which port?")
         await eve.call("read_inbox")
