@@ -36,6 +36,7 @@ class Presence(NamedTuple):
         since: when it came.
         ended: when it went, by its own word; 0 while it is there.
         beat: the last sign of life.
+        part: of a bus at a remote, its host's part of that: names of hosts may be the same.
     """
 
     agent: str
@@ -52,6 +53,7 @@ class Presence(NamedTuple):
     ended: int = 0
     beat: int = 0
     serves: tuple[str, ...] = ()
+    part: str = ""
 
 
 class Seen(NamedTuple):
@@ -82,7 +84,7 @@ class Roster:
 
     def __init__(self, store: "Store", identity: Identity, source: Source) -> None:
         """Speak of `identity`; nothing is written until it arrives."""
-        self._records = store.records
+        self._store, self._records = store, store.records
         self._identity = identity
         self._source = source
         self._here: Presence | None = None
@@ -108,6 +110,7 @@ class Roster:
             pwd=who.pwd,
             since=self._source.now(),
             serves=tuple(serves),
+            part=self._store.part,
         )
         self._write(self._here)
         return self._here
@@ -136,13 +139,14 @@ class Roster:
 
     def all(self) -> list[Seen]:
         """Return every session that is remembered, the latest sign of life first."""
-        now, host, boot = self._source.now(), process.host(), process.boot_id()
+        now, here = self._source.now(), (self._store.part, process.host())
         found = []
         for name, record in self._records.all(KIND).items():
             presence = _load(record)
             if presence is not None and presence.holder == name == holder(presence.agent, presence.session):
-                why = _why(presence, now, (host, boot))
-                found.append(Seen(presence, why, is_here=why == SILENCE and presence.host == host))
+                is_here = here == (presence.part, presence.host)
+                why = _why(presence, now, is_here=is_here, silence=self._store.silence)
+                found.append(Seen(presence, why, is_here=is_here and why == SILENCE))
         return sorted(found, key=lambda seen: -seen.presence.beat)
 
     def forget(self) -> list[str]:
@@ -158,16 +162,21 @@ class Roster:
         return gone
 
 
-def _why(presence: Presence, now: int, here: tuple[str, str]) -> str:
-    """Say why a session does not count as live: only what can be shown."""
+def _why(presence: Presence, now: int, *, is_here: bool, silence: int) -> str:
+    """Say why a session does not count as live: only what can be shown.
+
+    Args:
+        is_here: whether its process is, or was, one of this machine.
+        silence: how long its signs of life may take from another one, in milliseconds.
+    """
     if presence.ended:
         return "its session has ended"
-    if presence.host == here[0]:
-        if presence.boot != here[1]:
+    if is_here:
+        if presence.boot != process.boot_id():
             return "the machine was started anew"
         if not process.is_running(presence.pid, presence.started):
             return "its process has ended"
-    return SILENCE if abs(now - presence.beat) > SILENT else ""
+    return SILENCE if abs(now - presence.beat) > SILENT + (0 if is_here else silence) else ""
 
 
 def _fields(presence: Presence) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from mcp_bus import cursors, history, planfile, policies, wire
 from mcp_bus.errors import BusError, CorruptRecord, Unreadable
 from mcp_bus.fsck.kinds import Anomaly
 from mcp_bus.model import PLANS, PROGRESS
+from mcp_bus.stores.beside import AT
 from mcp_bus.stores.foreign import SETTLE
 from mcp_bus.stores.layout import RECORDS
 from mcp_bus.stores.records import MAX_RECORD, MOST, REVISION
@@ -81,7 +82,7 @@ def _records(surveyor: Surveyor, kind: str, made: Survey) -> Iterator[tuple[str,
         except (CorruptRecord, OSError) as error:
             made.odd.append(Anomaly("record", f"{kind}/{name}", detail=str(error)))
             continue
-        yield f"{record}/{name}", data
+        yield f"{record}/{name}", {key: value for key, value in data.items() if key != AT}
 
 
 def _record(

@@ -42,6 +42,8 @@ class Alone:
 
     away = None
     leeway = 0
+    silence = 0
+    part = ""
 
     def together(self, told: Callable[[T], str], work: Callable[[], T]) -> T:
         """See `Store.together`."""

@@ -211,6 +211,16 @@ class Store(Protocol):
         """How long after its end a lease is respected, in milliseconds: others may hear late of its renewal."""
         ...
 
+    @property
+    def silence(self) -> int:
+        """How long a sign of life from another host may take to be seen here, in milliseconds."""
+        ...
+
+    @property
+    def part(self) -> str:
+        """What tells this host's part of a bus from those of others of its name; empty where there are no parts."""
+        ...
+
     def together(self, told: Callable[[T], str], work: Callable[[], T]) -> T:
         """Do several verbs; where what is changed has to travel, it does so at once.
 

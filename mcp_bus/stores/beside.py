@@ -8,6 +8,10 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 
+# When a document was last touched, where a medium keeps no times of files: it stands in the document.
+AT = "touched"
+
+
 class Record(NamedTuple):
     """A small document that is replaced as a whole: which revision of it this is, and when it was last touched."""
 

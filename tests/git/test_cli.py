@@ -83,6 +83,8 @@ def test_what_is_not_sent_is_said_until_it_is(at: Callable[..., Any]) -> None:
 def test_fsck_looks_at_what_is_shared_and_a_repair_is_a_commit(at: Callable[..., Any], disk: Path) -> None:
     at("ann", "init")
     task = at("ann", "post", "review", "x", "--json")["id"]
+    (disk / "plan.json").write_text('{"goal": "x", "steps": [{"name": "a", "channel": "review", "body": "y"}]}')
+    at("ann", "plan", "run", str(disk / "plan.json"), "--no-wait")
     assert at("bob", "fsck", "--json")["anomalies"] == []
     there = disk / "evil"
     git("clone", "--quiet", "--branch", "mcp-bus", str(at.remote), str(there))  # type: ignore[attr-defined]  # as above

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from mcp_bus.errors import Conflict, StoreUnavailable
-from mcp_bus.stores.beside import Record
+from mcp_bus.stores.beside import AT, Record
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -19,7 +20,8 @@ if TYPE_CHECKING:
 LOCAL = frozenset({"told", "fleets", "stops", "user-sync.hosts"})
 # A touch is pushed if the last one is as old as this: each would be a commit.
 TOUCH_MS = 600_000
-AT = "touched"
+# Signs of life that were not pushed, of sessions of this host.
+ALIVE, AGENTS = "alive", "agents"
 
 
 class GitRecords:
@@ -42,12 +44,13 @@ class GitRecords:
     def all(self, kind: str) -> dict[str, Record]:
         """See `Records.all`."""
         found: dict[str, Record] = self._read(kind, lambda records: records.all(kind))
-        return {name: _told(record) for name, record in found.items()}
+        here = self._local.all(ALIVE) if kind == AGENTS else {}
+        return {name: _told(record, here.get(name)) for name, record in found.items()}
 
     def read(self, kind: str, name: str) -> Record | None:
         """See `Records.read`."""
         found: Record | None = self._read(kind, lambda records: records.read(kind, name))
-        return _told(found) if found is not None else None
+        return _told(found, self._local.read(ALIVE, name) if kind == AGENTS else None) if found is not None else None
 
     def write(self, kind: str, name: str, data: Mapping[str, Any], *, after: int, durable: bool) -> int:
         """See `Records.write`."""
@@ -66,10 +69,16 @@ class GitRecords:
             return self._shared.here(error, writes)  # Who is there is worth no refusal of what is done.
 
     def touch(self, kind: str, name: str) -> bool:
-        """See `Records.touch`: pushed now and then."""
-        known = self.read(kind, name)
-        if known is None or _is_local(kind):
-            return known is not None and self._local.touch(kind, name)
+        """See `Records.touch`: kept on this host, where that is enough, and pushed now and then."""
+        if _is_local(kind):
+            return self._local.touch(kind, name)
+        found: Record | None = self._read(kind, lambda records: records.read(kind, name))
+        if found is None:
+            return False
+        if kind == AGENTS and not self._local.touch(ALIVE, name):
+            with suppress(Conflict):  # Of this session nobody else writes; and if so, it is there.
+                self._local.write(ALIVE, name, {}, after=0, durable=False)
+        known = _told(found)
         if self._source.now() - known.touched >= TOUCH_MS:
             try:
                 self.write(kind, name, known.data, after=known.revision, durable=False)
@@ -82,6 +91,8 @@ class GitRecords:
         if _is_local(kind):
             self._local.remove(kind, name)
         else:
+            if kind == AGENTS:
+                self._local.remove(ALIVE, name)
             try:
                 self._shared.do(f"{kind}: {name} is forgotten", lambda bus: bus.records.remove(kind, name))
             except StoreUnavailable as error:
@@ -104,9 +115,10 @@ def _is_local(kind: str) -> bool:
     return kind.partition("/")[0] in LOCAL
 
 
-def _told(record: Record) -> Record:
-    """Return a record with the time that stands in it."""
+def _told(record: Record, here: Record | None = None) -> Record:
+    """Return a record with the time that stands in it, or a later one that was not pushed."""
     at = record.data.get(AT)
     if type(at) is not int:
         return record
+    at = max(at, here.touched) if here is not None else at
     return Record(record.revision, {name: value for name, value in record.data.items() if name != AT}, at)

@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING, TypeVar
 from mcp_bus import lifecycle
 from mcp_bus.errors import StoreUnavailable
 from mcp_bus.model import Attempt
+from mcp_bus.stores import layout
 from mcp_bus.stores.away import HERE, Away
 from mcp_bus.stores.file import FileStore
 from mcp_bus.stores.git import place
-from mcp_bus.stores.git.records import GitRecords
+from mcp_bus.stores.git.records import TOUCH_MS, GitRecords
 from mcp_bus.stores.git.repo import SEEN
 from mcp_bus.stores.git.shared import Asking, Host, Shared
 from mcp_bus.stores.git.tentative import Tentative
@@ -63,6 +64,8 @@ class GitStore:
     ) -> None:
         """Open the bus at the remote's branch."""
         self.repo, self.local, self._source, self._asking = repo, local, source, asking
+        with local.tree.words():
+            self.part = str(layout.check_format(local.tree).get("id"))
         self.address = place.Address(repo.remote, repo.branch).shown
         self._last: Away | None = None
         # Lines for this host's journal, of what several verbs did that are not pushed yet.
@@ -113,6 +116,11 @@ class GitStore:
     def leeway(self) -> int:
         """See `Store.leeway`: what is known may be as old here, and there, and clocks differ."""
         return SKEW_MS + int(2000 * self._asking.fresh_s)
+
+    @property
+    def silence(self) -> int:
+        """See `Store.silence`: signs of life are pushed now and then."""
+        return TOUCH_MS + self.leeway
 
     @property
     def outputs(self) -> Outputs:
