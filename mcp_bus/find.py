@@ -222,17 +222,23 @@ def _obstacle(bus: Bus, channels: Sequence[str], capabilities: Sequence[str]) ->
     return "others are taking them"
 
 
-def lost(task: Task, agent: str, token: str, *, is_result: bool) -> LeaseLost:
+def lost(task: Task, agent: str, token: str, *, is_result: bool, is_tentative: bool = False) -> LeaseLost:
     """Return the error for a worker whose token is not that of the lease: who has the task now, and what to do.
 
     Args:
         is_result: whether the worker brought a result, which is kept aside.
+        is_tentative: whether it claimed without the remote, which has decided otherwise.
     """
     lease = task.slot.lease
     now = f"it is {task.state}"
     if task.state is State.LEASED and lease is not None:
         now = f"it is leased by {lease.holder!r}, attempt {task.slot.attempt}"
     kept = "; the result is kept in rejected/" if is_result else ""
+    if is_tentative:
+        msg = f"the claim of {task.id!r} was tentative, and it was lost: {now}{kept}"
+        return LeaseLost(
+            msg, hint="drop the work: whoever reached the git remote first has the task; claim the next one"
+        )
     if task.state is State.LEASED and all(line.token != token for line in task.history):
         msg = f"{token!r} is not the token of any claim on {task.id!r}: {now}{kept}"
         return LeaseLost(msg, hint="check the token and repeat the call; it is the one that the claim returned")

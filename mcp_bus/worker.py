@@ -374,7 +374,10 @@ class Worker(Operator):
         if isinstance(entry, Result) and not repeated:
             with suppress(Conflict):
                 self.store.swap(stale, new, entry)
-        raise find.lost(task, self.identity.agent, ticket.token, is_result=isinstance(entry, Result))
+        away = self.store.away
+        is_tentative = away is not None and ticket.token in away.lost_tokens
+        is_result = isinstance(entry, Result)
+        raise find.lost(task, self.identity.agent, ticket.token, is_result=is_result, is_tentative=is_tentative)
 
     def _queue(self, channel: str) -> str:
         policy = self._policy(names.check_channel(channel))

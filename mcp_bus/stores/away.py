@@ -25,6 +25,7 @@ class Away(NamedTuple):
         tentative: the tasks that this host claimed without it; it decides whose they are.
         lost: those of them that turned out to be another host's, as far as this process has seen.
         is_needed: whether a claim needs it; else it is tentative while the remote does not answer.
+        lost_tokens: under which tentative claims were made that were lost, lately.
         trouble: why it did not answer, when it was last asked in vain; empty if it does.
     """
 
@@ -35,6 +36,7 @@ class Away(NamedTuple):
     tentative: tuple[str, ...] = ()
     lost: tuple[str, ...] = ()
     is_needed: bool = True
+    lost_tokens: frozenset[str] = frozenset()
 
 
 class Alone:

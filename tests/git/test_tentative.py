@@ -97,8 +97,10 @@ def test_who_pushed_first_has_it_and_the_other_one_is_told(one: Host, held: tupl
     theirs = bob.claim(["work"])
     assert theirs is not None
     one.plug()
-    with pytest.raises(LeaseLost, match="bob"):
+    with pytest.raises(LeaseLost, match="was tentative, and it was lost: it is leased by 'bob~00000001'"):
         ann.renew(task.ticket)
+    with pytest.raises(LeaseLost, match="was tentative, and it was lost"):
+        one.bus("ann").renew(task.ticket)
     assert store_of(ann).away.lost == (task.id,)
     assert store_of(ann).away.tentative == ()
     bob.ack(theirs, "theirs")

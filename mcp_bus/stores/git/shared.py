@@ -182,9 +182,11 @@ class Shared:
         for name, claim in waiting[1].items():
             if self._is_valid(claim, self.files):
                 self._claimed.append(name)
-            else:
+            elif self._is_pushed(claim, self.files):
                 self._tentative.drop(name)
-                self.lost += [] if self._is_pushed(claim, self.files) else [name]
+            else:
+                self._tentative.lose(name, claim)
+                self.lost.append(name)
         self._waiting = (waiting[0], {name: waiting[1][name] for name in self._claimed})
 
     def _is_valid(self, claim: Claimed, files: FileStore) -> bool:

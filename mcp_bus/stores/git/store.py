@@ -108,9 +108,8 @@ class GitStore:
             return self._last
         trouble = str(self.shared.trouble) if self.shared.trouble is not None else ""
         waiting, claims = len(self._unsent.names()), tuple(self._tentative.all())
-        return Away(
-            self.address, self.shared.synced, waiting, trouble, claims, tuple(self.shared.lost), self._asking.is_needed
-        )
+        lost, tokens = tuple(self.shared.lost), self._tentative.lost()
+        return Away(self.address, self.shared.synced, waiting, trouble, claims, lost, self._asking.is_needed, tokens)
 
     @property
     def leeway(self) -> int:
@@ -238,6 +237,7 @@ class GitStore:
     def mend(self, now: int) -> list[str]:
         """See `Store.mend`."""
         here = self.local.mend(now)
+        self._tentative.mend(now)
         if self.repo.tidy():
             here.append("put the packs of the clone together")
         return [HERE + line for line in here] + self.shared.do("sweep", lambda bus: bus.mend(now))

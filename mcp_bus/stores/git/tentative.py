@@ -12,14 +12,18 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, NamedTuple
 
 from mcp_bus import names
-from mcp_bus.errors import CorruptRecord, NotFound
-from mcp_bus.model import Outcome, State
+from mcp_bus.errors import Conflict, CorruptRecord, NotFound
+from mcp_bus.model import DAY, Outcome, State
 
 if TYPE_CHECKING:
     from mcp_bus.model import Attempt, Result, Slot
     from mcp_bus.stores.beside import Record, Records
 
 KIND = "tentative"
+# Claims that turned out to be somebody else's: whoever made one is told so, not that it never was.
+LOST = "tentative.lost"
+
+REMEMBERED = DAY
 
 
 class Claimed(NamedTuple):
@@ -72,8 +76,26 @@ class Tentative:
         return known is not None and known.new == slot
 
     def drop(self, task_id: str) -> None:
-        """Forget a claim: a push has taken it, or somebody else has the task."""
+        """Forget a claim: a push has taken it, or it was given back."""
         self._records.remove(KIND, task_id)
+
+    def lose(self, task_id: str, claim: Claimed) -> None:
+        """Forget a claim that somebody else was faster with, or that ran out; only that it was made is remembered."""
+        with suppress(Conflict):  # Another process of this host notes the same.
+            known = self._records.read(LOST, task_id)
+            after = known.revision if known is not None else 0
+            self._records.write(LOST, task_id, {"token": claim.token}, after=after, durable=False)
+        self.drop(task_id)
+
+    def lost(self) -> frozenset[str]:
+        """Return the tokens of claims that were lost."""
+        return frozenset(str(record.data.get("token")) for record in self._records.all(LOST).values())
+
+    def mend(self, now: int) -> None:
+        """Forget claims that were lost long ago: nobody works on them any more."""
+        for name, record in self._records.all(LOST).items():
+            if abs(now - record.touched) > REMEMBERED:
+                self._records.remove(LOST, name)
 
 
 def _claimed(record: Record) -> Claimed | None:
