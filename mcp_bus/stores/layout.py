@@ -39,7 +39,7 @@ RECORDS = (
 # What is made when it is needed.
 LATER = (
     "alive", "boots", "cursors", "git.json", "logs", "outputs", "pipes", "repo.git", "runs", "signatures", "tentative",
-    "tentative.lost", "unsent",
+    "tentative.lost", "unsent", "unsent.channels",
 )  # fmt: skip
 # Every name that this package, or the file system, makes at the top of a bus.
 KNOWN = frozenset({*FOLDERS, *FILES, *RECORDS, *LATER, "lost+found"})

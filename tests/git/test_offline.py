@@ -158,3 +158,51 @@ def test_a_claim_that_came_second_and_then_lost_the_remote_is_none(hosts: Hosts,
     with pytest.raises(StoreUnavailable):
         ann.claim(["work"])
     assert ann.get(task).state is State.READY
+
+
+def test_a_post_to_a_new_channel_and_to_an_agent_that_was_never_here_waits_like_any_other(
+    hosts: Hosts, cable: Cable
+) -> None:
+    source = VirtualSource()
+    ann = hosts.bus("one", source=source)
+    cable.pull()
+    task = ann.post("brandnew", "x").id
+    note = ann.mail.send("@never", "hello").id
+    other = hosts.bus("one", "cid", source=source)
+    assert {other.get(name).channel for name in (task, note)} == {"brandnew", "@never"}
+    with pytest.raises(StoreUnavailable):
+        ann.create_channel("with-rules", retention_days=3)
+    assert "with-rules" not in ann.store.channels()
+    cable.plug()
+    source.advance(LATER_MS)
+    store_of(other).sync()
+    bob = hosts.bus("two", "bob", source=source)
+    assert set(bob.store.ids()) == {task, note}
+    assert bob.store.policy("@never").kind == "inbox"
+    assert "with-rules" not in bob.store.channels()
+    assert not (hosts.place / "one" / "unsent.channels").exists() or not list(
+        (hosts.place / "one" / "unsent.channels").iterdir()
+    )
+
+
+def test_what_needs_the_remote_says_when_it_is_asked_again_and_never_to_make_another(
+    hosts: Hosts, cable: Cable
+) -> None:
+    source = VirtualSource()
+    ann = hosts.bus("one", source=source)
+    ann.post("work", "x")
+    task = ann.claim(["work"])
+    assert task is not None
+    cable.pull()
+    with pytest.raises(
+        StoreUnavailable, match="needs the git remote, which did not answer 0 s ago; nothing was changed"
+    ):
+        ann.ack(task.ticket, "mine")
+    source.advance(20)
+    with pytest.raises(StoreUnavailable, match="did not answer 20 s ago") as later:
+        ann.ack(task.ticket, "mine")
+    assert "asked again in 10 s; `mcp-bus sync` asks it at once" in (later.value.hint or "")
+    assert "git init" not in (later.value.hint or "")
+    cable.plug()
+    source.advance(10)
+    assert ann.ack(task.ticket, "mine").content == "mine"

@@ -7,11 +7,9 @@ again.  So what other processes and hosts see is always a commit that was pushed
 
 from __future__ import annotations
 
-from contextlib import suppress
 from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 from mcp_bus.errors import BusError, Conflict, StoreUnavailable, Untrusted
-from mcp_bus.model import State
 from mcp_bus.stores import layout
 from mcp_bus.stores.fsops import Fs
 from mcp_bus.stores.git.calls import HereFailed
@@ -26,14 +24,17 @@ if TYPE_CHECKING:
     from mcp_bus.stores.file import FileStore
     from mcp_bus.stores.git.repo import Repo
     from mcp_bus.stores.git.stream import Change
-    from mcp_bus.stores.git.tentative import Claimed, Tentative
-    from mcp_bus.stores.git.unsent import Unsent
+    from mcp_bus.stores.git.waiting import Waiting
 
 T = TypeVar("T")
 TRIES = 40
 # A remote that did not answer is asked again after this long.
 AGAIN_MS = 30_000
 HINT = "`mcp-bus sync` asks it at once"
+
+
+class NoRemote(StoreUnavailable):
+    """The remote does not answer, and what was asked for needs it: nothing was changed."""
 
 
 class Asking(NamedTuple):
@@ -69,29 +70,26 @@ class Shared:
         files: the store on its tree; None while there is no bus there.
         synced: when the remote was last asked, by any process of this host; 0 for never.
         trouble: why it did not answer, when it was last asked in vain; None if it does.
-        lost: tasks that were claimed without the remote, and are somebody else's.
+        waiting: what this host did without the remote.
     """
 
-    def __init__(self, repo: Repo, waiting: tuple[Unsent, Tentative], source: Source, host: Host) -> None:
+    def __init__(self, repo: Repo, waiting: Waiting, source: Source, host: Host) -> None:
         """Know what this host knew before, and ask the remote if that is too old.
 
         Args:
-            waiting: posts and claims that are shown before they are pushed.
+            waiting: what is shown before it is pushed.
 
         Raises:
             Untrusted: the branch lost what it had.
         """
         self.repo, self._source, self._host = repo, source, host
-        self._unsent, self._tentative = waiting
+        self.waiting = waiting
         self._fs = TreeFs(repo.read, source.now)
         self.head, self.synced = "", 0
         self.trouble: StoreUnavailable | None = None
         self._again_at = 0
         self.files: FileStore | None = None
         self.is_together = False
-        # What waits here: all that was looked at; and the posts and claims of it that are on the tree.
-        self._waiting: tuple[list[str], dict[str, Claimed]] = ([], {})
-        self._shown, self._claimed, self.lost = list[str](), list[str](), list[str]()
         with Fs().folder((repo.folder / SEEN).parent):
             pass  # To be watched before anything was seen.
         said, at = repo.trouble()
@@ -162,56 +160,26 @@ class Shared:
         self._again_at = now + AGAIN_MS
         self.repo.note(str(error), now)
 
+    def _refusal(self) -> NoRemote:
+        """Return the error for what needs the remote: since when it does not answer, and when it is asked again."""
+        assert self.trouble is not None
+        left = max(1, round((self._again_at - self._source.now()) / 1000))
+        ago = max(0, AGAIN_MS // 1000 - left)
+        msg = f"this needs the git remote, which did not answer {ago} s ago; nothing was changed ({self.trouble})"
+        again = f"repeat the call, with all that belongs to it: the remote is asked again in {left} s"
+        known = self.trouble.hint or ""
+        is_plain = known == HINT or "ls-remote` reaches" in known or "git init" in known
+        return NoRemote(msg, hint=f"{again}; {HINT}" if is_plain else f"{known}; then {again}")
+
     def _answers(self) -> None:
         if self.trouble is not None or self.repo.trouble()[0]:
             self.repo.note("", 0)
         self.trouble = None
 
     def show(self) -> None:
-        """Show what was posted and claimed here and not pushed."""
-        waiting = (self._unsent.names(), self._tentative.all())
-        if self.files is None or waiting == self._waiting:
-            return
-        if self._shown or self._claimed:
-            self._undo()  # Some of it was sent by another process, and is in what comes next.
-        for name in waiting[0]:
-            body = self._unsent.read(name)
-            with suppress(BusError):  # Its channel is gone: it stays, and is told as not sent.
-                if body is not None and self.files.add(body):
-                    self._shown.append(name)
-        for name, claim in waiting[1].items():
-            if self._is_valid(claim, self.files):
-                self._claimed.append(name)
-            elif self._is_pushed(claim, self.files):
-                self._tentative.drop(name)
-            else:
-                self._tentative.lose(name, claim)
-                self.lost.append(name)
-        self._waiting = (waiting[0], {name: waiting[1][name] for name in self._claimed})
-
-    def _is_valid(self, claim: Claimed, files: FileStore) -> bool:
-        """Claim on the tree what was claimed without the remote; False if it ran out, or somebody else was first."""
-        lease = claim.new.lease
-        if lease is None or lease.expires <= self._source.now():
-            return False
-        try:
-            files.swap(claim.old, claim.new)
-        except BusError:
-            return False
-        return True
-
-    def _is_pushed(self, claim: Claimed, files: FileStore) -> bool:
-        """Tell whether a claim is at the remote already: who pushed it was killed before it said so."""
-        with suppress(BusError):
-            task = files.get(claim.old.id)
-            return task is not None and task.slot.lease is not None and task.lease.token == claim.token
-        return False
-
-    def shown(self) -> None:
-        """Note that what was just posted here is shown."""
-        names = self._unsent.names()
-        self._shown += [name for name in names if name not in self._waiting[0]]
-        self._waiting = (names, self._waiting[1])
+        """Show what this host did without the remote."""
+        if self.files is not None:
+            self.waiting.show(self.files, self._undo)
 
     # --- one verb -----------------------------------------------------------------------------------
 
@@ -242,9 +210,7 @@ class Shared:
         self.look()
         try:
             return self._write(told, verb)
-        except StoreUnavailable as error:
-            if error is not self.trouble:
-                raise
+        except NoRemote:
             return work()  # By itself each says what it can do without the remote.
 
     def here(self, error: StoreUnavailable, verb: Callable[[FileStore], T]) -> T:
@@ -253,7 +219,7 @@ class Shared:
         Raises:
             StoreUnavailable: that is not why, or nothing is known of the bus.
         """
-        if self.trouble is not error or self.files is None:
+        if not isinstance(error, NoRemote) or self.files is None:
             raise error
         self.show()
         return verb(self.files)
@@ -265,12 +231,9 @@ class Shared:
             StoreUnavailable: that is not why.
             Conflict: another process of this host was faster.
         """
-        if self.trouble is not error or self.files is None:
+        if not isinstance(error, NoRemote) or self.files is None:
             raise error
-        if new.state is State.LEASED:
-            self._tentative.keep(old, new)
-        else:
-            self._tentative.drop(old.id)
+        self.waiting.claim(old, new)
         self.show()
 
     def create(self) -> bool:
@@ -300,13 +263,7 @@ class Shared:
     def sync(self) -> None:
         """Ask the remote now, and send what was posted while it did not answer."""
         self.ask()
-        self._write(lambda _: f"sync: {self._told()}", lambda: None)
-
-    def _told(self) -> str:
-        """Say what was done without the remote and goes to it now."""
-        counts = {"post": len(self._shown), "claim": len(self._claimed)}
-        parts = [f"{count} {noun}{'' if count == 1 else 's'}" for noun, count in counts.items() if count]
-        return f"{' and '.join(parts) or 'nothing'} made while the remote did not answer"
+        self._write(lambda _: f"sync: {self.waiting.told()}", lambda: None)
 
     def _write(self, told: Callable[[T], str], verb: Callable[[], T]) -> T:
         """Do something and push what it changed, as often as others are faster.
@@ -341,29 +298,33 @@ class Shared:
         try:
             changes = self._fs.changes()
             if changes:
-                is_more = (self._shown or self._claimed) and not what.startswith("sync")
-                self._push(changes, f"{what}\n\nwith {self._told()}" if is_more else what)
+                is_more = self.waiting.is_shown and not what.startswith("sync")
+                self._push(changes, f"{what}\n\nwith {self.waiting.told()}" if is_more else what)
         except Refused:
             self._undo()
-            self.ask()
+            self.look(must=True)
+            if self.trouble is not None:
+                raise self._refusal() from None
             self._pause()
             return False
-        except BaseException as error:
+        except (NoRemote, HereFailed):
             self._undo()
-            if isinstance(error, StoreUnavailable) and error is not self.trouble and not isinstance(error, HereFailed):
-                self._fails(error)
+            raise
+        except StoreUnavailable as error:
+            self._undo()
+            self._fails(error)
+            raise self._refusal() from error
+        except BaseException:
+            self._undo()
             raise
         self._fs.settle("sha256" if len(self.head) == 64 else "sha1")
-        if self._shown or self._claimed:
-            self._unsent.sent(self._shown)
-            for name in self._claimed:
-                self._tentative.drop(name)
-            self._forget_shown()
+        if self.waiting.is_shown:
+            self.waiting.sent()
         return True
 
     def _push(self, changes: list[Change], what: str) -> None:
         if self.trouble is not None and self._is_cut_off():
-            raise self.trouble
+            raise self._refusal()
         made = self.repo.commit(self.head, changes, (what, self._host.who, self._source.now()))
         self.repo.push(made, self.head)
         self._answers()
@@ -377,12 +338,9 @@ class Shared:
 
     def _undo(self) -> None:
         self._fs.undo()
-        self._forget_shown()
+        self.waiting.undone()
         if self.files is not None:
             self.files.tree.forget()
-
-    def _forget_shown(self) -> None:
-        self._waiting, self._shown, self._claimed = ([], {}), [], []
 
     def _pause(self) -> None:
         """Let whoever was faster finish; of many, not all come back at the same moment."""

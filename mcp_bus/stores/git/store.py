@@ -14,8 +14,7 @@ from mcp_bus.stores.git import place
 from mcp_bus.stores.git.records import TOUCH_MS, GitRecords
 from mcp_bus.stores.git.repo import SEEN
 from mcp_bus.stores.git.shared import Asking, Host, Shared
-from mcp_bus.stores.git.tentative import Tentative
-from mcp_bus.stores.git.unsent import Unsent
+from mcp_bus.stores.git.waiting import Waiting
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -70,13 +69,13 @@ class GitStore:
         self._last: Away | None = None
         # Lines for this host's journal, of what several verbs did that are not pushed yet.
         self._lines = list["Line"]()
-        self._unsent, self._tentative = Unsent(local.tree, source), Tentative(local.records)
+        self._waiting = Waiting(local, source)
 
         def opened(fs: Fs) -> FileStore:
             # What lasts is what was pushed.
             return FileStore(repo.folder.parent, fs=fs, source=source, durable=False, who=who, keys=keys)
 
-        self.shared = Shared(repo, (self._unsent, self._tentative), source, Host(who, opened, asking))
+        self.shared = Shared(repo, self._waiting, source, Host(who, opened, asking))
         self.records: Records = GitRecords(self.shared, local.records, source)
 
     def create(self) -> bool:
@@ -107,8 +106,8 @@ class GitStore:
         if self._last is not None:
             return self._last
         trouble = str(self.shared.trouble) if self.shared.trouble is not None else ""
-        waiting, claims = len(self._unsent.names()), tuple(self._tentative.all())
-        lost, tokens = tuple(self.shared.lost), self._tentative.lost()
+        waiting, claims = self._waiting.posts, tuple(self._waiting.tentative.all())
+        lost, tokens = tuple(self._waiting.lost), self._waiting.tentative.lost()
         return Away(self.address, self.shared.synced, waiting, trouble, claims, lost, self._asking.is_needed, tokens)
 
     @property
@@ -164,8 +163,7 @@ class GitStore:
         except StoreUnavailable as error:
             kept = self.shared.here(error, lambda bus: bus.add(body))
             if kept.id == body.id:
-                self._unsent.keep(body)
-                self.shared.shown()
+                self._waiting.post(body)
         if kept.id == body.id:
             self._journal("post", None, lifecycle.first(body), began)
         return kept
@@ -188,7 +186,7 @@ class GitStore:
         try:
             self.shared.do(_told(old, new, entry), lambda bus: bus.swap(old, new, entry))
         except StoreUnavailable as error:
-            if self._asking.is_needed or new is None or not self._tentative.is_move(old, new, entry):
+            if self._asking.is_needed or new is None or not self._waiting.tentative.is_move(old, new, entry):
                 raise
             self.shared.tentatively(error, old, new)
         self._journal(entry.outcome if isinstance(entry, Attempt) else "move", old, new, began)
@@ -219,8 +217,18 @@ class GitStore:
         return self.shared.read(lambda bus: bus.guarded(channel))
 
     def declare(self, channel: str, policy: Policy | None = None, *, is_default: bool = False) -> None:
-        """See `Store.declare`."""
-        self.shared.do(f"channel {channel}", lambda bus: bus.declare(channel, policy, is_default=is_default))
+        """See `Store.declare`.  While the remote does not answer, one that a post makes comes to be with it."""
+
+        def verb(bus: FileStore) -> None:
+            bus.declare(channel, policy, is_default=is_default)
+
+        try:
+            self.shared.do(f"channel {channel}", verb)
+        except StoreUnavailable as error:
+            if policy is not None and not is_default:
+                raise
+            self.shared.here(error, verb)
+            self._waiting.declare(channel, policy)
 
     def count(self, channel: str) -> dict[State, int]:
         """See `Store.count`."""
@@ -237,7 +245,7 @@ class GitStore:
     def mend(self, now: int) -> list[str]:
         """See `Store.mend`."""
         here = self.local.mend(now)
-        self._tentative.mend(now)
+        self._waiting.tentative.mend(now)
         if self.repo.tidy():
             here.append("put the packs of the clone together")
         return [HERE + line for line in here] + self.shared.do("sweep", lambda bus: bus.mend(now))
