@@ -55,6 +55,7 @@ def owners(remote: str) -> Iterator[tuple[str, str]]:
             yield name.split(".")[0], name.removesuffix("_request.json").split(".")[-1]
 
 
+@pytest.mark.timeout(7200 if IS_SOAK else 120)
 @pytest.mark.parametrize("clones", [1, 2, 3])
 def test_each_task_has_one_owner_though_clones_race_and_are_killed(hosts: Hosts, clones: int) -> None:
     tasks, chance = 400 if IS_SOAK else 18, random.Random(clones)  # noqa: S311  a test's
