@@ -162,13 +162,21 @@ def award(bus: Bus, bid_id: str) -> Task:
         key=draft.key_of("\x01award", call.id),  # No agent's name has a control character in it.
         extra={"call": call.id, "bid": won.id, names.TOPIC: call.channel},
     )
+    # The call is closed and its bidders told as its task is there.
+    kept = bus.store.together(
+        lambda kept: f"award {call.id[-8:]} to {won.agent} as {kept.id[-8:]}", lambda: _awarded(bus, call, won, made)
+    )
+    return bus.get(kept.id)
+
+
+def _awarded(bus: Bus, call: Task, won: Bid, made: Body) -> Body:
     kept = bus.put(made)
     if kept.extra.get("bid") != won.id:
         msg = f"the call {call.id!r} was awarded before, as {kept.id!r}"
         raise Conflict(msg, hint="cancel that task first if another bid is to have it, then post the call anew")
     _close(bus, call, kept.id, won.agent)
     _tell(bus, call, won, kept)
-    return bus.get(kept.id)
+    return kept
 
 
 def _close(bus: Bus, call: Task, task_id: str, winner: str) -> None:

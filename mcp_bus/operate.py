@@ -185,7 +185,17 @@ class Operator:
             raise IllegalTransition(msg, hint=f"{'' if old.state in ENDED else 'cancel it and '}post a new task")
         now = self.source.now()
         edited = draft.edited(old, self.ids.next(), content, self.sender(), now=now)
-        kept = self.put(edited)
+        # Of the two one is to be done: the new one is not there before the old one has ended.
+        by = self.identity.agent
+        new = self.store.together(
+            lambda name: f"retry {old.id[-8:]} on {old.channel} as {name[-8:]} by {by}",
+            lambda: self._replaced(old, edited, note),
+        )
+        return self.get(new)
+
+    def _replaced(self, old: Task, edited: Body, note: str) -> str:
+        """Post an edited task and end the one that it replaces; return its id."""
+        now, kept = self.source.now(), self.put(edited)
         if not draft.same(kept, edited):
             msg = f"{old.id!r} was edited and retried before, as {kept.id!r}"
             raise DuplicateTask(msg, hint="look at that task instead")
@@ -194,7 +204,7 @@ class Operator:
             self.store.swap(old.slot, lifecycle.discard(old.slot, now=now), line)
         except Conflict:
             self._check_replaced(old.id, kept.id)
-        return self.get(kept.id)
+        return kept.id
 
     def _check_replaced(self, old_id: str, new_id: str) -> None:
         """Take an edited task back if the one it was to replace was brought back meanwhile: of the two one is done.

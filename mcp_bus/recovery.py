@@ -78,16 +78,21 @@ def sweep(bus: Bus, *, thorough: bool = True) -> list[str]:
     Raises:
         StoreUnavailable: the medium failed; what could be done was done.
     """
-    return bus.store.together(_told, lambda: _sweep(bus, thorough=thorough))
+    done, failed = bus.store.together(_told, lambda: _sweep(bus, thorough=thorough))
+    if failed:
+        raise failed[0]
+    return done
 
 
-def _told(done: list[str]) -> str:
+def _told(made: tuple[list[str], list[StoreUnavailable]]) -> str:
     """Return what a sweep did, as a heading and lines."""
+    done, _ = made
     shared = [line for line in done if not line.startswith(HERE)]
     return "\n".join([f"sweep: {len(shared)} thing{'' if len(shared) == 1 else 's'} done", "", *shared[:100]])
 
 
-def _sweep(bus: Bus, *, thorough: bool) -> list[str]:
+def _sweep(bus: Bus, *, thorough: bool) -> tuple[list[str], list[StoreUnavailable]]:
+    """Do all of it; return what was done, and the failures of the medium."""
     # First what was cut off: a lease whose result is on its way must not lapse.
     steps: list[Step] = [lambda: bus.store.mend(bus.source.now())] if thorough else []
     kinds = (_due, _lapsed, _expired, _pruned) if thorough else (_due, _lapsed)
@@ -106,9 +111,7 @@ def _sweep(bus: Bus, *, thorough: bool) -> list[str]:
             done.append(f"left as it is: {error}")
     if thorough:
         bus.store.write_manifest(manifest(bus))
-    if failed:
-        raise failed[0]
-    return done
+    return done, failed
 
 
 def _plans(bus: Bus) -> list[str]:

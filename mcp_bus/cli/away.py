@@ -32,8 +32,8 @@ def unsent(call: Call, away: Away) -> None:
         names = ", ".join(map(short, away.tentative[:FEW]))
         call.out.warn(f"mcp-bus: tentative, until the remote decides: the claim of {names}{_more(away.tentative)}")
     if away.lost:
-        names = ", ".join(map(short, away.lost[:FEW]))
-        call.out.warn(f"mcp-bus: claimed without the remote, and lost to somebody else: {names}{_more(away.lost)}")
+        names = ", ".join(map(short, away.lost[:FEW])) + _more(away.lost)
+        call.out.warn(f"mcp-bus: claimed without the remote, and lost, to somebody else or for its time: {names}")
 
 
 def _more(names: tuple[str, ...]) -> str:

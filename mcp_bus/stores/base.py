@@ -228,6 +228,9 @@ class Store(Protocol):
             told: says in words that a person reads what was done, from what `work` returned.
             work: calls verbs of this store, and is called again if others were faster: harmless to do twice.
                 No verb in it is acknowledged before this returns.
+
+        Raises:
+            BusError: whatever `work` raises; where what is changed has to travel, nothing was changed then.
         """
         ...
 

@@ -206,3 +206,34 @@ def test_what_needs_the_remote_says_when_it_is_asked_again_and_never_to_make_ano
     cable.plug()
     source.advance(10)
     assert ann.ack(task.ticket, "mine").content == "mine"
+
+
+def test_a_retry_with_another_body_is_refused_as_a_whole(hosts: Hosts, cable: Cable) -> None:
+    source = VirtualSource()
+    ann = hosts.bus("one", source=source)
+    old = ann.post("work", "deploy A", max_attempts=1).id
+    task = ann.claim(["work"])
+    assert task is not None
+    ann.nack(task, "no")
+    cable.pull()
+    with pytest.raises(StoreUnavailable):
+        ann.retry(old, body="deploy B")
+    assert store_of(ann).away.unsent == 0
+    cable.plug()
+    source.advance(LATER_MS)
+    assert ann.retry(old, body="deploy B").id != old
+    assert sorted(ann.get(name).state for name in ann.store.ids()) == [State.CANCELLED, State.READY]
+
+
+def test_a_clock_that_was_set_back_does_not_keep_the_remote_away(hosts: Hosts, cable: Cable) -> None:
+    source = VirtualSource()
+    ann = hosts.bus("one", source=source)
+    cable.pull()
+    task = ann.post("work", "x").id
+    cable.plug()
+    source.advance(-86_400)
+    store_of(ann).mend(source.now())
+    source.advance(31)
+    ann.post("work", "y")
+    assert store_of(ann).away.unsent == 0
+    assert task in hosts.bus("two", "bob", source=source).store.ids()

@@ -197,3 +197,37 @@ def test_what_was_posted_and_claimed_without_the_remote_goes_as_one_commit(one: 
     said = git("--git-dir", hosts.remote, "log", "-1", "--format=%s", "mcp-bus").strip()
     assert said == "sync: 1 post and 1 claim made while the remote did not answer"
     assert hosts.bus("two", "bob", source=one.source).get(task).lease.holder == "ann~00000001"
+
+
+def test_a_renewal_made_while_the_claim_is_pushed_is_kept(one: Host, held: tuple[Bus, Task]) -> None:
+    ann, task = held
+    cid = one.bus("cid")
+    one.plug()
+    repo = store_of(cid).repo
+    real, ends = repo.push, list[int]()
+
+    def push(commit: str, expected: str) -> None:
+        store_of(ann).shared.trouble = StoreUnavailable("not seen yet that it is back")
+        store_of(ann).shared._again_at = one.source.now() + 20_000
+        ends.append(ann.renew(task.ticket, lease_s=900).lease.expires)
+        real(commit, expected)
+
+    repo.push = push  # type: ignore[method-assign]  # in the middle of it the worker says that it goes on
+    store_of(cid).sync()
+    repo.push = real  # type: ignore[method-assign]  # as above
+    one.source.advance(LATER_S)
+    assert ann.get(task.id).lease.expires == ends[0]
+    store_of(cid).sync()
+    assert one.bus("dan").get(task.id).lease.expires == ends[0]
+    assert store_of(ann).away.tentative == ()
+
+
+def test_a_claim_that_ran_out_while_the_remote_was_away_is_not_pushed(
+    one: Host, held: tuple[Bus, Task], bob: Bus
+) -> None:
+    ann, task = held
+    one.source.advance(task.lease.expires - one.source.now())
+    one.plug()
+    store_of(ann).sync()
+    assert store_of(ann).away.lost == (task.id,)
+    assert bob.get(task.id).state is State.READY

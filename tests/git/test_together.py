@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from mcp_bus import conductor
-from mcp_bus.errors import StoreUnavailable
+from mcp_bus.errors import BusError, StoreUnavailable
 from mcp_bus.model import State
 from mcp_bus.recovery import sweep
 from tests.crash.victim import ended, fork
@@ -139,3 +139,21 @@ def test_old_tasks_leave_the_tree_in_one_commit_and_stay_in_the_history(hosts: H
     assert all(f"pruned {name}" in commits(hosts.remote)[0] for name in made)
     story = git("--git-dir", hosts.remote, "log", "--format=%s", "mcp-bus")
     assert all(f"done {name[-8:]} on old by ann" in story for name in made), "the history is as it was"
+
+
+def test_what_fails_in_the_middle_is_not_done_at_all_and_no_journal_tells_of_it(hosts: Hosts) -> None:
+    ann = hosts.bus("one")
+    first = ann.post("work", "first").id
+    before = commits(hosts.remote)
+
+    def work() -> int:
+        ann.cancel(first, "not wanted")
+        ann.cancel("0" * 12, "there is none")
+        return 1
+
+    with pytest.raises(BusError):
+        ann.store.together(str, work)
+    assert ann.get(first).state is State.READY
+    assert commits(hosts.remote) == before
+    lines = [line for path in (hosts.place / "one" / "journal").iterdir() for line in path.read_text().splitlines()]
+    assert [line for line in lines if '"cancelled"' in line] == []

@@ -126,7 +126,7 @@ class Shared:
             return
         head, self.synced = self.repo.seen()
         now, is_asked = self._source.now(), False
-        if must or (abs(now - self.synced) >= self._host.asking.fresh_s * 1000 and now >= self._again_at):
+        if must or (abs(now - self.synced) >= self._host.asking.fresh_s * 1000 and self._is_due()):
             head, is_asked = self._asked(head), True
         # What another process of this host noted may be older than what this one has pushed.
         if head not in ("", self.head) and (is_asked or not self.head or self.repo.is_within(self.head, head)):
@@ -196,22 +196,26 @@ class Shared:
         return self._write(lambda _: what, lambda: verb(self.bus))
 
     def together(self, told: Callable[[T], str], work: Callable[[], T]) -> T:
-        """Do several verbs as one commit, all of them again if somebody was faster; see `Store.together`."""
-        if self.is_together or self._is_cut_off():
+        """Do several verbs as one commit, all of them again if somebody was faster; see `Store.together`.
+
+        Raises:
+            NoRemote: it does not answer, and something was to be changed: nothing of it was.
+        """
+        if self.is_together:
             return work()
 
         def verb() -> T:
             self.is_together = True
             try:
                 return work()
+            except BusError:
+                self._undo()  # Half of it is nothing.
+                raise
             finally:
                 self.is_together = False
 
         self.look()
-        try:
-            return self._write(told, verb)
-        except NoRemote:
-            return work()  # By itself each says what it can do without the remote.
+        return self._write(told, verb)
 
     def here(self, error: StoreUnavailable, verb: Callable[[FileStore], T]) -> T:
         """Do for this process alone what could not be pushed, if that is why; the next push takes it along.
@@ -334,7 +338,11 @@ class Shared:
 
     def _is_cut_off(self) -> bool:
         """Tell whether the remote did not answer a moment ago."""
-        return self.trouble is not None and self._source.now() < self._again_at
+        return self.trouble is not None and not self._is_due()
+
+    def _is_due(self) -> bool:
+        """Tell whether a remote that did not answer is asked again; a clock that was set back keeps nobody waiting."""
+        return not 0 < self._again_at - self._source.now() <= AGAIN_MS
 
     def _undo(self) -> None:
         self._fs.undo()

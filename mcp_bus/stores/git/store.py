@@ -139,12 +139,11 @@ class GitStore:
             self._lines.clear()
             return work()
 
-        try:
-            return self.shared.together(told, anew)
-        finally:
-            lines, self._lines = self._lines, []
-            for line in lines if not self.shared.trouble else ():
-                self.local.journal.move(*line)
+        made = self.shared.together(told, anew)
+        lines, self._lines = self._lines, []
+        for line in lines:
+            self.local.journal.move(*line)
+        return made
 
     def _journal(self, *line: *Line) -> None:
         """Note what was moved, once it was."""

@@ -9,7 +9,7 @@ meanwhile: whoever's push comes first has the task, and the other one has lost a
 from __future__ import annotations
 
 from contextlib import suppress
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from mcp_bus import names
 from mcp_bus.errors import Conflict, CorruptRecord, NotFound
@@ -32,6 +32,10 @@ class Claimed(NamedTuple):
     revision: int
     old: Slot
     new: Slot
+
+    def is_over(self, now: int) -> bool:
+        """Tell whether its lease has ended."""
+        return self.new.lease is None or self.new.lease.expires <= now
 
     @property
     def token(self) -> str:
@@ -60,8 +64,7 @@ class Tentative:
         known = self.all().get(old.id)
         first = known.old if known is not None and old.state is State.LEASED else old
         after = known.revision if known is not None and known.new == old else 0
-        data = {"channel": old.channel, "from": list(names.place(first)), "to": list(names.place(new))}
-        self._records.write(KIND, old.id, data, after=after, durable=True)
+        self._records.write(KIND, old.id, _data(first, new), after=after, durable=True)
 
     def is_move(self, old: Slot, new: Slot | None, entry: Attempt | Result | None) -> bool:
         """Tell whether a move is one of a claim that may be made without the remote: taken, renewed, given back."""
@@ -78,6 +81,16 @@ class Tentative:
     def drop(self, task_id: str) -> None:
         """Forget a claim: a push has taken it, or it was given back."""
         self._records.remove(KIND, task_id)
+
+    def sent(self, task_id: str, pushed: Claimed) -> None:
+        """Forget a claim that a push has taken; what it was renewed to meanwhile goes on from there."""
+        known = self.all().get(task_id)
+        if known is None or known.revision == pushed.revision:
+            self.drop(task_id)
+            return
+        data = _data(pushed.new, known.new)
+        with suppress(Conflict):  # It was renewed once more: that one says where it began, and is told as pushed.
+            self._records.write(KIND, task_id, data, after=known.revision, durable=True)
 
     def lose(self, task_id: str, claim: Claimed) -> None:
         """Forget a claim that somebody else was faster with, or that ran out; only that it was made is remembered."""
@@ -96,6 +109,10 @@ class Tentative:
         for name, record in self._records.all(LOST).items():
             if abs(now - record.touched) > REMEMBERED:
                 self._records.remove(LOST, name)
+
+
+def _data(old: Slot, new: Slot) -> dict[str, Any]:
+    return {"channel": old.channel, "from": list(names.place(old)), "to": list(names.place(new))}
 
 
 def _claimed(record: Record) -> Claimed | None:

@@ -67,7 +67,9 @@ class Waiting:
             undo: takes away what was put there before: some of it was sent by another process meanwhile.
         """
         seen = _Seen(self._unsent.names(), self.tentative.all(), self._records.names(CHANNELS))
-        if seen == self._looked:
+        now = self._source.now()
+        is_over = any(claim.is_over(now) for claim in self._looked.claims.values())
+        if seen == self._looked and not is_over:
             return
         if self.is_shown:
             undo()
@@ -89,13 +91,12 @@ class Waiting:
                 self.tentative.drop(name)
             else:
                 self.tentative.lose(name, claim)
-                self.lost.append(name)
+                self.lost += [name] if name not in self.lost else []
         self._looked = seen._replace(claims={name: seen.claims[name] for name in self._claims})
 
     def _is_valid(self, claim: Claimed, files: FileStore) -> bool:
         """Claim on the tree what was claimed without the remote; False if it ran out, or somebody else was first."""
-        lease = claim.new.lease
-        if lease is None or lease.expires <= self._source.now():
+        if claim.is_over(self._source.now()):
             return False
         try:
             files.swap(claim.old, claim.new)
@@ -139,7 +140,7 @@ class Waiting:
         """Forget what a push has taken."""
         self._unsent.sent(self._posts)
         for name in self._claims:
-            self.tentative.drop(name)
+            self.tentative.sent(name, self._looked.claims[name])
         for name in self._channels:
             self._records.remove(CHANNELS, name)
         self.undone()
