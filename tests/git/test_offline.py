@@ -9,6 +9,7 @@ import pytest
 
 from mcp_bus.errors import StoreUnavailable, Untrusted
 from mcp_bus.model import State
+from mcp_bus.recovery import sweep
 from mcp_bus.stores.git.repo import Refused
 from tests.crash.victim import ended, fork
 from tests.fakes import VirtualSource
@@ -237,3 +238,32 @@ def test_a_clock_that_was_set_back_does_not_keep_the_remote_away(hosts: Hosts, c
     ann.post("work", "y")
     assert store_of(ann).away.unsent == 0
     assert task in hosts.bus("two", "bob", source=source).store.ids()
+
+
+def test_a_post_whose_answer_was_lost_is_not_done_again_after_it_was_pruned(hosts: Hosts) -> None:
+    source = VirtualSource()
+    ann, bob = hosts.bus("one", source=source), hosts.bus("two", "bob", source=source)
+    bob.create_channel("work", retention_days=1)
+    source.advance(LATER_MS)
+    repo = store_of(ann).repo
+    real = repo.push
+
+    def push(commit: str, expected: str) -> None:
+        real(commit, expected)
+        msg = "the connection broke"
+        raise StoreUnavailable(msg)
+
+    repo.push = push  # type: ignore[method-assign]  # the remote has it, and this host does not know
+    task = ann.post("work", "deploy once").id
+    repo.push = real  # type: ignore[method-assign]  # as above
+    assert store_of(ann).away.unsent == 1
+    claimed = bob.claim(["work"])
+    assert claimed is not None
+    bob.ack(claimed, "deployed")
+    source.advance(3 * 86_400)
+    sweep(bob)
+    assert task not in bob.store.ids()
+    store_of(ann).sync()
+    assert store_of(ann).away.unsent == 0
+    source.advance(LATER_MS)
+    assert bob.claim(["work"]) is None

@@ -6,7 +6,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, NamedTuple
 
 from mcp_bus import policies, wire
-from mcp_bus.errors import BusError
+from mcp_bus.errors import BusError, Gone
 from mcp_bus.model import State
 from mcp_bus.stores.git.tentative import Tentative
 from mcp_bus.stores.git.unsent import Unsent
@@ -82,7 +82,7 @@ class Waiting:
         for name in seen.posts:
             body = self._unsent.read(name)
             with suppress(BusError):  # Its channel is gone: it stays, and is told as not sent.
-                if body is not None and files.add(body):
+                if body is not None and (_is_over(body, files) or files.add(body)):
                     self._posts.append(name)
         for name, claim in seen.claims.items():
             if self._is_valid(claim, files):
@@ -148,6 +148,15 @@ class Waiting:
     def undone(self) -> None:
         """Note that nothing of it is on the tree any more."""
         self._looked, self._posts, self._claims, self._channels = _NOTHING, [], [], []
+
+
+def _is_over(body: Body, files: FileStore) -> bool:
+    """Tell whether a post got there, though its answer was lost, and was done and pruned since."""
+    try:
+        files.get(body.id)
+    except Gone:
+        return True
+    return False
 
 
 def _is_pushed(claim: Claimed, files: FileStore) -> bool:
