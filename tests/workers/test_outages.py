@@ -135,6 +135,9 @@ def test_a_worker_that_is_to_end_meanwhile_says_where_the_result_is_kept(
     made, thread = begun(ANSWER)
     until(lambda: full.refused > 1)
     made.stop()
+    until(lambda: len(seen.troubles) > 1)
+    tried = full.refused
+    until(lambda: full.refused > tried + 3 or not thread.is_alive())
     assert thread.is_alive(), "told once, it lets what it works on end"
     made.stop()
     joined(thread)
