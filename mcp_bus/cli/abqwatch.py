@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from mcp_bus.cli.output import Out
     from mcp_bus.config import Config
     from mcp_bus.model import Body
-    from mcp_bus.workers.jobs import Told
+    from mcp_bus.workers.fates import Told
 
 
 class _Watcher(NamedTuple):

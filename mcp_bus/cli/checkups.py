@@ -12,13 +12,12 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from mcp_bus.cli import fields
+from mcp_bus.cli import aside
 from mcp_bus.cli.arguments import shell
 from mcp_bus.errors import BusError, StoreUnavailable
 from mcp_bus.find import public, queues, short
 from mcp_bus.identity import process
 from mcp_bus.model import State
-from mcp_bus.names import REASON
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -302,7 +301,7 @@ def held(bus: Bus) -> list[Slot]:
 def work(call: Call, bus: Bus, leased: Sequence[Slot]) -> Iterator[Finding]:
     """Look at what waits for somebody: leases that are over, dead tasks, files that were put aside."""
     now, again = bus.source.now(), call.again()
-    late = [slot.id for slot in leased if slot.lease and slot.lease.expires + OVERDUE < now]
+    late = [slot.id for slot in leased if slot.lease and slot.lease.expires + bus.store.leeway + OVERDUE < now]
     if late:
         yield Finding(
             "leases", WARNING, f"{len(late)} are over and were not taken back", f"{again} sweep", is_safe=True
@@ -318,10 +317,10 @@ def work(call: Call, bus: Bus, leased: Sequence[Slot]) -> Iterator[Finding]:
     else:
         yield Finding("dead letter", GOOD, "empty")
     for folder, what in (("quarantine", "that are no messages"), ("rejected", "of workers that had lost their lease")):
-        count, path = fields.aside(call.config.path / folder), shell(str(call.config.path / folder))
-        said = f"{count} files {what}: {call.config.path / folder}" if count else "empty"
-        look = f"ls {path}" if folder == "rejected" else f"cat {path}/*{REASON}"
-        yield Finding(folder, PERSON if count else GOOD, said, look if count else "")
+        found = aside.of(call, bus, folder)
+        said = f"{found.files} files {what}: {found.path}" if found.files else "empty"
+        look = found.look if folder == "rejected" else found.why
+        yield Finding(folder, PERSON if found.files else GOOD, said, look if found.files else "")
 
 
 def agents(call: Call, seen: Sequence[Seen], leased: Sequence[Slot]) -> Iterator[Finding]:

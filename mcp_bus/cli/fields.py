@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from mcp_bus import history, wire
 from mcp_bus.find import LOST, is_lost, short
 from mcp_bus.model import State
-from mcp_bus.names import REASON
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from mcp_bus.model import Attempt, Result, Secret, Sender, Task
 
 
@@ -131,10 +127,3 @@ def attempt(line: Attempt) -> dict[str, Any]:
     """Return a line of history, without the token that may still be valid."""
     made: dict[str, Any] = history.fields(line._replace(token=""))
     return made
-
-
-def aside(folder: Path) -> int:
-    """Return how many files were put into a folder for a person; the reasons beside them do not count."""
-    with suppress(OSError):
-        return sum(not found.name.endswith(REASON) for found in folder.iterdir())
-    return 0

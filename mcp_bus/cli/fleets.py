@@ -132,12 +132,12 @@ def ps(call: Call) -> int:
     with call.bus() as bus:
         now, known, tasks = bus.source.now(), fleets(bus), _held(bus)
         live = [seen.presence for seen in bus.roster.all() if seen.is_live]
-    made = [item | {"is_supervised": True} for fleet in known for item in fleet["workers"]]
+    made = [item | {"host": process.host(), "is_supervised": True} for fleet in known for item in fleet["workers"]]
     supervised = {item.get("holder") for item in made}
     for who in live:
         if who.holder not in supervised and (who.serves or tasks.get(who.holder)):
             about = {"name": who.agent, "state": "running", "pid": who.pid, "since": who.since, "holder": who.holder}
-            made.append(about | {"restarts": 0, "why": "", "is_supervised": False})
+            made.append(about | {"host": who.host, "restarts": 0, "why": "", "is_supervised": False})
     made = [item | {"tasks": tasks.get(str(item.get("holder")), [])} for item in made]
     if call.out.as_json:
         rest = [{key: value for key, value in fleet.items() if key != "workers"} for fleet in known]
@@ -152,10 +152,22 @@ def ps(call: Call) -> int:
 
 def _row(item: dict[str, Any], now: int) -> tuple[str, ...]:
     return (
-        one_line(str(item.get("name")), 40), one_line(str(item.get("state")), 20), str(_number(item, "pid") or ""),
+        one_line(str(item.get("name")), 40), one_line(str(item.get("state")), 20), _process(item),
         ago(_number(item, "since"), now), str(_number(item, "restarts") or ""),
         " ".join(map(short, item["tasks"])), one_line(str(item.get("why") or ""), 120),
     )  # fmt: skip
+
+
+def _process(item: dict[str, Any]) -> str:
+    """Return which process a worker is; a number means nothing without its host."""
+    where = "" if item["host"] in ("", process.host()) else f" on {one_line(item['host'], 40)}"
+    return f"{_number(item, 'pid') or ''}{where}"
+
+
+def _elsewhere(bus: Bus, name: str) -> str:
+    """Return another host on which somebody of that name is there; empty if there is none."""
+    others = {seen.presence.host for seen in bus.roster.all() if seen.is_live and seen.presence.agent == name}
+    return min(others - {"", process.host()}, default="")
 
 
 def _number(worker: dict[str, Any], name: str) -> int:
@@ -186,6 +198,10 @@ def logs(call: Call) -> int:
         if NAME.match(name):
             with suppress(FileNotFoundError):
                 reading = Reading(call.config.path, name, bus.source, lines=call.args.lines)
+        host = _elsewhere(bus, name) if reading is None else ""
+    if host:
+        msg = f"{name[:60]!r} runs on {host[:60]!r}, and its log is there"
+        raise NotFound(msg, hint=f"on that host: `mcp-bus worker logs {name}`")
     if reading is None:
         msg = f"there is no log of {name[:60]!r}"
         raise NotFound(msg, hint="`mcp-bus worker ps` lists workers; those of a fleet have a log")
@@ -211,6 +227,7 @@ def stop(call: Call) -> int:
         known = fleets(bus)
         workers = [item for fleet in known for item in fleet["workers"]]
         _note(bus, [item for item in workers if item.get("name") in names])
+        hosts = {name: _elsewhere(bus, name) for name in names}
     if not names:
         for fleet in known:
             os.kill(fleet["pid"], signal.SIGTERM)
@@ -223,9 +240,13 @@ def stop(call: Call) -> int:
         told = [pid for item in workers if item.get("name") == name and (pid := _pid(item, name)) and _told(pid)]
         if told:
             call.out.line(f"{name} was told to end" + (f" ({len(told)} of that name)" if len(told) > 1 else ""))
+            continue
+        code = NOT_FOUND
+        if hosts[name]:
+            call.out.warn(f"mcp-bus: {clean(name)[:60]!r} runs on {one_line(hosts[name], 60)!r}, not here")
+            call.out.warn(f"  next: on that host, {call.again()} worker stop {clean(name)}; or end its process there")
         else:
             call.out.warn(f"mcp-bus: no worker {clean(name)[:60]!r} runs in a fleet here")
-            code = NOT_FOUND
     return code
 
 

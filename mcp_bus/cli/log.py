@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from mcp_bus.cli import meant
 from mcp_bus.cli.arguments import Verb, seconds
 from mcp_bus.cli.codes import OK
-from mcp_bus.cli.output import cut, one_line
+from mcp_bus.cli.output import clean, cut, one_line
 from mcp_bus.errors import StoreUnavailable
 from mcp_bus.find import short
 from mcp_bus.stores.fsops import Fs
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
+    from mcp_bus.bus import Bus
     from mcp_bus.cli.arguments import Call, Parser
 
 Event = dict[str, Any]
@@ -52,6 +53,8 @@ def log(call: Call) -> int:
     """Show what happened, oldest first."""
     args, out = call.args, call.out
     with call.bus() as bus:
+        if call.config.remote is not None:
+            _of_this_host(call, bus)
         since = stamp(max(0, bus.source.now() - int(args.since * 1000))) if args.since is not None else ""
         limit = (0 if since else MANY) if args.limit is None else max(0, args.limit)
         journal = Journal(call.config.path / "journal")
@@ -67,6 +70,16 @@ def log(call: Call) -> int:
         elif not found:
             out.note("nothing happened" + (" since then" if since else " yet"))
     return OK
+
+
+def _of_this_host(call: Call, bus: Bus) -> None:
+    """Say what a journal does not have, on a bus that several hosts share."""
+    from mcp_bus.cli.aside import git_here, head_here
+    from mcp_bus.stores.git.store import GitStore
+
+    assert isinstance(bus.store, GitStore)
+    call.out.note("what was done through this host; what all hosts did is in the commits")
+    call.out.note(f"  next: {clean(git_here(bus.store))} log --date=iso --format='%ad %an: %s' {head_here()}")
 
 
 def _follow(call: Call, journal: Journal) -> None:

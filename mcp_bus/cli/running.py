@@ -25,7 +25,8 @@ if TYPE_CHECKING:
     from mcp_bus.cli.arguments import Call, Parser
     from mcp_bus.config import Config
     from mcp_bus.model import Body
-    from mcp_bus.workers.jobs import Recipe, Told
+    from mcp_bus.workers.fates import Told
+    from mcp_bus.workers.jobs import Recipe
 
 # Bytes of a role, as many as one in the bus may have.
 MAX_ROLE = 64 * 1024

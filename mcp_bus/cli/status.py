@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from mcp_bus import find as finding
-from mcp_bus.cli import bars, fields, pages
+from mcp_bus.cli import aside, bars, fields, pages
 from mcp_bus.cli.arguments import Verb
 from mcp_bus.cli.codes import OK
 from mcp_bus.cli.output import ago, clean, one_line
@@ -54,7 +54,7 @@ def _status(call: Call, bus: Bus, views: Sequence[ChannelView]) -> dict[str, Any
     agents: dict[str, int] = {}
     for slot in leases:
         agents[_holder(slot)] = agents.get(_holder(slot), 0) + 1
-    overdue = [slot.id for slot in leases if slot.lease and slot.lease.expires <= now]
+    over = [(slot.id, slot.lease.expires + store.leeway) for slot in leases if slot.lease and slot.lease.expires <= now]
     age = store.manifest_age(now)
     return {
         "bus": str(call.config.path),
@@ -65,13 +65,14 @@ def _status(call: Call, bus: Bus, views: Sequence[ChannelView]) -> dict[str, Any
         "counts": {str(state): sum(view.counts[state] for view in views) for state in pages.ORDER},
         "working": agents,
         "leases": [_leased(task) for task in pages.read(bus, iter(leases[:FEW]))],
-        "overdue": overdue,
+        "overdue": [name for name, _ in over],
+        "respected": [{"id": name, "until": fields.stamp(until)} for name, until in over if until > now],
         "dead": [_dead(task) for task in pages.read(bus, iter(dead[:FEW]))],
         "agents": sorted({seen.presence.agent for seen in bus.roster.all() if seen.is_live}),
         "for_the_human": _unread(bus, [inbox(HUMAN)]),
         "for_agents": _unread(bus, [name for name in store.channels() if is_inbox(name) and name != inbox(HUMAN)]),
-        "rejected": _aside(call, "rejected"),
-        "quarantine": _aside(call, "quarantine"),
+        "rejected": _aside(call, bus, "rejected"),
+        "quarantine": _aside(call, bus, "quarantine"),
         "last_sweep": fields.stamp(now - age) if age < now else None,
     }
 
@@ -114,9 +115,9 @@ def _dead(task: Task) -> dict[str, Any]:
     }
 
 
-def _aside(call: Call, folder: str) -> dict[str, Any]:
-    path = call.config.path / folder
-    return {"count": fields.aside(path), "path": str(path)}
+def _aside(call: Call, bus: Bus, folder: str) -> dict[str, Any]:
+    found = aside.of(call, bus, folder)
+    return {"count": found.files, "path": found.path, "look": found.look}
 
 
 def filesystem(call: Call) -> dict[str, Any]:
@@ -139,9 +140,7 @@ def _page(out: Out, made: dict[str, Any], now: int) -> None:
     told = "  ".join(f"{number} {out.state(state)}" for state, number in counts.items() if number)
     out.line(f"tasks     {told or 'none'}, on {made['channels']} channel{'' if made['channels'] == 1 else 's'}")
     _working(out, made, now)
-    if made["overdue"]:
-        names = ", ".join(short(name) for name in made["overdue"][:FEW])
-        out.line(f"overdue   the lease of {names} ran out; the next claim or sweep brings them back")
+    _overdue(out, made, now)
     if made["agents"]:
         few = ", ".join(one_line(name, 60) for name in made["agents"][:FEW])
         out.line(f"agents    {len(made['agents'])} there: {few}")
@@ -152,6 +151,18 @@ def _page(out: Out, made: dict[str, Any], now: int) -> None:
     last = made["last_sweep"]
     out.line(f"swept     {_ago(last, now) if last else 'never'}")
     _kept(out, made)
+
+
+def _overdue(out: Out, made: dict[str, Any], now: int) -> None:
+    """Tell of leases that ran out, and when a bus that several hosts share takes them back."""
+    later = {item["id"]: item["until"] for item in made["respected"]}
+    if names := ", ".join([short(name) for name in made["overdue"] if name not in later][:FEW]):
+        out.line(f"overdue   the lease of {names} ran out; the next claim or sweep brings them back")
+    for name, until in list(later.items())[:FEW]:
+        when = ago(_ms(until), now)
+        out.line(
+            f"overdue   the lease of {short(name)} ran out; it is taken back {when}, because clocks of hosts differ"
+        )
 
 
 def _dead_letter(out: Out, made: dict[str, Any]) -> None:
@@ -199,9 +210,17 @@ def _kept(out: Out, made: dict[str, Any]) -> None:
             "result that came after its lease was" if late["count"] == 1 else "results that came after their lease was"
         )
         out.line(f"rejected  {late['count']} {many} lost; each is a file in {clean(late['path'])}")
+        _how(out, late)
     if foreign["count"]:
         many = "file that is" if foreign["count"] == 1 else "files that are"
         out.line(f"put aside {foreign['count']} {many} no message; in {clean(foreign['path'])}, why: *{REASON}")
+        _how(out, foreign)
+
+
+def _how(out: Out, found: dict[str, Any]) -> None:
+    """Say how to look where `ls` and `cat` do not get to."""
+    if found["look"].startswith("git "):
+        out.line(f"{'':<10}next: {clean(found['look'])}")
 
 
 def _ms(text: str) -> int:

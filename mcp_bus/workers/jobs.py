@@ -8,13 +8,13 @@ J3  Exit code 0 is a result.  75 (EX_TEMPFAIL) is not now: the task is given bac
     attempt.
 J4  A result is checked against its contract before it is submitted; an agent may correct it once.
 J5  A message of type `eval` is not run unless the operator allows its sender.
+J6  What a finished command has left is told to the bus however long that cannot be reached, until the worker gives up.
 """
 
 from __future__ import annotations
 
 import errno
 from contextlib import suppress
-from enum import StrEnum
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
@@ -32,29 +32,27 @@ from mcp_bus.errors import (
     ResultRejected,
     StoreUnavailable,
 )
-from mcp_bus.model import NOTHING
+from mcp_bus.find import short
 from mcp_bus.plain import clean
 from mcp_bus.workers import prompts, readers, runs
+from mcp_bus.workers.fates import REASON, Fate, Told, judged
+from mcp_bus.workers.patience import NONE
 from mcp_bus.workers.readers import Answer
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from mcp_bus.bus import Bus
-    from mcp_bus.command import Ended
     from mcp_bus.model import Body, Task
+    from mcp_bus.workers.patience import Patience
     from mcp_bus.workers.runs import Log, Place
 
-NOT_NOW, NEVER = 75, 65
 # How often a running command is looked after.
 PULSE_S = 0.5
 LOOK_S = 2.0
 # Files are read whole to be named in a result, at least at this many bytes a second; so few need no more time for it.
 READ_PER_S = 50_000_000
 SOON_READ = 64 * 1024 * 1024
-REASON = 1500
-# How an agent, whose exit code is not its own, says that it cannot do a task.
-BLOCKED, FAILED = "MCP_BUS_BLOCKED:", "MCP_BUS_FAILED:"
 
 
 class Recipe(NamedTuple):
@@ -86,27 +84,6 @@ class Recipe(NamedTuple):
     timeout_s: float = 1800.0
     lease_s: float = 120.0
     evals: tuple[str, ...] = ()
-
-
-class Fate(StrEnum):
-    """What became of a task that was worked on."""
-
-    DONE = "done"
-    FAILED = "failed"
-    DEAD = "dead"
-    BLOCKED = "blocked"
-    RELEASED = "released"
-    LIMITED = "limited"
-    LOST = "lost"
-
-
-class Told(NamedTuple):
-    """What became of a task, and why; `output` is the beginning of its result."""
-
-    fate: Fate
-    why: str = ""
-    usage: Mapping[str, float] = NOTHING
-    output: str = ""
 
 
 class Run(NamedTuple):
@@ -141,17 +118,21 @@ class Job:
         self._root = root
         self._renew_at = bus.source.monotonic() + recipe.lease_s / 3
         self._look_at = 0.0
+        self._patience = NONE
 
-    def do(self, stop: Callable[[], str]) -> Told:
+    def do(self, stop: Callable[[], str], patience: Patience = NONE) -> Told:
         """Run the command and say what became of the task.
 
         Args:
             stop: a text that it returns is why the command is ended, and the task given back.
+            patience: how long the bus is told of the end while it cannot be reached (rule J6).
 
         Raises:
             NotStarted: the command cannot be started; the task was given back.
-            StoreUnavailable: the medium failed; the task was given back, or lapses if that failed too.
+            StoreUnavailable: the medium failed before the command began; the task was given back, or lapses if that
+                failed too.
         """
+        self._patience = patience
         why = refused(self._task.body, self._recipe)
         if why:
             return self._end(Told(Fate.DEAD, why))
@@ -162,7 +143,7 @@ class Job:
             return self._end(Told(Fate.FAILED, str(error)))
         except (StoreUnavailable, Conflict) as error:
             with suppress(BusError):
-                self._end(Told(Fate.RELEASED, str(error)))
+                self._ended(Told(Fate.RELEASED, str(error)))
             raise
 
     def _work(self, mark: str, asked: str, stop: Callable[[], str]) -> Told:
@@ -250,6 +231,18 @@ class Job:
     # --- answering --------------------------------------------------------------------------------------
 
     def _submit(self, found: Answer, run: Run) -> Told:
+        kept = list[str]()
+
+        def waits() -> str:
+            kept.append(run.kept.keep(run.place, found.text))
+            return f"{short(self._task.id)} is finished; its result waits until the bus can be reached"
+
+        try:
+            return self._patience.insist(lambda: self._submitted(found, run), waits)
+        except StoreUnavailable as error:
+            return Told(Fate.UNTOLD, f"{error}; its result is kept in {kept[0]}", found.usage)
+
+    def _submitted(self, found: Answer, run: Run) -> Told:
         made, ticket = run.kept.made(run.place), self._task.ticket
         try:
             if made.size > SOON_READ:
@@ -262,12 +255,20 @@ class Job:
         except StoreUnavailable:
             raise
         except BusError as error:  # Also what its children, which have not ended, forbid.
-            return self._end(Told(Fate.FAILED, f"{error}; {error.hint}".removesuffix("; "), found.usage))
+            return self._ended(Told(Fate.FAILED, f"{error}; {error.hint}".removesuffix("; "), found.usage))
         more = f"{made.left} of its files are not named in the result" if made.left else ""
         return Told(Fate.DONE, more, found.usage, found.text[:200])
 
     def _end(self, told: Told) -> Told:
-        """End the claim as it was told; return what really became of the task."""
+        """End the claim as it was told, once the bus can be; return what really became of the task."""
+        said = f"{short(self._task.id)} is over; the bus is told when it can be reached"
+        try:
+            return self._patience.insist(lambda: self._ended(told), lambda: said)
+        except StoreUnavailable as error:
+            why = f"{told.fate}: {told.why}; {error}, so it comes back when its lease ends"
+            return Told(Fate.UNTOLD, why, told.usage)
+
+    def _ended(self, told: Told) -> Told:
         try:
             if self._recipe.answers and told.fate in (Fate.FAILED, Fate.DEAD, Fate.BLOCKED):
                 try:
@@ -348,32 +349,4 @@ def answer(
         said = PRIVATE if run.is_private else clean(found.error or run.log.tail)[-REASON:]
         msg = f"{clean(words[0])!r} cannot work here: {said}"
         raise NotStarted(msg, hint="log it in, or do what it asks for; the task was given back")
-    return _judged(done, found, run.log.tail)
-
-
-def _end_first(output: str) -> str:
-    """Return the end of an output in one line, its last line first: it mostly says why, and some see no more."""
-    lines = [line.strip() for line in output.strip()[-REASON:].splitlines() if line.strip()]
-    return "; before that: ".join(filter(None, (lines[-1], " | ".join(lines[:-1])))) if lines else ""
-
-
-def _judged(done: Ended, found: Answer, tail: str) -> Answer | Told:
-    """Say what a command's end means: an answer, or why there is none (rule J3)."""
-    said = clean(found.error.strip()[-REASON:] or _end_first(tail), multiline=True).strip()
-    fate, why = Fate.FAILED, ""
-    if found.is_limited:
-        fate, why = Fate.LIMITED, "it is out of its rate limit"
-    elif done.why:
-        why = done.why
-    elif done.code == NOT_NOW:
-        fate, why = Fate.RELEASED, f"not now (exit code {NOT_NOW})"
-    elif done.code == NEVER:
-        fate, why = Fate.DEAD, f"never (exit code {NEVER})"
-    elif done.code or found.error:
-        why = f"ended by signal {-done.code}" if done.code < 0 else f"exit code {done.code}"
-    if why:
-        return Told(fate, f"{why}: {said}" if said else why, found.usage)
-    for word, meant in ((BLOCKED, Fate.BLOCKED), (FAILED, Fate.FAILED)):
-        if found.text.startswith(word):
-            return Told(meant, found.text.removeprefix(word).strip() or "without a reason", found.usage)
-    return found
+    return judged(done, found, run.log.tail)

@@ -22,7 +22,8 @@ from mcp_bus.notify import Hint
 from mcp_bus.presence import BEAT_S
 from mcp_bus.watch import interval
 from mcp_bus.workers import jobs, prompts, runs
-from mcp_bus.workers.jobs import Fate, NotStarted, Told
+from mcp_bus.workers.fates import Fate, Told
+from mcp_bus.workers.jobs import NotStarted
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -4,6 +4,7 @@ W1  A worker that is told to end claims nothing more and lets what it works on e
     that is up, it ends that too and gives it back.
 W2  A rate limit is the agent's, not the task's: the task is given back, and nothing is claimed for a while.
 W3  What keeps a command from being started ends the worker: another task would fare no better.
+W4  While a bus cannot be reached, a result waits for it, as long as the worker is not to end what it works on.
 """
 
 from __future__ import annotations
@@ -21,7 +22,9 @@ from mcp_bus.model import Task
 from mcp_bus.presence import BEAT_S
 from mcp_bus.watch import wait_for
 from mcp_bus.workers import runs
-from mcp_bus.workers.jobs import Fate, Job
+from mcp_bus.workers.fates import Fate
+from mcp_bus.workers.jobs import Job
+from mcp_bus.workers.patience import Patience
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -29,7 +32,8 @@ if TYPE_CHECKING:
 
     from mcp_bus.bus import Bus
     from mcp_bus.model import Body
-    from mcp_bus.workers.jobs import Recipe, Told
+    from mcp_bus.workers.fates import Told
+    from mcp_bus.workers.jobs import Recipe
 
 FOR_EVER = 3e9
 # The pause after an error of the medium: the first, and the longest.
@@ -206,11 +210,16 @@ class Loop:
             self._troubles = min(self._troubles + 1, 10)
             return min(MOST_TROUBLE_S, TROUBLE_S * 2.0 ** (self._troubles - 1))
 
+    def _gives_up(self) -> bool:
+        """Wait a while for the bus, so often that a lease is not over in between; tell whether that is enough."""
+        return self._aborting.wait(min(self._pause(), max(TROUBLE_S, self._recipe.lease_s / 3)))
+
     def _work(self) -> None:
+        patience = Patience(self._gives_up, self._watcher.say)
         with self._opened() as bus:
             while (task := self._next(bus)) is not None:
                 self._watcher.begun(task.body)
-                told = Job(bus, task, self._recipe, self._root).do(self._why_to_stop)
+                told = Job(bus, task, self._recipe, self._root).do(self._why_to_stop, patience)
                 self._count(bus, told)
                 self._watcher.ended(task.body, told)
 

@@ -15,7 +15,7 @@ from contextlib import suppress
 from itertools import islice
 from typing import TYPE_CHECKING, NamedTuple
 
-from mcp_bus.errors import CorruptRecord, StoreUnavailable
+from mcp_bus.errors import BusError, CorruptRecord, StoreUnavailable
 from mcp_bus.model import DAY, MAX_CONTENT
 from mcp_bus.stores.fsops import Fs
 from mcp_bus.stores.modes import PRIVATE, of
@@ -171,6 +171,15 @@ class Runs:
         with self._tree.words(), suppress(FileNotFoundError):
             at = self._tree.fd(f"{FOLDER}/{place.folder.name}")
             self._tree.fs.rename(RESULT, at, REFUSED, at)
+
+    def keep(self, place: Place, text: str) -> str:
+        """Write down a result that cannot be submitted yet, if its command did not; return where it is."""
+        with suppress(OSError, BusError):  # A full disk: what was printed is in the log.
+            at = self._tree.fd(f"{FOLDER}/{place.folder.name}")
+            with suppress(FileExistsError):
+                self._tree.fs.create(RESULT, at, text.encode(), sync=False)
+            return str(place.result)
+        return str(place.log)
 
     def answer(self, place: Place) -> str | None:
         """Return what a command wrote as its result; None if it wrote none.

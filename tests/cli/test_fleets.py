@@ -225,3 +225,18 @@ def test_a_record_that_names_another_s_process_has_nobody_stopped(cli: Cli, file
             other.kill()
             up.terminate()
             up.communicate(timeout=30)
+
+
+def test_a_worker_of_another_host_is_named_with_it_and_neither_shown_nor_ended_here(cli: Cli) -> None:
+    with open_bus(cli.bus, agent="far") as bus:
+        here = bus.roster.arrive(serves=("work",))
+        (record,) = (cli.bus / "agents").iterdir()
+        record.write_text(record.read_text().replace(f'"{here.host}"', '"elsewhere"'))
+        (made,) = cli.json("worker", "ps")["workers"]
+        assert (made["name"], made["host"]) == ("far", "elsewhere")
+        assert f"{os.getpid()} on elsewhere" in cli.main("worker", "ps")[1]
+        for verb in ("logs", "stop"):
+            code, out, err = cli.main("worker", verb, "far")
+            assert (code, out) == (3, "")
+            assert "'far' runs on 'elsewhere'" in err
+            assert f"mcp-bus worker {verb} far" in err

@@ -14,7 +14,8 @@ from mcp_bus.recovery import Tender, sweep
 from mcp_bus.signing.guard import Guard
 from mcp_bus.stores import layout
 from mcp_bus.stores.file import FileStore
-from mcp_bus.workers.jobs import Fate, Job, Recipe
+from mcp_bus.workers.fates import Fate
+from mcp_bus.workers.jobs import Job, Recipe
 from tests.crash.victim import Points, Steps, identity
 
 if TYPE_CHECKING:

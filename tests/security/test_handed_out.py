@@ -18,7 +18,8 @@ from mcp_bus.signing.guard import Guard
 from mcp_bus.stores import layout
 from mcp_bus.stores.file import FileStore
 from mcp_bus.workers import letters
-from mcp_bus.workers.jobs import Fate, Job, Recipe
+from mcp_bus.workers.fates import Fate
+from mcp_bus.workers.jobs import Job, Recipe
 from mcp_bus.workers.letters import Letters, Source
 from tests.crash.victim import identity
 from tests.security.conftest import CHANNEL
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from mcp_bus.model import Body
-    from mcp_bus.workers.jobs import Told
+    from mcp_bus.workers.fates import Told
     from tests.security.conftest import World
 
 PLACE = "vault"

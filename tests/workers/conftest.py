@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from mcp_bus import open_bus
-from mcp_bus.workers.jobs import Job, Recipe, Told
+from mcp_bus.workers.jobs import Job, Recipe
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
     from mcp_bus.bus import Bus
     from mcp_bus.model import Task
+    from mcp_bus.workers.fates import Told
 
 
 @pytest.fixture

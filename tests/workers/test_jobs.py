@@ -13,7 +13,8 @@ from mcp_bus.errors import NotFound
 from mcp_bus.identity import process
 from mcp_bus.model import MAX_CONTENT, State
 from mcp_bus.workers import jobs, prompts
-from mcp_bus.workers.jobs import Fate, Job, NotStarted
+from mcp_bus.workers.fates import Fate, Told
+from mcp_bus.workers.jobs import Job, NotStarted
 
 if TYPE_CHECKING:
     from tests.workers.conftest import Work
@@ -253,4 +254,4 @@ def test_a_task_that_was_pruned_meanwhile_is_lost(work: Work, monkeypatch: pytes
         raise NotFound(msg)
 
     monkeypatch.setattr(work.bus, "nack", gone)
-    assert job._end(jobs.Told(Fate.FAILED, "x")).fate is Fate.LOST
+    assert job._end(Told(Fate.FAILED, "x")).fate is Fate.LOST

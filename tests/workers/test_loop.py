@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from mcp_bus.bus import Bus
     from mcp_bus.model import Body
-    from mcp_bus.workers.jobs import Told
+    from mcp_bus.workers.fates import Told
     from tests.workers.conftest import Work
 
 SOON_S = 30.0

@@ -11,7 +11,8 @@ import pytest
 from mcp_bus.errors import StoreUnavailable
 from mcp_bus.model import State
 from mcp_bus.workers import jobs, runs
-from mcp_bus.workers.jobs import Fate, Job
+from mcp_bus.workers.fates import Fate
+from mcp_bus.workers.jobs import Job
 
 if TYPE_CHECKING:
     from tests.workers.conftest import Work
