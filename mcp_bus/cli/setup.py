@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 def declare_init(parser: Parser) -> None:
     """Declare the options of `init`."""
-    parser.add_argument("path", nargs="?", metavar="PATH", help="the directory to make; as --bus")
+    parser.add_argument("path", nargs="?", metavar="PATH", help="the directory to make, or git+REMOTE; as --bus")
     parser.add_argument(
         "--here", action="store_true", help=".mcp-bus in this repository, shared by its worktrees, unseen by git"
     )
