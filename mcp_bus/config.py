@@ -105,6 +105,10 @@ def load(
 
         remote = place.address(values["bus"], cwd)
         values["bus"] = str(data(env) / "git" / remote.folder)
+    elif ":" in values["bus"]:
+        from mcp_bus.stores import mistaken  # noqa: PLC0415  few names have one
+
+        mistaken.check_name(values["bus"], cwd)
     values["bus"] = str((cwd / _expanded(values["bus"], env)).absolute())
     return Config(values, origins, cwd, remote)
 
@@ -178,7 +182,7 @@ def _project(top: Path) -> dict[str, Any]:
             msg = f"{str(path)!r} sets {name!r}, which a project's file may not"
             raise InvalidRequest(msg, hint=f"set it yourself: {SETTINGS[name].env}, or in your own config.toml")
     if "bus" in found:
-        if str(found["bus"]).startswith(SCHEME):
+        if str(found["bus"]).startswith(SCHEME) or _is_address(str(found["bus"])):
             msg = f"{str(path)!r} puts the bus at a remote"
             raise InvalidRequest(msg, hint="a project's file may only name a directory inside it; use MCP_BUS_DIR")
         place = (top / str(found["bus"])).resolve()
@@ -187,6 +191,14 @@ def _project(top: Path) -> dict[str, Any]:
             raise InvalidRequest(msg, hint="a project's file may only name a directory inside it; use MCP_BUS_DIR")
         found["bus"] = str(place)
     return found
+
+
+def _is_address(text: str) -> bool:
+    if ":" not in text:
+        return False
+    from mcp_bus.stores import mistaken  # noqa: PLC0415  few names have one
+
+    return mistaken.is_address(text)
 
 
 def _checked(name: str, value: Any, where: str) -> Any:  # noqa: ANN401  settings have several types
@@ -219,6 +231,7 @@ def open_from(
 
     Raises:
         StoreUnavailable: there is no bus, or its file system cannot carry one.
+        InvalidRequest: it is a git repository, and no bus.
         Untrusted: it is another user's, or of a group this user is not in, or everyone may write it.
     """
     path = config.path
@@ -232,9 +245,13 @@ def open_from(
     remote = config.remote
     if remote is not None:
         is_missing = False
-    elif is_missing and create and not config["read_only"]:
-        verdict = layout.create(path)
-        tell(f"made a new bus at {path}")
+    elif is_missing:
+        from mcp_bus.stores import mistaken  # noqa: PLC0415  most buses are there
+
+        mistaken.check_missing(path)
+        if create and not config["read_only"]:
+            verdict = layout.create(path)
+            tell(f"made a new bus at {path}")
     if verdict.warning:
         tell(f"WARNING: {verdict.warning}")
     source = System()

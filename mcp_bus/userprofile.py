@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from mcp_bus import draft
 from mcp_bus.errors import Conflict, CorruptRecord, InvalidRequest
-from mcp_bus.plain import clean
+from mcp_bus.plain import clean, one_line
 
 if TYPE_CHECKING:
     from mcp_bus.operate import Operator
@@ -208,6 +208,9 @@ def answered(output: str, mark: str) -> str:
     at = [n for n, line in enumerate(lines) if line.strip() == begin]
     to = [n for n, line in enumerate(lines) if line.strip() == end]
     if not at or not to or to[-1] <= at[-1]:
-        msg = f"the command did not answer with a profile between `{begin}` and `{end}`"
-        raise InvalidRequest(msg, hint="nothing was changed; run it by hand on `mcp-bus profile merge FILE` to see why")
+        said = one_line(output.strip()) or "nothing"
+        msg = f"the command did not answer with a profile between the lines `{begin}` and `{end}`, but with: {said}"
+        raise InvalidRequest(
+            msg, hint="nothing was changed; `mcp-bus profile merge FILE` prints such a prompt, to try the command on"
+        )
     return check("\n".join(lines[at[-1] + 1 : to[-1]]))

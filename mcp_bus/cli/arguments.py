@@ -69,14 +69,26 @@ class Call:
         words = ["mcp-bus"]
         for name in ("bus", "agent"):
             if self.config.origins[name] == "flag":
-                words += [f"--{name}", shell(self.config[name])]
+                words += [f"--{name}", shell(self.named() if name == "bus" else self.config[name])]
         return " ".join(words)
+
+    def named(self) -> str:
+        """Return what names the bus for `--bus`: of one at a remote the address, unless a password is in it."""
+        from mcp_bus.errors import BusError
+
+        try:
+            remote = self.config.remote
+        except BusError:  # Damaged: its directory names it all the same.
+            remote = None
+        return str(remote) if remote is not None and remote.shown == str(remote) else str(self.config.path)
 
     def aimed(self, hint: str) -> str:
         """Return a hint whose commands speak to the bus of this call, also when an option named it."""
         if self.config.origins["bus"] != "flag":
             return hint
-        return hint.replace("`mcp-bus ", f"`mcp-bus --bus {shell(self.config['bus'])} ")
+        start, named = "`mcp-bus ", f"--bus {shell(self.named())} "
+        first, *rest = hint.split(start)
+        return first + "".join(start + ("" if said.startswith("--bus ") else named) + said for said in rest)
 
 
 class Verb:

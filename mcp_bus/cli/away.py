@@ -16,7 +16,9 @@ FEW = 5
 
 def asked(away: Away, now: int) -> str:
     """Say where the bus is, and how old what is known of it is."""
-    old = f"as of {duration(max(0, now - away.asked))} ago" if away.asked else "never reached"
+    old = "never reached" if away.trouble else "no bus yet"
+    if away.asked:
+        old = f"as of {duration(max(0, now - away.asked))} ago"
     return f"at {clean(away.address)}, {old}"
 
 

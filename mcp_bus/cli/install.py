@@ -59,7 +59,8 @@ def install(call: Call) -> int:
         raise NotFound(msg, hint=f"name one: {', '.join(known.CLIENTS)}")
     _check_text(server)
     if args.print:
-        return installing.show(call, home, chosen, server)
+        return installing.show(call, home, chosen, _printed(call, server))
+    _check_password(call)
     jobs, steps = installing.wanted(call, home, chosen, server)
     steps += stepping.decided(
         jobs,
@@ -81,6 +82,27 @@ def _check_text(server: Server) -> None:
         except UnicodeEncodeError:
             msg = f"{said!r} is not UTF-8, and no client's settings can hold it"
             raise InvalidRequest(msg, hint="name another bus, or a symlink to it") from None
+
+
+def _printed(call: Call, server: Server) -> Server:
+    """Return a server as it is printed: without a password in the address of its bus."""
+    remote = call.config.remote
+    if remote is None or remote.shown == str(remote) or not server.env:
+        return server
+    call.out.note("the password in the address is not printed: put it in for ***")
+    return server._replace(env={"MCP_BUS_DIR": remote.shown})
+
+
+def _check_password(call: Call) -> None:
+    """Refuse a password in the settings of a project, which go with its code.
+
+    Raises:
+        InvalidRequest: it would get there.
+    """
+    remote = call.config.remote
+    if call.args.scope == "project" and remote is not None and remote.shown != str(remote):
+        msg = "the address of the bus has a password, and a project's settings are for everyone who has its code"
+        raise InvalidRequest(msg, hint="name it without, and let a credential helper of git know the password")
 
 
 def uninstall(call: Call) -> int:
@@ -161,7 +183,8 @@ def server_of(call: Call) -> Server:
     beside = Path(sys.executable).parent / "mcp-bus"
     found = next((path for path in (mine, beside) if path.name == "mcp-bus" and path.is_file()), None)
     command = str(found) if found else shutil.which("mcp-bus")
-    env = {"MCP_BUS_DIR": str(call.config.path)} if call.config.origins["bus"] == "flag" else {}
+    named = str(call.config.remote or call.config.path)
+    env = {"MCP_BUS_DIR": named} if call.config.origins["bus"] == "flag" else {}
     if command:
         return Server(command, ("serve",), env)
     return Server(sys.executable, ("-m", "mcp_bus", "serve"), env)

@@ -180,7 +180,7 @@ def _fields(path: Path, measured: Measured | None) -> dict[str, object]:
 
     made: dict[str, object] = {"folder": str(path), "filesystem": kind_of(path), "is_answered": measured is not None}
     if measured is not None:
-        made |= {"host": clean(measured.host), "bound_ms": BOUND_S * 1000, "why_not": measured.why()}
+        made |= {"host": clean(measured.host), "bound_ms": BOUND_S * 1000, "why_not": _why(measured)}
         made |= {
             f"{what}_ms": {
                 "rounds": len(some),
@@ -192,14 +192,30 @@ def _fields(path: Path, measured: Measured | None) -> dict[str, object]:
     return made
 
 
+def _why(measured: Measured) -> str:
+    """Say why a folder is not fit, or what is not known of it: who was never seen may be gone; empty if it is fit."""
+    from mcp_bus.stores.visibility import HELLO
+
+    if measured.missed != HELLO:
+        return measured.why()
+    causes = "it has ended, the word is another one, or listings of this mount lie"
+    return f"whoever answers was not seen to do so within {measured.waited_s:.1f} s: {causes}"
+
+
 def _ms(seconds: float) -> float:
     return round(seconds * 1000, 1)
 
 
 def _show(call: Call, measured: Measured) -> None:
     from mcp_bus.stores.probe import INSTEAD
+    from mcp_bus.stores.visibility import HELLO
 
     out = call.out
+    if measured.missed == HELLO:
+        out.line(f"{out.paint('✗', 'red')} {_why(measured)}")
+        out.line("  next: see whether `mcp-bus doctor --answer` still runs on the other host, and with which word;")
+        out.line(f"        if it is the mount: {INSTEAD}")
+        return
     for what, some in measured.lags.items():
         if some:
             lag, most = _ms(measured.median(what)), _ms(max(some))

@@ -53,8 +53,22 @@ def profile(call: Call) -> int:
     if args.command and args.action != "sync":
         msg = "a command is for sync, which lets it merge"
         raise InvalidRequest(msg, hint="mcp-bus profile sync USER.md -- claude -p")
+    if args.action == "sync":
+        _check_folder(args.file)
     with call.bus(create=args.action in ("write", "sync")) as bus:
         return _ACTIONS[args.action](call, bus)
+
+
+def _check_folder(file: str) -> None:
+    """Refuse a file in a folder that is not there: that is a slip, and no new place.
+
+    Raises:
+        NotFound: it is not.
+    """
+    folder = Path(os.path.realpath(file)).parent
+    if not folder.is_dir():
+        msg = f"there is no folder {str(folder)[:200]!r} for {file[:200]!r}"
+        raise NotFound(msg, hint="mend the path, or make that folder first")
 
 
 def _show(call: Call, bus: Bus) -> int:
@@ -83,8 +97,9 @@ def _write(call: Call, bus: Bus) -> int:
 
 def _merge(call: Call, bus: Bus) -> int:
     shared, mine = userprofile.read(bus), _read(Path(call.args.file))
-    call.out.line(userprofile.question(shared, mine, bus.source.token(6)))
-    call.out.note(f"write the answer with: {call.again()} profile write FILE --base {shared.revision}")
+    call.out.line(userprofile.asked(shared, mine, bus.source.token(6)).rstrip("\n"))
+    again = f"{call.again()} profile write FILE --base {shared.revision}"
+    call.out.note(f"write what is answered between those lines with: {again}")
     return OK
 
 

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 def declare_init(parser: Parser) -> None:
     """Declare the options of `init`."""
-    parser.add_argument("path", nargs="?", metavar="PATH", help="the directory to make; as --bus")
+    parser.add_argument("path", nargs="?", metavar="PATH", help="the directory to make, or git+REMOTE; as --bus")
     parser.add_argument(
         "--here", action="store_true", help=".mcp-bus in this repository, shared by its worktrees, unseen by git"
     )
@@ -39,8 +39,9 @@ def declare_init(parser: Parser) -> None:
 
 def init(call: Call) -> int:
     """Make a bus, or complete one that is there."""
-    from mcp_bus.stores import layout, modes, probe
+    from mcp_bus.stores import layout, mistaken, modes, probe
 
+    _address_as_bus(call)
     if call.config.remote is not None and not call.args.path and not call.args.here:
         return _at_remote(call)
     root, checkout = _root(call)
@@ -49,6 +50,8 @@ def init(call: Call) -> int:
         raise InvalidRequest(msg, hint=f"the place comes first: `mcp-bus init {shell(call.args.group)} --group`")
     group = None if call.args.group is None else modes.group_of(call.args.group)
     is_new = not modes.is_there(root / "bus.json")
+    if is_new and checkout is None:
+        mistaken.check_missing(root)
     place = next(path for path in (root, *root.parents) if modes.is_there(path))
     probe.judge(probe.kind_of(place)).check(root)  # Before anything is made.
     verdict = layout.create(root, group=group)
@@ -69,6 +72,25 @@ def init(call: Call) -> int:
     if checkout and excluded is None:
         call.out.warn("mcp-bus: git was not told to overlook .mcp-bus; add it to .gitignore")
     return OK
+
+
+def _address_as_bus(call: Call) -> None:
+    """Take an address that is given as PATH for what `--bus` names; refuse one without `git+`.
+
+    Raises:
+        InvalidRequest: it is one, or `--bus` or `--here` names a place as well.
+    """
+    from mcp_bus.config import load
+    from mcp_bus.stores import mistaken
+    from mcp_bus.stores.away import SCHEME
+
+    args = call.args
+    if not args.path:
+        return
+    mistaken.check_name(args.path, call.config.cwd)
+    if args.path.startswith(SCHEME) and not args.here and not args.bus:
+        call.config = load({"bus": args.path, "agent": args.agent}, cwd=call.config.cwd)
+        args.path = None
 
 
 def _at_remote(call: Call) -> int:

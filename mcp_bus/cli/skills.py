@@ -37,6 +37,8 @@ DONE = {
     "skip": "skipped",
     "fail": "failed",
 }
+# What a timer's mail need not say each day.
+QUIET = ("same", "skip")
 WHERE = {"remove there": "from the repository", "remove here": "from this machine"}
 
 
@@ -215,6 +217,8 @@ def _tell(call: Call, items: Sequence[Item], head: str, told: str | None) -> Non
         out.json({"head": head or None, "dry_run": is_dry, "skills": shown, "announced": told})
     else:
         for word, item in zip(words, items, strict=True):
+            if out.quiet and not is_dry and item.step.value in QUIET:
+                continue
             kept = f"kept in {', '.join(map(str, item.kept))}" if item.kept else ""
             said = ", ".join(filter(None, (item.why or ("" if is_dry else WHERE.get(item.step.value, "")), kept)))
             out.line(one_line(f"{word} {item.name}" + (f": {said}" if said else ""), 400))

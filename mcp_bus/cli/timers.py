@@ -12,7 +12,7 @@ from mcp_bus.errors import InvalidRequest
 if TYPE_CHECKING:
     from mcp_bus.cli.arguments import Call
 
-MINUTE, HOUR, DAY = 60, 3600, 86_400
+MINUTE, HOUR = 60, 3600
 KINDS = ("cron", "systemd")
 
 
@@ -33,12 +33,15 @@ def tell(call: Call, command: list[str], verb: str) -> int:
         verb: what the command is, for its name and as an example.
 
     Raises:
-        InvalidRequest: it was not said how often, or cron cannot say so.
+        InvalidRequest: it was not said how often, that is too often, or cron cannot say so.
     """
-    kind, every_s = call.args.timer, call.args.every
+    kind, every_s = call.args.timer, float(call.args.every)
     if every_s <= 0:
         msg = "--timer needs --every, to say how often"
         raise InvalidRequest(msg, hint=f"mcp-bus {verb} --timer {kind} --every 12h")
+    if every_s < MINUTE:
+        msg = f"a timer runs once a minute at most, and not every {every_s:g} s"
+        raise InvalidRequest(msg, hint=f"mcp-bus {verb} --timer {kind} --every 15m")
     text = cron(command, every_s) if kind == "cron" else systemd(command, every_s, verb)
     if call.out.as_json:
         call.out.json({"timer": kind, "every_s": every_s, "text": text})
@@ -54,13 +57,11 @@ def cron(command: list[str], every_s: float) -> str:
     Raises:
         InvalidRequest: cron cannot say that: it knows whole minutes of an hour, and whole hours of a day.
     """
-    minutes, hours = int(every_s // MINUTE), int(every_s // HOUR)
-    if every_s % MINUTE == 0 and 1 <= minutes < 60 and 60 % minutes == 0:
+    minutes, hours = _even(every_s)
+    if minutes:
         when = f"*/{minutes} * * * *"
-    elif every_s % HOUR == 0 and 1 <= hours < 24 and 24 % hours == 0:
-        when = f"7 */{hours} * * *"
-    elif every_s == DAY:
-        when = "7 3 * * *"
+    elif hours:
+        when = f"7 */{hours} * * *" if hours < 24 else "7 3 * * *"
     else:
         msg = f"cron has no word for every {every_s:g} s"
         raise InvalidRequest(
@@ -68,6 +69,26 @@ def cron(command: list[str], every_s: float) -> str:
         )
     # What cron reads as the end of a line is written so that it does not.
     return f"{when} {shlex.join(command)} --quiet".replace("%", "\\%")
+
+
+def _even(every_s: float) -> tuple[int, int]:
+    """Return a span as minutes that are an even part of an hour, or hours of a day; (0, 0) for any other."""
+    minutes, hours = int(every_s // MINUTE), int(every_s // HOUR)
+    if every_s % MINUTE == 0 and 1 <= minutes < 60 and 60 % minutes == 0:
+        return minutes, 0
+    return 0, hours if every_s % HOUR == 0 and 1 <= hours <= 24 and 24 % hours == 0 else 0
+
+
+def _when(every_s: float) -> str:
+    """Return when a timer of systemd runs.
+
+    Only times of the calendar are known to be missed by a machine that was off, so any that can be said are.
+    """
+    minutes, hours = _even(every_s)
+    if not minutes and not hours:
+        return f"OnBootSec=60\nOnUnitActiveSec={every_s:g}"
+    time = f"*:0/{minutes}" if minutes else f"0/{hours}:07" if hours < 24 else "03:07"
+    return f"OnCalendar={time}\nPersistent=true"
 
 
 def systemd(command: list[str], every_s: float, verb: str) -> str:
@@ -89,9 +110,7 @@ ExecStart={line}
 Description=Synchronize {what} with its git remote
 
 [Timer]
-OnBootSec=60
-OnUnitActiveSec={every_s:g}
-Persistent=true
+{_when(every_s)}
 
 [Install]
 WantedBy=timers.target

@@ -298,7 +298,7 @@ class Asker:
                 return None
             measured = Measured({LISTING: [], RENAME: [], REMOVAL: []})
             if not found:
-                return measured._replace(missed=HELLO, waited_s=self._patience_s)
+                return measured._replace(missed=HELLO, waited_s=min(self._patience_s, within_s))
             pair = f"probe-{self._me}-{found}"
             measured = measured._replace(host=host_of(place.read(f"{pair}-here")))
             for number in range(1, rounds + 1):
@@ -327,7 +327,7 @@ class Asker:
                     return match[2]
             if since is None and any(self._is_there(name) for name in names):
                 since = now
-            if since is not None and now - since > self._patience_s:
+            if since is not None and now - since > min(self._patience_s, within_s):
                 return ""
             if since is None and now - began > within_s:
                 return None

@@ -111,3 +111,11 @@ def test_a_model_is_shown_both_versions_as_data_and_answers_between_marks() -> N
 def test_an_answer_without_a_profile_is_refused(output: str) -> None:
     with pytest.raises(InvalidRequest):
         userprofile.answered(output, "m")
+
+
+def test_an_answer_without_a_profile_is_shown_from_its_beginning_and_made_harmless() -> None:
+    with pytest.raises(InvalidRequest) as refused:
+        userprofile.answered("\x1b[2Jsorry, " + "no " * 900, "m")
+    _, shown, said = str(refused.value).partition("but with: ")
+    assert (bool(shown), "\x1b" in said, "sorry, no no" in said) == (True, False, True)
+    assert len(said) <= 200

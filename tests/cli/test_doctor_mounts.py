@@ -84,6 +84,14 @@ def test_where_nobody_answers_or_asks_it_says_so_in_time(cli: Cli, folder: Path)
     assert list((cli.bus / "tmp").iterdir()) == []
 
 
+def test_who_was_never_seen_may_have_ended_and_is_not_waited_for_longer_than_was_said(cli: Cli, folder: Path) -> None:
+    code, out, _ = cli.main("doctor", "--ask", str(folder), "--word", "deadbeef", "--within", "0.05s")
+    assert code == 1
+    assert "was not seen to do so within 0.1 s: it has ended, the word is another one, or listings of this" in out
+    assert "its listings lie" not in out
+    assert list(folder.iterdir()) == []
+
+
 def test_a_lag_over_the_bound_is_an_error_with_what_to_use_instead(
     cli: Cli, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

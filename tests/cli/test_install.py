@@ -15,6 +15,8 @@ import pytest
 
 from mcp_bus.clients import jsonc
 from mcp_bus.clients.known import CLIENTS
+from mcp_bus.config import load
+from mcp_bus.stores.git.place import Address, note
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -93,6 +95,29 @@ def test_a_person_sees_the_change_and_is_asked(with_cursor: Cli, answer: str, *,
 def test_a_bus_that_was_named_is_the_one_the_client_gets(with_cursor: Cli) -> None:
     with_cursor.main("--bus", str(with_cursor.home / "other"), "install", "cursor", "--yes")
     assert servers(settings(with_cursor))["bus"]["env"]["MCP_BUS_DIR"] == str(with_cursor.home / "other")
+
+
+def test_a_bus_at_a_remote_is_written_by_its_address_whatever_named_it(with_cursor: Cli) -> None:
+    address = "git+ssh://git@host/shared.git"
+    with_cursor.main("--bus", address, "install", "cursor", "--hooks", "--yes")
+    assert servers(settings(with_cursor))["bus"]["env"]["MCP_BUS_DIR"] == address
+    assert f"--bus {address} " in (with_cursor.home / ".cursor" / "hooks.json").read_text()
+    here = load({"bus": address}).path
+    note(here, Address("ssh://git@host/shared.git"))
+    with_cursor.main("--bus", str(here), "install", "cursor", "--yes")
+    assert servers(settings(with_cursor))["bus"]["env"]["MCP_BUS_DIR"] == address
+
+
+def test_a_password_in_the_address_of_the_bus_is_written_and_not_shown(with_cursor: Cli) -> None:
+    address = "git+https://me:geheim@host/shared.git"
+    for words in (("--print",), ("--print", "--json"), ("--dry-run", "--hooks"), ("--hooks", "--yes")):
+        _, out, err = with_cursor.main("--bus", address, "install", "cursor", *words)
+        links = [b64decode(unquote(word.partition("config=")[2])) for word in out.split() if "config=" in word]
+        assert "geheim" not in out + err + str(links), words
+    assert servers(settings(with_cursor))["bus"]["env"]["MCP_BUS_DIR"] == address
+    project = with_cursor.main("--bus", address, "install", "vscode", "--scope", "project", "--yes")
+    assert (project[0], "a project's settings are for everyone" in project[2]) == (2, True)
+    assert not (with_cursor.home / ".vscode").exists()
 
 
 def test_a_project_s_settings_are_those_of_the_folder_one_is_in(with_cursor: Cli) -> None:

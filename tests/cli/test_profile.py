@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from typing import TYPE_CHECKING
 
@@ -56,7 +57,9 @@ def test_hosts_come_to_one_text_and_a_model_is_asked_only_where_both_changed(
         ((), "no command was given"),
         (("false",), "exit code 1"),
         (("/no/such/program",), "could not be started"),
-        (("echo", "I cannot do that"), "did not answer with a profile"),
+        (("echo", "I cannot\a do that"), "`END "),
+        (("echo", "I cannot\a do that"), "but with: I cannot\\x07 do that\n"),
+        (("true",), "but with: nothing\n"),
     ],
 )
 def test_a_merge_that_fails_changes_nothing(cli: Cli, tmp_path: Path, command: tuple[str, ...], why: str) -> None:
@@ -68,6 +71,26 @@ def test_a_merge_that_fails_changes_nothing(cli: Cli, tmp_path: Path, command: t
     assert (code, why in err) == (2, True), err
     assert mine.read_text() == "- fact b\n"
     assert cli.json("profile", "show")["text"] == "- fact a\n"
+
+
+def test_merge_prints_what_sync_asks_and_says_where_the_answer_is_to_stand(cli: Cli, tmp_path: Path) -> None:
+    mine, seen = tmp_path / "USER.md", tmp_path / "seen"
+    mine.write_text("- fact a\n")
+    cli.json("profile", "write", str(mine), "--base", "0")
+    mine.write_text("- fact b\n")
+    cli.main("profile", "sync", str(mine), "--", "sh", "-c", f"cat > {seen}")
+    printed = cli.main("profile", "merge", str(mine))[1]
+    marks = [re.findall("`(?:BEGIN|END) ([0-9a-f]{12})`", text) for text in (printed, seen.read_text())]
+    assert [len(set(some)) for some in marks] == [1, 1]
+    assert printed.replace(marks[0][0], marks[1][0]) == seen.read_text()
+
+
+def test_a_folder_that_is_not_there_is_a_slip_and_not_made(cli: Cli, tmp_path: Path) -> None:
+    (tmp_path / "USER.md").write_text("- fact a\n")
+    cli.json("profile", "write", str(tmp_path / "USER.md"), "--base", "0")
+    code, out, err = cli.main("profile", "sync", str(tmp_path / "nosuch" / "USER.md"))
+    assert (code, out, "there is no folder" in err) == (3, "", True)
+    assert not (tmp_path / "nosuch").exists()
 
 
 def test_a_file_that_changed_while_it_was_merged_is_left_as_it_is(cli: Cli, tmp_path: Path) -> None:

@@ -30,6 +30,16 @@ def test_init_makes_a_bus_and_a_second_time_is_fine(cli: Cli, tmp_path: Path) ->
     assert (place / "bus.json").read_text() == about
 
 
+def test_init_makes_no_bus_in_a_repository_and_none_for_an_address(cli: Cli, tmp_path: Path) -> None:
+    for name in ("HEAD", "objects", "refs"):
+        (tmp_path / "bare.git" / name).mkdir(parents=True)
+    before = sorted(tmp_path.rglob("*"))
+    for place, hint in (("bare.git", f"--bus git+{tmp_path}/bare.git "), ("git@host:x", "--bus git+git@host:x;")):
+        code, out, err = cli.main("init", place)
+        assert (code, out, hint in err) == (2, "", True), err
+    assert sorted(tmp_path.rglob("*")) == before
+
+
 def test_init_says_which_bus_is_used_when_it_made_another(cli: Cli, tmp_path: Path) -> None:
     _, _, err = cli.main("init", str(tmp_path / "other"))
     assert f"used from here is {cli.bus} (MCP_BUS_DIR)" in err

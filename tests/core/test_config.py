@@ -5,11 +5,13 @@ from __future__ import annotations
 import os
 import pwd
 import subprocess
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
 from mcp_bus import config, open_bus, settings
+from mcp_bus.config import load
 from mcp_bus.errors import InvalidRequest, StoreUnavailable
 from tests.conftest import is_disk
 
@@ -202,6 +204,62 @@ def test_lists_and_switches_can_be_words(project: Path, home: Path, word: str, *
     }
     found = config.load(env=env, cwd=project)
     assert (found["read_only"], found["channels"], found["capabilities"]) == (is_on, ("b", "a"), ("gpu", "python"))
+
+
+@pytest.mark.parametrize(
+    ("said", "hint"),
+    [
+        ("git@host:me/bus.git", "--bus git+git@host:me/bus.git; a directory of that name is ./git@host:me/bus.git"),
+        ("host:bus.git#other", "--bus git+host:bus.git#other;"),
+        ("ssh://git@host/me/bus.git", "--bus git+ssh://git@host/me/bus.git;"),
+        ("https://me:geheim@host/bus.git", "--bus git+https://me:***@host/bus.git;"),
+        ("file:///srv/bus.git", "--bus git+file:///srv/bus.git;"),
+        ("s3://bucket/bus", "git+ and ssh://, https://,"),
+    ],
+)
+def test_an_address_without_git_is_no_name_of_a_directory(project: Path, home: Path, said: str, hint: str) -> None:
+    with pytest.raises(InvalidRequest) as refused:
+        load({"bus": said}, env={"HOME": str(home)}, cwd=project)
+    assert refused.value.hint.startswith(hint)
+    assert "geheim" not in str(refused.value) + refused.value.hint
+    (project / "mcp-bus.toml").write_text(f'bus = "{said}"\n')
+    with pytest.raises(InvalidRequest, match="puts the bus at a remote"):
+        load(env={"HOME": str(home)}, cwd=project)
+
+
+def test_a_directory_with_a_colon_in_its_name_is_named_by_its_path_or_by_being_a_bus(project: Path, home: Path) -> None:
+    for said in ("./a:b", "x/a:b", f"{project}/a:b"):
+        assert load({"bus": said}, env={"HOME": str(home)}, cwd=project).path == (project / said).absolute()
+    (project / "a:b").mkdir()
+    with pytest.raises(InvalidRequest):
+        load({"bus": "a:b"}, env={"HOME": str(home)}, cwd=project)
+    (project / "a:b" / "bus.json").touch()
+    assert load({"bus": "a:b"}, env={"HOME": str(home)}, cwd=project).path == project / "a:b"
+
+
+def test_where_this_host_s_part_of_a_bus_at_a_remote_was_no_bus_of_files_is_made(tmp_path: Path) -> None:
+    path = tmp_path / "data" / "mcp-bus" / "git" / "shared-4b70ad160ad3"
+    for place in (path, tmp_path / "link" / path.name):
+        (tmp_path / "data" / "mcp-bus").mkdir(parents=True, exist_ok=True)
+        with suppress(FileExistsError):
+            (tmp_path / "link").symlink_to(path.parent)
+        with pytest.raises(StoreUnavailable, match="was this host's part of a bus at a git remote, and is gone"):
+            open_bus(place)
+        assert not path.exists()
+    open_bus(path.parent / "mine").close()
+
+
+def test_a_repository_is_no_bus_and_the_hint_names_the_bus_in_it(tmp_path: Path) -> None:
+    bare, top = tmp_path / "bare.git", tmp_path / "top"
+    for folder in (bare / "objects", bare / "refs", top / ".git"):
+        folder.mkdir(parents=True)
+    (bare / "HEAD").touch()
+    before = sorted(tmp_path.rglob("*"))
+    for place, create in ((bare, True), (bare, False), (top, True)):
+        with pytest.raises(InvalidRequest, match=r"is .*a git repository, and not a bus") as refused:
+            open_bus(place, create=create)
+        assert f"--bus git+{place} " in refused.value.hint
+    assert sorted(tmp_path.rglob("*")) == before
 
 
 def test_opening_makes_a_bus_once_and_says_so(

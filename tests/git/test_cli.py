@@ -4,14 +4,20 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shlex
 import subprocess
 import sys
+from argparse import Namespace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from mcp_bus.cli import timers
+from mcp_bus.cli.arguments import Call
+from mcp_bus.cli.output import Out
+from mcp_bus.config import load
 from tests.git.hosts import bare, git
 from tests.git.test_hostile import pushed
 
@@ -45,7 +51,13 @@ def test_two_hosts_hand_each_other_a_task_and_the_log_tells_it(at: Callable[...,
     missing = at("ann", "ls", code=1)
     assert "there is no bus on the branch 'mcp-bus'" in missing.stderr
     assert "`mcp-bus init`" in missing.stderr
-    assert at("ann", "init", "--json")["created"] is True
+    address = f"git+{at.remote}"  # type: ignore[attr-defined]  # as above
+    named = at("ann", "ls", "--bus", address, code=1).stderr
+    assert f"next: `mcp-bus --bus {address} init`" in named.replace("'", "")
+    made = at("ann", "init", address)
+    assert (made.stdout, "never reached" in made.stderr) == (f"made a bus at {address}\n", False)
+    assert sorted(path.name for path in (at.remote.parent / "ann").iterdir()) == [".local"], "no folder of that name"  # type: ignore[attr-defined]  # as above
+    assert "each name the place" in at("ann", "init", address, "--here", code=2).stderr
     assert at("bob", "init", "--json")["created"] is False
     task = at("ann", "post", "review", "look at app.py", "--json")["id"]
     claimed = at("bob", "claim", "review", "--json")
@@ -108,6 +120,24 @@ def test_sync_of_a_bus_of_files_says_what_it_is_for(tmp_path: Path) -> None:
     assert (done.returncode, "is at no git remote" in done.stderr) == (2, True)
 
 
+def test_a_hint_that_names_a_bus_is_not_given_another(tmp_path: Path) -> None:
+    config = load({"bus": tmp_path / "bus"}, env={"HOME": str(tmp_path)}, cwd=tmp_path)
+    call = Call(Namespace(), config, Out())
+    hint = "`mcp-bus --bus git+REMOTE init` makes one; `mcp-bus ls` lists"
+    assert call.aimed(hint) == hint.replace("`mcp-bus ls", f"`mcp-bus --bus {shlex.quote(str(tmp_path / 'bus'))} ls")
+
+
+def test_a_hint_names_a_bus_at_a_remote_by_its_address_unless_a_password_is_in_it(tmp_path: Path) -> None:
+    def aimed(address: str) -> str:
+        config = load({"bus": address}, env={"HOME": str(tmp_path)}, cwd=tmp_path)
+        return Call(Namespace(), config, Out()).again()
+
+    assert aimed("git+ssh://git@host/bus.git") == "mcp-bus --bus git+ssh://git@host/bus.git".replace(
+        "git+ssh://git@host/bus.git", shlex.quote("git+ssh://git@host/bus.git")
+    )
+    assert re.search(r"/mcp-bus/git/bus-[0-9a-f]{12}\Z", aimed("git+https://me:geheim@host/bus.git"))
+
+
 def test_a_rewritten_branch_is_refused_until_a_person_takes_it(at: Callable[..., Any]) -> None:
     at("ann", "init")
     at("ann", "post", "review", "first")
@@ -123,6 +153,21 @@ def test_a_rewritten_branch_is_refused_until_a_person_takes_it(at: Callable[...,
     assert at("ann", "ls", "--json")["channels"][0]["counts"]["ready"] == 1
 
 
+@pytest.mark.parametrize(
+    ("every_s", "when"),
+    [
+        (60, "OnCalendar=*:0/1\nPersistent=true"),
+        (900, "OnCalendar=*:0/15\nPersistent=true"),
+        (3600, "OnCalendar=0/1:07\nPersistent=true"),
+        (86_400, "OnCalendar=03:07\nPersistent=true"),
+        (90, "OnBootSec=60\nOnUnitActiveSec=90"),
+        (172_800, "OnBootSec=60\nOnUnitActiveSec=172800"),
+    ],
+)
+def test_a_timer_of_systemd_makes_up_for_what_was_missed_where_it_can(every_s: float, when: str) -> None:
+    assert f"[Timer]\n{when}\n\n[Install]" in timers.systemd(["mcp-bus", "sync"], every_s, "sync")
+
+
 def test_timers_are_printed_as_their_programs_read_them(at: Callable[..., Any], tmp_path: Path) -> None:
     at("ann", "init")
     line = at("ann", "sync", "--timer", "cron", "--every", "12h").stdout.strip()
@@ -132,9 +177,10 @@ def test_timers_are_printed_as_their_programs_read_them(at: Callable[..., Any], 
     done = subprocess.run(words, env=bare_env, check=False)
     assert words[-1] == "--quiet"
     assert done.returncode == 0, "the command works with nothing but a home"
-    units = at("ann", "sync", "--timer", "systemd", "--every", "90s").stdout
-    assert "OnUnitActiveSec=90\n" in units
+    units = at("ann", "sync", "--timer", "systemd", "--every", "12h").stdout
+    assert "[Timer]\nOnCalendar=0/12:07\nPersistent=true\n" in units
     [start] = [line for line in units.splitlines() if line.startswith("ExecStart=")]
     assert shlex.split(start.removeprefix("ExecStart="))[-2:] == ["sync", "--quiet"]
     assert at("ann", "sync", "--timer", "cron", "--every", "7m", code=2).stderr.count("cron has no word") == 1
+    assert "once a minute at most" in at("ann", "sync", "--timer", "systemd", "--every", "30s", code=2).stderr
     assert "--timer needs --every" in at("ann", "sync", "--timer", "cron", code=2).stderr

@@ -181,6 +181,8 @@ def test_a_folder_that_is_not_looked_at_removes_nothing_from_the_repository(
     assert ann.sync("--from", str(more), *into) == "pushed a\npushed b\n"
     away = more.rename(ann.home / "away")
     assert f"skipped b: it was in '{more}'" in ann.sync(*into)
+    ann.put("a", "new")
+    assert ann.sync("--quiet", *into) == "pushed a\n", "a timer's mail says what was done"
     assert "there is no folder" in ann.run("skills", "sync", "--from", str(more), *into, code=3)[1]
     away.rename(more)
     shutil.rmtree(more / "b")

@@ -154,6 +154,11 @@ def test_listings_that_never_come_are_found_out_in_time_if_it_is_known_that_some
     found = Asker(place, answerer="0123abcd").measure(3, 60.0)
     assert found is not None
     assert "was not shown a new file within 10.0 s" in found.why()
+    began = both.clock.monotonic()
+    found = Asker(place, answerer="0123abcd").measure(3, 2.0)
+    assert found is not None
+    assert "within 2.0 s" in found.why()
+    assert both.clock.monotonic() - began < 3.0, "nobody waits longer than was said"
     answerer.step()
     answerer.close()
     assert both.names() == []

@@ -77,7 +77,7 @@ def address(text: str, cwd: Path) -> Address:
     if _URL.match(remote) or (_SCP.match(remote) and "::" not in remote):
         return Address(remote, branch)
     if "::" in remote or "://" in remote or remote.startswith("-") or not remote or re.search(r"[\x00-\x1f]", remote):
-        msg = f"{remote[:80]!r} is no address of a git remote that is used here"
+        msg = f"{shown(remote)[:80]!r} is no address of a git remote that is used here"
         raise InvalidRequest(msg, hint="ssh://, https://, git://, file://, user@host:path, or a path")
     return Address(str((cwd / remote).absolute()), branch)
 
