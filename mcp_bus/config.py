@@ -10,12 +10,12 @@ import sys
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from mcp_bus import plain, settings, settingsfile
 from mcp_bus.bus import Bus
 from mcp_bus.clock import System
-from mcp_bus.errors import InvalidRequest, StoreUnavailable
+from mcp_bus.errors import InvalidRequest, StoreUnavailable, Untrusted
 from mcp_bus.identity import git, session
 from mcp_bus.settings import PERSONAL, SETTINGS
 from mcp_bus.stores import layout, probe
@@ -31,16 +31,21 @@ if TYPE_CHECKING:
 FOLDER = ".mcp-bus"
 
 
+class Elsewhere(NamedTuple):
+    """The folder of this user's parts of buses at git remotes, and the remote that was named, if one was."""
+
+    parts: Path
+    remote: "Address | None" = None
+
+
 class Config:
     """Every setting's value, and where it came from (`flag`, an environment variable, a file, `default`)."""
 
-    def __init__(
-        self, values: dict[str, Any], origins: dict[str, str], cwd: Path, remote: "Address | None" = None
-    ) -> None:
+    def __init__(self, values: dict[str, Any], origins: dict[str, str], cwd: Path, away: "Elsewhere") -> None:
         self.values = values
         self.origins = origins
         self.cwd = cwd
-        self._remote = remote
+        self._away = away
 
     def __getitem__(self, name: str) -> Any:  # noqa: ANN401  settings have several types
         """Return a setting's value."""
@@ -53,17 +58,26 @@ class Config:
 
     @property
     def remote(self) -> "Address | None":
-        """The git remote that the bus is at, if it is at one: its directory is this host's part of it."""
+        """The git remote that the bus is at, if it is at one: its directory is this host's part of it.
+
+        Raises:
+            Untrusted: it is said by a file in a directory that is no part of this user's: where git is sent, and what
+                it runs there, others do not decide.
+        """
         with suppress(OSError):  # Whose it is that is closed to this user, says who opens it.
-            if self._remote is None and (self.path / NAME).is_file():
+            if self._away.remote is None and os.path.lexists(self.path / NAME):
+                if os.path.realpath(self.path.parent) != os.path.realpath(self._away.parts):
+                    msg = f"{str(self.path)!r} says that it stands for a bus at a git remote, and is no folder for such"
+                    hint = f"name the address, --bus git+REMOTE; or remove {NAME} from it, which you did not put there"
+                    raise Untrusted(msg, hint=hint)
                 from mcp_bus.stores.git import place  # noqa: PLC0415  few buses are at a remote
 
-                self._remote = place.read(self.path)
-        return self._remote
+                self._away = self._away._replace(remote=place.read(self.path))
+        return self._away.remote
 
     def replaced(self, origin: str, **values: object) -> "Config":
         """Return the same settings but for some, which come from `origin`."""
-        return Config(self.values | values, self.origins | dict.fromkeys(values, origin), self.cwd, self._remote)
+        return Config(self.values | values, self.origins | dict.fromkeys(values, origin), self.cwd, self._away)
 
 
 def load(
@@ -110,7 +124,7 @@ def load(
 
         mistaken.check_name(values["bus"], cwd)
     values["bus"] = str((cwd / _expanded(values["bus"], env)).absolute())
-    return Config(values, origins, cwd, remote)
+    return Config(values, origins, cwd, Elsewhere(data(env) / "git", remote))
 
 
 def agent_of(config: Config) -> tuple[str, str]:

@@ -10,7 +10,10 @@ from mcp_bus.names import check_channel
 
 PROFILES = ("worker", "lead", "full")
 # What a project may not decide for whoever works on it: who they are, whether their work is kept, what they open up.
-PERSONAL = ("agent", "durability", "git_tentative", "pipes", "post_eval", "session", "shared_profile", "skills_repo")
+PERSONAL = (
+    "agent", "durability", "git_fresh_s", "git_tentative", "git_timeout_s", "pipes", "post_eval", "session",
+    "shared_profile", "skills_repo",
+)  # fmt: skip
 
 
 class Setting(NamedTuple):

@@ -42,7 +42,6 @@ class _Watcher(NamedTuple):
 
 def watch(args: argparse.Namespace, bus: Bus, settings: Config, out: Out) -> int:
     """Run the handler until it is told to end."""
-    from mcp_bus.config import Config
     from mcp_bus.workers.letters import Letters, Source
     from mcp_bus.workers.loop import Loop, Scope
 
@@ -55,7 +54,7 @@ def watch(args: argparse.Namespace, bus: Bus, settings: Config, out: Out) -> int
             loop.run()
         return OK
     who = f"{bus.identity.agent}/{args.handler.rpartition('/')[2]}"
-    settings = Config({**settings.values, "agent": who}, settings.origins, settings.cwd)
+    settings = settings.replaced(settings.origins["agent"], agent=who)
     with running.opened(settings) as reader:
         reader.mail.topics.subscribe(args.channel)
         letters = Letters(reader, settings.path, recipe, Source(args.channel, (args.channel,)), watcher)

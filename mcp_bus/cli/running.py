@@ -157,12 +157,10 @@ def agent(call: Call) -> str:
 def one_session(settings: Config) -> Config:
     """Return settings under which every thread of a process speaks as the same session."""
     from mcp_bus.clock import System
-    from mcp_bus.config import Config
 
     if settings["session"]:
         return settings
-    values = {**settings.values, "session": System().token(4)}
-    return Config(values, settings.origins, settings.cwd)
+    return settings.replaced(settings.origins["session"], session=System().token(4))
 
 
 def opened(settings: Config) -> Bus:

@@ -100,7 +100,6 @@ def _queue(call: Call, recipe: Recipe, match: Mapping[str, str]) -> int:
 
 
 def _messages(call: Call, recipe: Recipe, match: Mapping[str, str]) -> int:
-    from mcp_bus.config import Config
     from mcp_bus.workers.letters import Letters, Source
 
     args = call.args
@@ -108,7 +107,7 @@ def _messages(call: Call, recipe: Recipe, match: Mapping[str, str]) -> int:
     if args.name != INBOX and settings.origins["agent"] != "flag":
         # Each handler is a reader of its own: several for one topic, in one repository, each get all of it.
         who = f"{running.agent(call)}/{recipe.words[0].rpartition('/')[2]}"
-        settings = Config({**settings.values, "agent": who}, {**settings.origins, "agent": "handler"}, settings.cwd)
+        settings = settings.replaced("handler", agent=who)
     with running.opened(settings) as bus:
         channels = tuple(bus.mail.inboxes) if args.name == INBOX else (args.name,)
         _subscribe(bus, args.name, match, args.type)

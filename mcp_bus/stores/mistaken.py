@@ -24,7 +24,7 @@ _PART = re.compile(r"/mcp-bus/git/[A-Za-z0-9][A-Za-z0-9.-]*-[0-9a-f]{12}\Z")
 def is_address(text: str) -> bool:
     """Tell whether a name has the form of an address: a colon before any slash, as `ssh://…` and `user@host:path`."""
     head, colon, _ = text.partition(":")
-    return bool(colon and head) and "/" not in head
+    return bool(colon) and len(head) > 1 and "/" not in head  # One letter may be a drive.
 
 
 def check_name(text: str, cwd: Path) -> None:

@@ -230,11 +230,11 @@ def test_an_address_without_git_is_no_name_of_a_directory(project: Path, home: P
 def test_a_directory_with_a_colon_in_its_name_is_named_by_its_path_or_by_being_a_bus(project: Path, home: Path) -> None:
     for said in ("./a:b", "x/a:b", f"{project}/a:b"):
         assert load({"bus": said}, env={"HOME": str(home)}, cwd=project).path == (project / said).absolute()
-    (project / "a:b").mkdir()
+    (project / "aa:b").mkdir()
     with pytest.raises(InvalidRequest):
-        load({"bus": "a:b"}, env={"HOME": str(home)}, cwd=project)
-    (project / "a:b" / "bus.json").touch()
-    assert load({"bus": "a:b"}, env={"HOME": str(home)}, cwd=project).path == project / "a:b"
+        load({"bus": "aa:b"}, env={"HOME": str(home)}, cwd=project)
+    (project / "aa:b" / "bus.json").touch()
+    assert load({"bus": "aa:b"}, env={"HOME": str(home)}, cwd=project).path == project / "aa:b"
 
 
 def test_where_this_host_s_part_of_a_bus_at_a_remote_was_no_bus_of_files_is_made(tmp_path: Path) -> None:

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
-from mcp_bus.errors import BusError, InvalidRequest, StoreUnavailable
+from mcp_bus import open_bus
+from mcp_bus.errors import BusError, InvalidRequest, StoreUnavailable, Untrusted
 from mcp_bus.model import State
+from mcp_bus.stores import layout
 from mcp_bus.stores.git import place
 from tests.crash.victim import IS_SOAK
 from tests.git.hosts import Hosts, bare, git
@@ -18,6 +22,7 @@ from tests.git.hosts import Hosts, bare, git
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+ROOT = Path(__file__).parents[2]
 ADDRESSES = (
     "ext::sh -c 'touch pwned'", "--upload-pack=touch pwned", "-oProxyCommand=touch pwned", "fd::3", "git+ssh://-x/y",
     "ssh://-oProxyCommand=touch/x", "file://-x", "testgit::x", "", "http://a b/c", "x://y",
@@ -206,3 +211,32 @@ def test_a_remote_that_lets_nobody_write_says_so_and_nothing_is_claimed(hosts: H
     hook.unlink()
     assert ann.get(task).state is State.READY
     assert [path.name for path in (Path(hosts.remote) / "refs" / "heads").iterdir()] == ["mcp-bus"]
+
+
+@pytest.mark.parametrize("how", ["the default directory", "a directory that its settings name"])
+def test_a_project_cannot_say_that_its_directory_stands_for_a_bus_at_a_remote(disk: Path, how: str) -> None:
+    project, seen = disk / "project", disk / "executed"
+    folder = project / (".mcp-bus" if how == "the default directory" else "thebus")
+    folder.mkdir(parents=True)
+    git("init", "--quiet", str(project))
+    if folder.name == "thebus":
+        (project / "mcp-bus.toml").write_text('bus = "thebus"\n')
+    git("init", "--quiet", "--bare", "--template=", str(folder / "repo.git"))
+    git("config", "core.sshCommand", f"touch {seen}; false", where=folder / "repo.git")
+    (folder / "git.json").write_text('{"remote": "ssh://localhost/x.git", "branch": "mcp-bus"}')
+    home = {"HOME": str(disk / "home"), "PATH": os.environ["PATH"]}
+    for verb in (["status"], ["post", "work", "x"], ["doctor"], ["fsck"], ["sync"]):
+        words = [sys.executable, "-m", "mcp_bus", *verb]
+        done = subprocess.run(
+            words, cwd=project, env=home | {"PYTHONPATH": str(ROOT)}, capture_output=True, text=True, check=False
+        )
+        assert done.returncode != 0, verb
+        assert "is no folder for such" in done.stderr + done.stdout, verb
+    assert not seen.exists()
+
+
+def test_a_file_that_somebody_puts_into_a_bus_of_files_sends_nobody_to_a_remote(disk: Path) -> None:
+    layout.create(disk / "bus")
+    (disk / "bus" / "git.json").write_text(f'{{"remote": "{disk}/evil.git", "branch": "mcp-bus"}}')
+    with pytest.raises(Untrusted, match="is no folder for such"):
+        open_bus(disk / "bus", agent="ann")
