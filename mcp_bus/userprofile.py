@@ -83,6 +83,11 @@ def _profile(record: Record) -> Profile:
     if not isinstance(text, str) or not isinstance(by, str) or type(at) is not int or not isinstance(was, list):
         msg = f"{KIND}/{NAME}.{record.revision}.json is no profile"
         raise CorruptRecord(msg, hint="write it anew: `mcp-bus profile write FILE --base " + f"{record.revision}`")
+    try:
+        check(text)
+    except InvalidRequest as error:
+        msg = f"{KIND}/{NAME}.{record.revision}.json was not written by this program: {error}"
+        raise CorruptRecord(msg, hint=f"look at it; `mcp-bus profile write FILE --base {record.revision}`") from None
     return Profile(record.revision, text, by, at, tuple(map(str, was)))
 
 
@@ -157,19 +162,22 @@ def _show(bus: Operator, made: Profile) -> None:
         made = latest
 
 
-def made_of(bus: Operator, place: str) -> int:
-    """Return the revision that a file of this host had when it was the same as the profile; 0 for none (rule UP3)."""
+def is_of(bus: Operator, place: str, shared: Profile) -> bool:
+    """Tell whether a file of this host was the same as the profile is now, when they last were the same (rule UP3)."""
     record = bus.store.records.read(HOSTS, digest(place))
-    number = record.data.get("revision") if record is not None else 0
-    return number if type(number) is int else 0
+    if record is None:
+        return not shared.revision
+    # The number alone does not tell: a branch may have been restored, and others have written that number anew.
+    return (record.data.get("revision"), record.data.get("digest")) == (shared.revision, digest(shared.text))
 
 
-def note(bus: Operator, place: str, revision: int) -> None:
+def note(bus: Operator, place: str, shared: Profile) -> None:
     """Remember that a file of this host is the same as the profile now."""
-    record = bus.store.records.read(HOSTS, digest(place))
-    if made_of(bus, place) != revision:
-        data, after = {"revision": revision, "file": place}, record.revision if record is not None else 0
+    if not is_of(bus, place, shared):
+        record = bus.store.records.read(HOSTS, digest(place))
+        data = {"revision": shared.revision, "digest": digest(shared.text), "file": place}
         with suppress(Conflict):  # Somebody else brought it up to date at the same moment.
+            after = record.revision if record is not None else 0
             bus.store.records.write(HOSTS, digest(place), data, after=after, durable=False)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -11,7 +12,7 @@ from mcp_bus.cli.arguments import Verb, content, seconds, shell
 from mcp_bus.cli.codes import OK
 from mcp_bus.cli.fields import stamp
 from mcp_bus.cli.output import clean, duration, one_line
-from mcp_bus.errors import BusError, Conflict, InvalidRequest, NotFound
+from mcp_bus.errors import BusError, Conflict, CorruptRecord, InvalidRequest, NotFound
 from mcp_bus.identity.process import host
 
 if TYPE_CHECKING:
@@ -90,7 +91,9 @@ def _fields(found: Profile) -> dict[str, Any]:
 
 def _write(call: Call, bus: Bus) -> int:
     text = content("-") if call.args.file == "-" else _read(Path(call.args.file))
-    before = userprofile.read(bus).revision
+    before = -1
+    with suppress(CorruptRecord):  # It is written over.
+        before = userprofile.read(bus).revision
     made = userprofile.write(bus, text, base=call.args.base)
     return _told(call, bus, made, is_new=made.revision != before, did="written")
 
@@ -116,16 +119,16 @@ def _sync(call: Call, bus: Bus) -> int:
     place = f"{host()}:{path}"
     for _ in range(TRIES):
         local, shared = _Local(path, _read(path) if path.exists() else None), userprofile.read(bus)
-        if local.text is None and not shared.revision:
-            msg = f"neither {call.args.file!r} nor a shared profile is there"
+        if not (local.text or "").strip() and not shared.revision:
+            msg = f"nothing is in {call.args.file!r}, and there is no shared profile"
             raise NotFound(msg, hint="write what your agents should know of you into that file, then repeat this")
         if local.text is None or not local.text.strip() or shared.has_had(local.text):
             is_new = local.text is None or local.text.strip() != shared.text.strip()
             if is_new:
                 _put(local, shared.text)
-            userprofile.note(bus, place, shared.revision)
+            userprofile.note(bus, place, shared)
             return _told(call, bus, shared, is_new=False, did="taken from the bus" if is_new else "the same here")
-        is_ours = userprofile.made_of(bus, place) == shared.revision  # Nobody else has changed it since.
+        is_ours = userprofile.is_of(bus, place, shared)  # Nobody else has changed it since.
         text = userprofile.check(local.text) if is_ours else _merged(call, shared, local.text)
         try:
             made = userprofile.write(bus, text, base=shared.revision)
@@ -135,7 +138,7 @@ def _sync(call: Call, bus: Bus) -> int:
             call.out.note(f"once more: {clean(str(error))}")
             continue
         _put(local, made.text)
-        userprofile.note(bus, place, made.revision)
+        userprofile.note(bus, place, made)
         is_new = made.revision != shared.revision
         return _told(call, bus, made, is_new=is_new, did="sent" if is_ours else "merged")
     msg = f"the profile was written {TRIES} times while it was merged"

@@ -9,7 +9,9 @@ import pytest
 from mcp_bus import userprofile
 from mcp_bus.errors import Conflict, CorruptRecord, InvalidRequest
 from mcp_bus.fsck.check import check
+from mcp_bus.stores.file import FileStore
 from mcp_bus.userprofile import Profile
+from tests.fakes import bus_on
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -78,7 +80,7 @@ def test_a_record_that_is_none_is_told_and_can_be_written_over(file_bus: Bus, ro
 
 def test_fsck_knows_what_is_there(file_bus: Bus, root: Path, source: VirtualSource) -> None:
     userprofile.write(file_bus, "- likes tea", base=0)
-    userprofile.note(file_bus, "host:/home/you/USER.md", 1)
+    userprofile.note(file_bus, "host:/home/you/USER.md", userprofile.read(file_bus))
     assert check(root, source=source).anomalies == ()
 
 
@@ -88,9 +90,11 @@ def test_an_earlier_text_and_the_revision_of_a_file_are_recognized(bus: Bus) -> 
     assert now.has_had("- one\n\n")
     assert now.has_had("- two")
     assert not now.has_had("- three")
-    userprofile.note(bus, "host:a", 2)
-    assert userprofile.made_of(bus, "host:a") == 2
-    assert userprofile.made_of(bus, "host:b") == 0
+    userprofile.note(bus, "host:a", now)
+    assert userprofile.is_of(bus, "host:a", now)
+    assert not userprofile.is_of(bus, "host:b", now)
+    assert not userprofile.is_of(bus, "host:a", now._replace(text="- two, of another history"))
+    assert not userprofile.is_of(bus, "host:a", now._replace(revision=3))
 
 
 def test_a_model_is_shown_both_versions_as_data_and_answers_between_marks() -> None:
@@ -119,3 +123,38 @@ def test_an_answer_without_a_profile_is_shown_from_its_beginning_and_made_harmle
     _, shown, said = str(refused.value).partition("but with: ")
     assert (bool(shown), "\x1b" in said, "sorry, no no" in said) == (True, False, True)
     assert len(said) <= 200
+
+
+@pytest.mark.parametrize("text", ["a\x1b]0;x\x07", "a\u202eb", "x" * 40_000, " "])
+def test_what_somebody_else_put_there_is_told_and_goes_into_no_file(file_bus: Bus, text: str) -> None:
+    data = {"text": text, "by": "eve", "at": 1, "was": []}
+    file_bus.store.records.write("user-sync", "USER", data, after=0, durable=True)
+    with pytest.raises(CorruptRecord, match="not written by this program"):
+        userprofile.read(file_bus)
+    assert userprofile.write(file_bus, "- likes tea", base=1).revision == 2
+
+
+def test_versions_are_shown_to_a_model_without_what_acts_on_a_reader() -> None:
+    asked = userprofile.asked(Profile(1, "- a\n", "e\x1bve"), "- b\x1b[2J\u202e", "m")
+    assert "\x1b" not in asked
+    assert "\u202e" not in asked
+
+
+def test_the_last_answer_counts_for_a_model_may_quote_the_question_first() -> None:
+    output = "BEGIN m\n- not yet\nEND m\nOn second thought:\nBEGIN m\n- likes tea\nEND m"
+    assert userprofile.answered(output, "m") == "- likes tea\n"
+
+
+def test_the_text_for_people_is_of_whoever_wrote_last(file_bus: Bus, root: Path, source: VirtualSource) -> None:
+    userprofile.write(file_bus, "- one", base=0)
+    real, other = file_bus.store.records.write_text, bus_on(FileStore(root, source=source), source, "bob", "00000002")
+
+    def late(kind: str, name: str, text: str) -> None:
+        file_bus.store.records.write_text = real  # type: ignore[method-assign]  # once
+        userprofile.write(other, "- three", base=2)
+        real(kind, name, text)
+
+    file_bus.store.records.write_text = late  # type: ignore[method-assign]  # somebody writes in between
+    userprofile.write(file_bus, "- two", base=1)
+    other.close()
+    assert (root / "user-sync" / "USER.md").read_text() == "- three\n"

@@ -39,9 +39,9 @@ def test_of_two_hosts_that_merged_at_the_same_moment_one_writes(hosts: Hosts) ->
 
 def test_without_the_remote_it_is_not_written_and_what_a_host_has_stays_here(hosts: Hosts, disk: Path) -> None:
     ann = hosts.bus("one")
-    userprofile.write(ann, "- likes tea", base=0)
-    userprofile.note(ann, "host:USER.md", 1)
-    assert userprofile.made_of(ann, "host:USER.md") == 1
+    made = userprofile.write(ann, "- likes tea", base=0)
+    userprofile.note(ann, "host:USER.md", made)
+    assert userprofile.is_of(ann, "host:USER.md", made)
     assert "user-sync.hosts" not in git("--git-dir", hosts.remote, "ls-tree", "--name-only", "mcp-bus")
     (disk / "remote.git").rename(disk / "away.git")
     with pytest.raises(StoreUnavailable):
