@@ -215,6 +215,12 @@ def test_a_folder_that_lost_all_its_skills_at_once_removes_none_until_a_person_s
     assert ann.steps("--take", "theirs", "c")["c"]["step"] == "take"
     shutil.rmtree(ann.skills / "b")
     assert ann.steps()["b"]["step"] == "remove there", "that one alone was removed"
+    bob.sync()
+    for host in hosts:
+        for name in ("c", "d"):
+            shutil.rmtree(host.skills / name)
+    bob.sync("--take", "mine", "c", "--take", "mine", "d")
+    assert list(ann.steps()) == [".system"], "what is gone on both sides is no question"
 
 
 def test_a_file_that_changes_while_others_are_asked_is_not_written_over(

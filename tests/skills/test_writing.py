@@ -177,6 +177,17 @@ def test_a_file_that_was_made_executable_or_is_gone_meanwhile_is_changed_too(tmp
     with pytest.raises(Changed):
         writer.take(tmp_path, "x", NEW, OLD.files)
     assert (tmp_path / "x" / "a").is_symlink()
+    (tmp_path / "x" / "odd").symlink_to("SKILL.md")
+    with pytest.raises(Changed):
+        writer.take(tmp_path, "x", wanted(SKILL_md="1", odd="2"), wanted(SKILL_md="1").files)
+    assert (tmp_path / "x" / "odd").is_symlink()
+
+
+def test_a_file_is_what_it_was_also_where_the_repository_names_bytes_by_sha256(tmp_path: Path) -> None:
+    writer = Writer(Fs(), tmp_path / "kept", "t")
+    writer.take(tmp_path, "x", OLD, {})
+    writer.take(tmp_path, "x", NEW, here.scan([tmp_path], "sha256").skills["x"][0].files)
+    assert now(tmp_path) == NEW.files
 
 
 # --- in what order, and durable -----------------------------------------------------------------------------

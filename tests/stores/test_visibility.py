@@ -272,6 +272,9 @@ def test_askers_of_other_hosts_that_were_killed_do_not_make_a_good_mount_lie(bot
     for number in range(3 * MOST):
         (both.folder / f"probe-{number:08x}-hello").write_text("77 1 otherhost\n")
     answerer = both.answerer()
+    answerer.step()
+    answerer.step()
+    assert sum(name.endswith("-here") for name in both.names()) == MOST
     found = both.ask(patience_s=3.0)
     assert found is not None
     assert (found.why(), len(found.lags["removal"])) == ("", 3)
@@ -301,6 +304,15 @@ def test_a_folder_with_the_name_of_a_file_is_told_as_that_and_stays(both: Both, 
     assert found.why() == "", "others are answered all the same"
     answerer.close()
     assert both.names() == sorted([folder.name, f"probe-{answerer._me}-x"])
+
+
+def test_a_folder_in_place_of_a_greeting_is_in_nobodys_way(both: Both) -> None:
+    answerer = both.answerer()
+    asker = Asker(both.place())
+    (both.folder / f"probe-{asker._me}-{answerer._me}-here").mkdir()
+    found = asker.measure(3, 60.0)
+    assert found is not None
+    assert (found.why(), found.host) == ("", "?")
 
 
 # --- two processes ----------------------------------------------------------------------------------------
