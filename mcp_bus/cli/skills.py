@@ -225,7 +225,8 @@ def _tell(call: Call, items: Sequence[Item], head: str, told: str | None) -> Non
     out.flush()  # What to do next comes below.
     for item in items:
         _left(call, item.name, item.left)
-    for item in (item for item in items if item.step.value == "conflict"):
+    held = [item for item in items if item.is_held][:1]  # What is said for one of them is said for all.
+    for item in [*(item for item in items if item.step.value == "conflict"), *held]:
         again = f"{call.again()} skills sync {_given(call)} --take"
         name = shell(item.name)
         out.warn(f"  next: {one_line(f'{again} mine {name}, or --take theirs {name}', 400)}")

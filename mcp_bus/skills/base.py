@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from mcp_bus import wire
 from mcp_bus.errors import CorruptRecord
+from mcp_bus.skills import filters
 from mcp_bus.skills.decide import Blob
 from mcp_bus.stores.fsops import Fs
 
@@ -19,10 +20,16 @@ MAX_BYTES = 16 << 20
 
 
 class Known(NamedTuple):
-    """A skill as it was on both sides, and the folders of skills that it was in."""
+    """A skill as it was on both sides.
+
+    Attributes:
+        sources: the folders of skills that it was in.
+        is_held: whether it went with all others of its folder, and nobody has said yet that this was meant.
+    """
 
     files: Mapping[str, Blob]
     sources: tuple[str, ...]
+    is_held: bool = False
 
 
 def read(path: Path) -> dict[str, Known]:
@@ -46,12 +53,17 @@ def read(path: Path) -> dict[str, Known]:
 
 def _known(item: dict[str, Any]) -> Known:
     files = {str(path): Blob(str(oid), bool(flag)) for path, (oid, flag) in item["files"].items()}
-    return Known(files, tuple(map(str, item["sources"])))
+    # What was shared by an earlier version, and is not any more, neither side has: it was removed by nobody.
+    files = {path: blob for path, blob in files.items() if filters.left_out(path) is None}
+    return Known(files, tuple(map(str, item["sources"])), bool(item.get("held")))
 
 
 def write(path: Path, known: Mapping[str, Known], fs: Fs) -> None:
     """Keep what is the same now, whole or not at all."""
-    shown = {name: {"files": dict(item.files), "sources": list(item.sources)} for name, item in known.items()}
+    shown = {
+        name: {"files": dict(item.files), "sources": list(item.sources), "held": item.is_held}
+        for name, item in known.items()
+    }
     draft = f".{path.name}.{os.getpid()}.new"
     with fs.folder(path.parent) as at:
         with suppress(FileNotFoundError):

@@ -25,11 +25,13 @@ _NAME = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9._-]{0,62}[A-Za-z0-9_-])?\Z")
 # Folders into which programs put what they were given.
 _PACKAGES = frozenset({"node_modules", "site-packages", "dist-packages", "plugins", "extensions", "vendor"})
 _PLUGIN = (".claude-plugin/", ".codex-plugin/", "plugin.json", "gemini-extension.json")
+_SECRET, _HOST = "it may be a secret", "it is of one host alone"
 _LEFT = (
     (
-        (".env*", "*.pem", "*.key", "*.p12", "*.pfx", "id_rsa*", "id_dsa*", "id_ecdsa*", "id_ed25519*", "credentials*",
-         ".credentials*", "auth.json", ".netrc", ".npmrc", ".pypirc", ".git-credentials"),
-        "it may be a secret",
+        (".env*", "*.env", "*.env.*", "*.pem*", "*.key", "*.p8", "*.p12", "*.pfx", "*.ppk", "*.jks", "*.keystore",
+         "*.kdbx", "secring*", "id_rsa*", "id_dsa*", "id_ecdsa*", "id_ed25519*", "credentials*", "*auth.json",
+         "*pgpass*", "*netrc", ".npmrc", ".pypirc", ".git-credentials", "*.tfstate*", "*.tfvars*", "hosts.yml"),
+        _SECRET,
     ),
     ((".git", ".git~*", "git~*", ".gitmodules", ".hg", ".svn", ".jj"), "it is of version control"),
     (
@@ -37,10 +39,18 @@ _LEFT = (
         "it is a cache",
     ),
     (
-        ("*.log", "*.lock", "*.pid", "*.sqlite*", "*.db", "*.db-*", "sessions", "logs", f"{DRAFT}*"),
-        "it is of one host alone",
+        ("*.log", "*.lock", "*.pid", "*.sqlite*", "*.db", "*.db-*", "sessions", "logs", "*history", f"{DRAFT}*"),
+        _HOST,
     ),
 )  # fmt: skip
+# What a name says that may hold a secret, unless it is a text about such, or a program for them.
+_SAYS = re.compile(
+    r"secret|credential|passw(?:or)?d|passphrase|api[-_]?key|[-_](?:rsa|dsa|ecdsa|ed25519)|kubeconfig|cookies"
+    r"|service[-_]?account.*\.json|(?:^|[-_.])key\.json|token(?!i[sz]).*\.json|tokens?(?:\.txt|$)"
+)
+_TEXTS = (".md", ".rst", ".py", ".js", ".ts")
+# What those who keep the last version add to its name.
+_COPY = re.compile(r"(?:\.(?:bak|backup|old|orig|save|copy|\d+)|~)+\Z")
 _JOINERS = re.compile("[\u200c\u200d]")
 _PAIR = re.compile(r"(\s*)([A-Za-z_][\w-]*):(?:\s+(.*))?\Z")
 _BLOCK = re.compile(r"[>|][+-]?\d?\Z")
@@ -71,20 +81,33 @@ def of_name(name: str) -> str:
     return "" if _NAME.match(name) else "its name is not of up to 64 letters, digits and . _ - alone"
 
 
-def of_place(parts: Iterable[str]) -> str:
-    """Return why nothing in a folder is a person's: programs put there what they were given; else empty."""
-    inside = next((part for part in parts if part in _PACKAGES), None)
-    return f"it is in a folder of packages or plugins ({inside})" if inside else ""
+def of_place(folder: str) -> str:
+    """Return why nothing in a folder of that name is a person's: programs put there what they were given; else empty.
+
+    What is above it says nothing: a person's home may be below anything.
+    """
+    return f"it is in a folder of packages or plugins ({folder})" if folder in _PACKAGES else ""
 
 
 def left_out(path: str) -> tuple[str, str] | None:
     """Return what of a path is never shared, a file or the folder that it is in, and why; None if it is shared."""
     parts = path.split("/")
+    # By these it is seen that a skill is no person's, and then nothing of it is shared.
+    is_sign = path == MARKER or path.startswith(_PLUGIN)
     for number, part in enumerate(parts, 1):
-        for patterns, why in _LEFT:
-            if any(fnmatchcase(part.lower(), pattern) for pattern in patterns):
-                return "/".join(parts[:number]), why
+        why = _private(part.lower()) or ("it is hidden" if part.startswith(".") and not is_sign else "")
+        if why:
+            return "/".join(parts[:number]), why
     return None
+
+
+def _private(name: str) -> str:
+    """Return why a name, in small letters, is never shared; empty if nothing speaks against it."""
+    name = _COPY.sub("", name) or name
+    for patterns, why in _LEFT:
+        if any(fnmatchcase(name, pattern) for pattern in patterns):
+            return why
+    return _SECRET if _SAYS.search(name) and not name.endswith(_TEXTS) else ""
 
 
 def of_path(path: str) -> str:

@@ -124,7 +124,7 @@ def _look(place: Path, at: int, name: str, found: Found) -> None:
     if about is None or stat.S_ISREG(about.st_mode) or name.startswith(filters.DRAFT):
         return
     try:
-        refuse(filters.of_name(name) or filters.of_place((place / name).parts))
+        refuse(filters.of_name(name) or filters.of_place(place.name))
         made = Skill(name, place, {}, {}, {})
         _folder(at, name, "", made)
         refuse(filters.of_skill(made.data.get(SKILL), made.data) or filters.of_paths(made.data))

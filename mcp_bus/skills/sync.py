@@ -6,6 +6,7 @@ here before it has succeeded.
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -14,7 +15,7 @@ from mcp_bus.skills import base, decide, filters, here, there
 from mcp_bus.skills.base import Known
 from mcp_bus.skills.decide import Step
 from mcp_bus.skills.filters import Unfit
-from mcp_bus.skills.writing import Wanted
+from mcp_bus.skills.writing import Changed, Wanted
 from mcp_bus.stores.git.repo import Refused
 from mcp_bus.stores.git.stream import Change
 
@@ -30,6 +31,8 @@ if TYPE_CHECKING:
 TRIES = 10
 # Names in a commit's message, at most.
 TOLD = 6
+# A branch whose name says nothing to a shell.
+_PLAIN = re.compile(r"[A-Za-z0-9][A-Za-z0-9._/-]{0,99}\Z")
 
 
 class Item(NamedTuple):
@@ -41,6 +44,7 @@ class Item(NamedTuple):
         theirs: what the repository has of it; None for nothing.
         data: the bytes of that, if they are needed.
         kept: where what was taken away is.
+        is_held: whether it went with all others of its folder, so that a person has to say whether this was meant.
     """
 
     name: str
@@ -50,6 +54,7 @@ class Item(NamedTuple):
     theirs: Mapping[str, Blob] | None = None
     data: Mapping[str, bytes] = {}
     kept: tuple[Path, ...] = ()
+    is_held: bool = False
 
     @property
     def is_gone(self) -> bool:
@@ -151,8 +156,10 @@ class Sync:
         """
         others = self._repo.branches()
         if others:
-            msg = f"{self._repo.shown!r} has no branch {self._repo.branch!r}, but {', '.join(others[:5])}"
-            raise NotFound(msg, hint=f"name it: REMOTE#{others[0]}; REMOTE#{self._repo.branch} begins a new one")
+            msg = f"{self._repo.shown!r} has no branch {self._repo.branch!r}, but {', '.join(map(repr, others[:5]))}"
+            # Whoever has the repository chose that name, and a hint is what people and models paste into a shell.
+            name = others[0] if _PLAIN.match(others[0]) else "BRANCH"
+            raise NotFound(msg, hint=f"name it: REMOTE#{name}; REMOTE#{self._repo.branch} begins a new one")
 
     def _item(self, name: str, mine: here.Found, theirs: there.Tree) -> Item:
         copies, known = mine.skills.get(name, []), self._known.get(name)
@@ -164,6 +171,9 @@ class Sync:
             gone = [source for source in known.sources if Path(source) not in self._places.sources]
             if gone:
                 return item._replace(why=f"it was in {gone[0]!r}, which is not looked at, or gone")
+            why = "" if name in self._wish.sides or item.theirs is None else self._emptied(known, mine)
+            if why:
+                return item._replace(why=why, is_held=True)
         files = [skill.files for skill in copies]
         side = self._wish.sides.get(name)
         step = (
@@ -172,6 +182,15 @@ class Sync:
             else decide.of_copies(known.files if known else None, files, item.theirs)
         )
         return self._with_data(item._replace(step=step, why=_reason(item) if step is Step.CONFLICT else ""))
+
+    def _emptied(self, known: Known, mine: here.Found) -> str:
+        """Return why a skill that is gone here may be missing, and not removed; empty if it was removed."""
+        if known.is_held:
+            return f"it went with all skills of {known.sources[0]!r} at once: nothing was removed"
+        full = {str(skill.source) for some in mine.skills.values() for skill in some}
+        empty = next((source for source in known.sources if source not in full), None)
+        had = sum(empty in other.sources for other in self._known.values())
+        return f"{empty!r} had {had} skill{'s'[: had != 1]} and has none: nothing was removed" if empty else ""
 
     def _with_data(self, item: Item) -> Item:
         """Return an item with the bytes that are to be written here; one that is refused if they are not fit."""
@@ -201,7 +220,7 @@ class Sync:
         else:
             msg = f"the branch {self._repo.branch!r} moved on {TRIES} times while this was pushed"
             raise Conflict(msg, hint="repeat the call")
-        self._note([item for item in items if item.step in (Step.SAME, Step.PUSH, Step.DROP_THERE)])
+        self._note([item for item in items if item.is_held or item.step in (Step.SAME, Step.PUSH, Step.DROP_THERE)])
         done = [self._here(item) for item in items]
         self._note([item for item in done if item.step in (Step.TAKE, Step.DROP_HERE)])
         self._repo.tidy()
@@ -239,6 +258,8 @@ class Sync:
                     kept.append(self._writer.keep(skill))
                 assert item.theirs is not None
                 self._writer.take(source, item.name, Wanted(item.theirs, item.data), skill.files if skill else {})
+        except Changed as error:
+            return item._replace(step=Step.CONFLICT, why=str(error), kept=tuple(kept))
         except (Unfit, CorruptRecord) as error:
             return item._replace(step=Step.FAIL, why=str(error), kept=tuple(kept))
         except OSError as error:
@@ -250,6 +271,9 @@ class Sync:
         """Keep what is the same on both sides now; what is gone on both is forgotten."""
         made = dict(self._known)
         for item in items:
+            if item.is_held:  # Also when another skill has come into that folder since.
+                made[item.name] = made[item.name]._replace(is_held=True)
+                continue
             files = item.theirs if item.step is Step.TAKE else item.copies[0].files if item.copies else None
             sources = [str(skill.source) for skill in item.copies] or [str(self._places.into)]
             made[item.name] = Known(files or {}, tuple(sources))

@@ -59,9 +59,10 @@ def tree(entries: Iterable[tuple[str, str, str]]) -> Tree:
 def _skill(inside: Iterable[tuple[str, str, str]]) -> dict[str, Blob]:
     made = dict[str, Blob]()
     for mode, oid, path in inside:
-        if filters.left_out(path) is not None:
+        why = filters.of_path(path)
+        if not why and filters.left_out(path) is not None:
             continue
-        refuse(f"{path or 'it'!r} is a link or a submodule" if mode not in _MODES else filters.of_path(path))
+        refuse(f"{path or 'it'!r} is a link or a submodule" if mode not in _MODES else why)
         made[path] = Blob(oid, _MODES[mode])
     refuse(filters.of_size(len(made), 0) or filters.of_paths(made))
     refuse("" if SKILL in made else f"it has no {SKILL}")

@@ -12,8 +12,11 @@ import stat
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, NamedTuple
 
+from mcp_bus.errors import CorruptRecord
 from mcp_bus.identity import process
-from mcp_bus.skills.filters import DRAFT, SKILL, Unfit
+from mcp_bus.skills.decide import Blob
+from mcp_bus.skills.filters import DRAFT, MAX_FILE, SKILL, Unfit
+from mcp_bus.skills.here import oid
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
@@ -22,6 +25,10 @@ if TYPE_CHECKING:
     from mcp_bus.skills.decide import Files
     from mcp_bus.skills.here import Skill
     from mcp_bus.stores.fsops import Fs
+
+
+class Changed(Exception):
+    """A file is not what it was when it was looked at; it stays as it is."""
 
 
 class Wanted(NamedTuple):
@@ -46,7 +53,8 @@ class Writer:
             mine: what is there now; empty for nothing.
 
         Raises:
-            OSError: something is in the way, or the disk fails; what was written until then stays.
+            Changed: a file is another one than in `mine`; what was written until then stays.
+            OSError: something is in the way, or the disk fails; the same.
         """
         with self._fs.folder(source) as at:
             self._tidy(at)
@@ -70,12 +78,12 @@ class Writer:
     def _change(self, at: int, name: str, wanted: Wanted, mine: Files) -> None:
         with self._opened(at, name) as top:
             for path in sorted(mine.keys() - wanted.files.keys(), reverse=True):
-                self._drop(top, path)
+                self._drop(top, path, mine[path])
             changed = [path for path, blob in wanted.files.items() if mine.get(path) != blob]
             for path in sorted(changed, key=lambda path: (path == SKILL, path)):
-                self._put(top, path, wanted)
+                self._put(top, path, wanted, mine.get(path))
 
-    def _put(self, top: int, path: str, wanted: Wanted) -> None:
+    def _put(self, top: int, path: str, wanted: Wanted, was: Blob | None) -> None:
         *above, name = path.split("/")
         with self._walk(top, above, make=True) as at:
             self._tidy(at)
@@ -88,6 +96,7 @@ class Writer:
                     self._fs.chmod(held, mode | ((mode & 0o444) >> 2) if wanted.files[path].is_executable else mode)
                 finally:
                     self._fs.close(held)
+                self._check(name, at, was)  # As late as can be: people type while this is written.
                 self._fs.rename(draft, at, name, at)
             except BaseException:
                 with suppress(OSError):
@@ -95,10 +104,29 @@ class Writer:
                 raise
             self._fs.fsync(at)
 
-    def _drop(self, top: int, path: str) -> None:
+    def _check(self, name: str, at: int, was: Blob | None) -> None:
+        """Look whether a file is what it was; a folder is none, and in the way of what comes.
+
+        Raises:
+            Changed: it is not.
+        """
+        about = self._fs.stat(name, at)
+        if about is not None and stat.S_ISDIR(about.st_mode):
+            return
+        now = None
+        with suppress(FileNotFoundError, CorruptRecord):
+            data = self._fs.read(name, at, MAX_FILE).data
+            algorithm = "sha256" if was is not None and len(was.oid) == 64 else "sha1"
+            now = Blob(oid(data, algorithm), about is not None and bool(about.st_mode & stat.S_IXUSR))
+        if now != was or (now is None and about is not None):
+            msg = f"{name!r} was changed here meanwhile"
+            raise Changed(msg)
+
+    def _drop(self, top: int, path: str, was: Blob) -> None:
         """Remove a file, and the folders that were there for it alone."""
         *above, name = path.split("/")
         with suppress(FileNotFoundError), self._walk(top, above) as at:
+            self._check(name, at, was)
             self._fs.unlink(name, at)
         while above:
             *above, name = above

@@ -19,10 +19,11 @@ from __future__ import annotations
 import os
 import re
 import select
+import stat
 from contextlib import suppress
 from typing import TYPE_CHECKING, NamedTuple
 
-from mcp_bus.errors import BusError
+from mcp_bus.errors import BusError, StoreUnavailable
 from mcp_bus.identity import process
 
 if TYPE_CHECKING:
@@ -39,8 +40,8 @@ HELLO, LISTING, RENAME, REMOVAL = "hello", "listing", "rename", "removal"
 WHAT = {HELLO: "a new file", LISTING: "a new file", RENAME: "the new name of a file", REMOVAL: "that a file is gone"}
 # Who waits looks again after so long: at first, at most while somebody is there, at most while nobody is.
 SOON_S, BUSY_S, IDLE_S = 0.001, 0.02, 0.25
-# So many askers are answered at once.
-MOST = 16
+# So many askers are greeted at once; one that did nothing for so long is in nobody's way, and is forgotten at last.
+MOST, QUIET_S, GONE_S = 16, 0.5, 6 * PATIENCE_S
 _LINES = 400
 _HELLO = re.compile(r"probe-([0-9a-f]{8})-hello\Z")
 _SIGN = re.compile(r"probe-([0-9a-f]{8})-answers\Z")
@@ -82,9 +83,17 @@ class Place(NamedTuple):
         return None
 
     def remove(self, name: str) -> None:
-        """Remove a name, if it is there."""
-        with suppress(FileNotFoundError):
+        """Remove a name, if it is there; a folder is of nobody who measures, and stays."""
+        try:
             self.fs.unlink(name, self.at)
+        except OSError as error:
+            if not isinstance(error, FileNotFoundError) and not self.is_folder(name):
+                raise
+
+    def is_folder(self, name: str) -> bool:
+        """Tell whether a name is a folder's."""
+        about = self.fs.stat(name, self.at)
+        return about is not None and stat.S_ISDIR(about.st_mode)
 
     def clear(self, start: str) -> None:
         """Remove all that begins so."""
@@ -126,8 +135,7 @@ class _Peer:
 
     def __init__(self, host: str, now: float) -> None:
         self.host, self.last = host, now
-        self.number, self.name = 0, ""
-        self.is_silent = False
+        self.number, self.name, self.is_silent = 0, "", False
 
 
 class Answerer:
@@ -146,8 +154,7 @@ class Answerer:
         """
         self._place, self._me = place, me or place.source.token(4)
         self._tell = tell or (lambda _: None)
-        self._peers = dict[str, _Peer]()
-        self.served = list[str]()
+        self._peers, self._gone, self.served = dict[str, _Peer](), set[str](), list[str]()
         place.publish(f"probe-{self._me}-answers", _card(), self._me)
 
     @property
@@ -157,18 +164,24 @@ class Answerer:
 
     def step(self) -> bool:
         """Look once, and answer what is there to be answered; tell whether something was."""
-        names, did = self._place.names(), False
-        for match in map(_HELLO.match, names):
-            if match is not None and match[1] not in self._peers and len(self._peers) < MOST:
-                self._greet(match[1])
-                did = True
-        for word in list(self._peers):
-            if f"probe-{word}-hello" in names:
-                with suppress(FileNotFoundError):  # It has gone at this moment, and is forgotten at the next look.
-                    did = self._answer(word, names) or did
-            else:
+        names, did, now = self._place.names(), False, self._place.source.monotonic()
+        words = {match[1] for match in map(_HELLO.match, names) if match is not None} - self._peers.keys() - self._gone
+        free = MOST - sum(now - peer.last <= QUIET_S for peer in self._peers.values())
+        for word in sorted(words)[: max(free, 0)]:
+            did = True
+            with suppress(IsADirectoryError):  # The asker says so.
+                self._greet(word)
+        for word, peer in list(self._peers.items()):
+            if f"probe-{word}-hello" not in names:
+                self.served.append(peer.host)
                 self._end(word)
                 did = True
+            elif now - peer.last > GONE_S:  # It was killed, on another host.
+                self._gone.add(word)
+                self._end(word)
+            else:  # It goes at this moment, and is forgotten at the next look.
+                with suppress(FileNotFoundError, IsADirectoryError):
+                    did = self._answer(word, names) or did
         return did
 
     def _greet(self, word: str) -> None:
@@ -206,7 +219,7 @@ class Answerer:
 
     def _end(self, word: str) -> None:
         """Forget an asker that has gone, and leave nothing of what it was answered."""
-        self.served.append(self._peers.pop(word).host)
+        del self._peers[word]
         self._place.clear(f"{self._pair(word)}-")
 
     def serve(self, within_s: float) -> bool:
@@ -288,6 +301,9 @@ class Asker:
 
         Returns:
             None if nobody answers.
+
+        Raises:
+            StoreUnavailable: somebody's folder is in the way.
         """
         place = self._place
         try:
@@ -325,7 +341,7 @@ class Asker:
             for match in map(_HERE.match, sorted(names)):
                 if match is not None and match[1] == self._me and self._answerer in ("", match[2]):
                     return match[2]
-            if since is None and any(self._is_there(name) for name in names):
+            if since is None and any(_SIGN.match(name) and not _is_over(self._place.read(name)) for name in names):
                 since = now
             if since is not None and now - since > min(self._patience_s, within_s):
                 return ""
@@ -333,9 +349,6 @@ class Asker:
                 return None
             nap = min(nap * 1.5, IDLE_S if since is None else BUSY_S)
             self._place.pause(nap)
-
-    def _is_there(self, name: str) -> bool:
-        return _SIGN.match(name) is not None and not _is_over(self._place.read(name))
 
     def _round(self, pair: str, number: int, so_far: Measured) -> Measured:
         """Do one round; end it where the answer is clear."""
@@ -354,20 +367,29 @@ class Asker:
         for what, do, is_seen in steps:
             took = self._timed(do, is_seen)
             if took is None:
+                self._refuse_folders()
                 return so_far._replace(missed=what, waited_s=self._patience_s)
             so_far.lags[what].append(took)
             if what == LISTING and place.read(new) != _bytes(pair, number):
+                self._refuse_folders()
                 return so_far._replace(is_torn=True)
             if took > BOUND_S:
                 break
         return so_far
+
+    def _refuse_folders(self) -> None:
+        """Look whether it is a folder that is in the way; only now, for a look changes what a mount remembers."""
+        for name in filter(self._place.is_folder, self._left):
+            msg = f"there is a folder {name!r}, where this measurement has a file"
+            raise StoreUnavailable(msg, hint="find out who makes such folders, remove it, and measure again")
 
     def _timed(self, do: Callable[[], None], is_seen: Callable[[set[str]], bool]) -> float | None:
         """Change something; return after how many seconds a listing shows the answer, None if that takes too long."""
         clock = self._place.source.monotonic
         self._place.names()
         began = clock()
-        do()
+        with suppress(IsADirectoryError):  # Then the answer does not come.
+            do()
         while True:
             names, took = self._place.names(), clock() - began
             if is_seen(names):

@@ -15,15 +15,25 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-SECRET, CACHE, HOST = "it may be a secret", "it is a cache", "it is of one host alone"
+SECRET, CACHE, HOST, HIDDEN = "it may be a secret", "it is a cache", "it is of one host alone", "it is hidden"
 LEFT = {
     ".env": SECRET, ".ENV.local": SECRET, "keys/server.pem": SECRET, "id_ed25519": SECRET, "id_rsa.pub": SECRET,
     "credentials.json": SECRET, "auth.json": SECRET, "tls.key": SECRET, ".netrc": SECRET,
     "lib/__pycache__/x.py": CACHE, "x.pyc": CACHE, ".DS_Store": CACHE, "node_modules/x/SKILL.md": CACHE,
     "run.log": HOST, "x.lock": HOST, "a.sqlite3-wal": HOST, "state.db": HOST, "sessions/x": HOST,
     ".git/config": "it is of version control", ".GIT/hooks/x": "it is of version control",
-    ".mcp-bus-draft-1-x": HOST,
+    ".mcp-bus-draft-1-x": HOST, ".bash_history": HOST, "shell_history": HOST,
+    ".editorconfig": HIDDEN, ".mcp.json": HIDDEN, "a/.aws/config": HIDDEN, "a/.generated": HIDDEN,
+    ".claude-plugins": HIDDEN,
 }  # fmt: skip
+SECRETS = (
+    "prod.env", "Prod.ENV.bak", "token.json", "github_tokens.json", "token.txt", "secrets.json",
+    "client_secret_123.json", "secret", "secrets/x", "passwords.csv", "api-key.txt", "apikey", "gcp-key.json",
+    "oauth.json", "service-account.json", "key.pem.bak", "server.crt.key.old~", "release.jks", "my.keystore",
+    "vault.kdbx", "a.ppk", "AuthKey_X.p8", "my_id_rsa", "deploy_rsa.pub", "id_rsa.1", "ssh_host_ed25519_key",
+    "x_ecdsa", "pgpass.conf", "_netrc", "htpasswd", "terraform.tfstate", "terraform.tfstate.backup", "prod.tfvars",
+    "kubeconfig.yaml", "cookies.txt", "gh/hosts.yml", ".htpasswd", "aws_credentials.csv",
+)  # fmt: skip
 SHARED = (
     "SKILL.md",
     "scripts/run.sh",
@@ -31,12 +41,24 @@ SHARED = (
     "environment.md",
     "login.md",
     "LICENSE",
-    ".editorconfig",
     "logs.md",
+    "history.md",
+    "tokenizer.md",
+    "tokenizer.json",
+    "design-tokens.css",
+    "secrets-handling.md",
+    "rotate_credentials.py",
+    "verify_ed25519.py",
+    "cookies-and-consent.md",
+    "monkey.json",
+    "v1.2.md",
+    "hosts.yml.md",
+    ".generated",
+    ".claude-plugin/plugin.json",
 )
 
 
-@pytest.mark.parametrize(("path", "why"), LEFT.items())
+@pytest.mark.parametrize(("path", "why"), [*LEFT.items(), *((path, SECRET) for path in SECRETS)])
 def test_secrets_caches_and_what_is_of_one_host_are_never_shared(path: str, why: str) -> None:
     found = filters.left_out(path)
     assert found is not None
@@ -143,6 +165,26 @@ def test_what_is_no_skill_of_a_person_is_left_and_said(
     assert why in found.skipped[name]
 
 
+def test_what_is_above_a_folder_of_skills_says_nothing_of_them(tmp_path: Path) -> None:
+    skills = tmp_path / "vendor" / "plugins" / "skills"
+    (skills / "mine" / "vendor").mkdir(parents=True)
+    (skills / "mine" / "SKILL.md").write_text(TEXT.format("mine"))
+    (skills / "mine" / "vendor" / "x.md").touch()
+    found = here.scan([skills])
+    assert (list(found.skills), found.skipped) == (["mine"], {})
+    assert set(found.skills["mine"][0].files) == {"SKILL.md", "vendor/x.md"}
+
+
+def test_what_of_a_skill_is_not_shared_is_said_once_for_a_folder(tmp_path: Path) -> None:
+    (tmp_path / "x" / ".config" / "gh").mkdir(parents=True)
+    (tmp_path / "x" / "SKILL.md").write_text(TEXT.format("x"))
+    for name in (".config/gh/hosts.yml", ".config/y", "prod.env"):
+        (tmp_path / "x" / name).touch()
+    [skill] = here.scan([tmp_path]).skills["x"]
+    assert list(skill.files) == ["SKILL.md"]
+    assert skill.left == {".config": HIDDEN, "prod.env": SECRET}
+
+
 def test_folders_that_are_one_are_looked_at_once(tmp_path: Path) -> None:
     (tmp_path / "one").mkdir()
     (tmp_path / "two").symlink_to(tmp_path / "one")
@@ -152,7 +194,7 @@ def test_folders_that_are_one_are_looked_at_once(tmp_path: Path) -> None:
 
 
 def test_a_folder_that_is_a_link_and_one_of_plugins_are_left(tmp_path: Path) -> None:
-    elsewhere = tmp_path / "plugins" / "x" / "skills"
+    elsewhere = tmp_path / "x" / "plugins"
     (elsewhere / "deep").mkdir(parents=True)
     (elsewhere / "deep" / "SKILL.md").write_text(TEXT.format("deep"))
     (tmp_path / "skills").mkdir()

@@ -27,6 +27,7 @@ ENTRIES = (
     ("100644", "x/../../.bashrc", "leads elsewhere"),
     ("100644", "x//etc/passwd", "leads elsewhere"),
     ("100644", "x/a\\..\\b", "leads elsewhere"),
+    ("100644", "x/.env/../../.bashrc", "leads elsewhere"),
     ("100644", "x/a\x1b[2J", "characters that do not show"),
     ("100644", "x/a\nb", "characters that do not show"),
     ("100644", "x/\udcff", "characters that do not show"),
@@ -52,6 +53,29 @@ def test_names_of_skills_that_hide_clash_or_act_are_refused_and_secrets_are_not_
     assert set(found.skipped) == {*names, "docs"}
     assert "no SKILL.md" in found.skipped["docs"]
     assert found.files == {"readme.md"}
+
+
+def test_a_skill_that_is_too_large_in_all_is_taken_from_no_repository(
+    hosts: tuple[Host, Host], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ann, bob = hosts
+    ann.put("fine")
+    ann.put("heavy", one_txt="x" * 600, two_txt="x" * 600)
+    ann.sync()
+    monkeypatch.setattr(filters, "MAX_SKILL", 1000)
+    assert bob.sync() == "took fine\nskipped heavy: it has more than 1000 bytes\n"
+    assert [path.name for path in bob.skills.iterdir()] == ["fine"]
+
+
+def test_a_branch_whose_name_acts_on_a_shell_is_in_no_hint(hosts: tuple[Host, Host], remote: Path) -> None:
+    ann, bob = hosts
+    ann.put("a")
+    ann.sync("--repo", f"{remote}#good/name")
+    assert "next: name it: REMOTE#good/name; " in bob.run("skills", "sync", code=3)[1]
+    git("--git-dir", str(remote), "branch", "-m", "good/name", "evil;touch${IFS}PWN")
+    said = bob.run("skills", "sync", code=3)[1]
+    assert "but 'evil;touch${IFS}PWN'" in said
+    assert "next: name it: REMOTE#BRANCH; REMOTE#main begins a new one" in said
 
 
 def test_a_hostile_commit_writes_nothing_but_what_is_fit(hosts: tuple[Host, Host], remote: Path) -> None:

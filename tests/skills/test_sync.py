@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mcp_bus.skills.sync import Sync
+from mcp_bus.skills.writing import Writer
 from mcp_bus.stores.git.repo import Repo
 from tests.git.hosts import git
 from tests.skills.conftest import everything, listed
@@ -135,7 +136,7 @@ def test_a_branch_that_is_gone_or_was_meant_to_be_another_removes_nothing(
     ann.sync()
     git("--git-dir", str(remote), "branch", "-m", "main", "trunk")
     assert "is gone, which was there" in ann.run("skills", "sync", code=1)[1]
-    assert "has no branch 'main', but trunk" in bob.run("skills", "sync", code=3)[1]
+    assert "has no branch 'main', but 'trunk'" in bob.run("skills", "sync", code=3)[1]
     assert bob.sync("--repo", f"{remote}#trunk") == "took a\n"
     assert (ann.skills / "a" / "SKILL.md").exists()
 
@@ -177,8 +178,9 @@ def test_a_folder_that_is_not_looked_at_removes_nothing_from_the_repository(
     more = ann.home / "more"
     shutil.copytree(ann.skills, more)
     (more / "a").rename(more / "b")
+    shutil.copytree(more / "b", more / "c")
     into = ("--into", str(ann.skills))
-    assert ann.sync("--from", str(more), *into) == "pushed a\npushed b\n"
+    assert ann.sync("--from", str(more), *into) == "pushed a\npushed b\npushed c\n"
     away = more.rename(ann.home / "away")
     assert f"skipped b: it was in '{more}'" in ann.sync(*into)
     ann.put("a", "new")
@@ -186,8 +188,41 @@ def test_a_folder_that_is_not_looked_at_removes_nothing_from_the_repository(
     assert "there is no folder" in ann.run("skills", "sync", "--from", str(more), *into, code=3)[1]
     away.rename(more)
     shutil.rmtree(more / "b")
-    assert ann.sync("--from", str(more), *into) == "same a\nremoved b: from the repository\n"
-    assert list(listed(remote)) == ["a/SKILL.md"]
+    assert ann.sync("--from", str(more), *into) == "same a\nremoved b: from the repository\nsame c\n"
+    assert list(listed(remote)) == ["a/SKILL.md", "c/SKILL.md"]
+
+
+def test_a_folder_that_lost_all_its_skills_at_once_removes_none_until_a_person_says_so(
+    hosts: tuple[Host, Host], remote: Path
+) -> None:
+    ann, bob = hosts
+    for name in ("a", "b", "c"):
+        ann.put(name)
+    ann.sync()
+    away = ann.skills.rename(ann.home / "away")
+    (ann.skills / ".system").mkdir(parents=True)  # As a client has it that was installed anew.
+    lost = f"'{ann.skills}' had 3 skills and has none: nothing was removed"
+    out, err = ann.run("skills", "sync")
+    assert out.endswith(f"\nskipped a: {lost}\nskipped b: {lost}\nskipped c: {lost}\n")
+    assert err.count(f"next: mcp-bus skills sync --repo {remote} --take mine a, or --take theirs a\n") == 1
+    bob.put("d")
+    assert bob.sync() == "took a\ntook b\ntook c\npushed d\n"
+    assert {name: item["step"] for name, item in ann.steps("--take", "mine", "a").items()} == {
+        "a": "remove there", "b": "skip", "c": "skip", "d": "take", ".system": "skip"
+    }  # fmt: skip
+    assert ann.text("d") == ""
+    assert "skipped b: it went with all skills of" in ann.sync(), "also when there is one in that folder again"
+    assert set(listed(remote)) == {"b/SKILL.md", "c/SKILL.md", "d/SKILL.md"}
+    (away / "b").rename(ann.skills / "b")
+    assert ann.steps("--take", "theirs", "c")["c"]["step"] == "take"
+    shutil.rmtree(ann.skills / "b")
+    assert ann.steps()["b"]["step"] == "remove there", "that one alone was removed"
+    bob.sync()
+    for host in hosts:
+        for name in ("c", "d"):
+            shutil.rmtree(host.skills / name)
+    bob.sync("--take", "mine", "c", "--take", "mine", "d")
+    assert list(ann.steps()) == [".system"], "what is gone on both sides is no question"
 
 
 def test_a_file_that_changes_while_others_are_asked_is_not_written_over(
@@ -206,6 +241,28 @@ def test_a_file_that_changes_while_others_are_asked_is_not_written_over(
     monkeypatch.setattr(Sync, "_pushed", pushed)
     assert bob.sync("--take", "theirs", "a", code=5) == "conflict a: it was changed here meanwhile\n"
     assert bob.text("a") == "typed just now"
+
+
+def test_a_file_that_changes_after_the_last_look_is_not_written_over_either(
+    hosts: tuple[Host, Host], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ann, bob = hosts
+    ann.put("a")
+    ann.sync()
+    bob.sync()
+    ann.put("a", "ann")
+    ann.sync()
+    real = Writer._change
+
+    def change(writer: Writer, *args: Any) -> None:
+        bob.put("a", "typed just now")
+        real(writer, *args)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Writer, "_change", change)
+        assert bob.sync(code=5) == "conflict a: 'SKILL.md' was changed here meanwhile\n"
+    assert bob.text("a") == "typed just now"
+    assert bob.sync(code=5) == "conflict a: changed here and in the repository\n", "nothing was noted as the same"
 
 
 def test_what_was_pushed_is_announced_to_everyone_and_without_a_bus_nothing_is(

@@ -13,7 +13,7 @@ from mcp_bus.clock import System
 from mcp_bus.errors import StoreUnavailable
 from mcp_bus.stores import layout, probe, trial
 from mcp_bus.stores.fsops import Fs
-from mcp_bus.stores.visibility import BOUND_S, PATIENCE_S, Answerer, Asker, Measured, Place
+from mcp_bus.stores.visibility import BOUND_S, GONE_S, MOST, PATIENCE_S, Answerer, Asker, Measured, Place
 from tests.fakes import VirtualSource
 
 if TYPE_CHECKING:
@@ -271,6 +271,53 @@ def test_what_others_lay_there_is_answered_by_nobody_and_stays(both: Both) -> No
     assert found.why() == ""
     answerer.close()
     assert both.names() == [name for name in before if not name.endswith("-answers")]
+
+
+def test_askers_of_other_hosts_that_were_killed_do_not_make_a_good_mount_lie(both: Both) -> None:
+    for number in range(3 * MOST):
+        (both.folder / f"probe-{number:08x}-hello").write_text("77 1 otherhost\n")
+    answerer = both.answerer()
+    answerer.step()
+    answerer.step()
+    assert sum(name.endswith("-here") for name in both.names()) == MOST
+    found = both.ask(patience_s=3.0)
+    assert found is not None
+    assert (found.why(), len(found.lags["removal"])) == ("", 3)
+    answerer.step()
+    assert answerer.served == [os.uname().nodename]
+    assert answerer.is_busy
+    both.clock.advance(GONE_S + 1)
+    answerer.step()
+    answerer.step()
+    assert not answerer.is_busy
+    assert not [name for name in both.names() if name.endswith("-here")], "who is forgotten is not greeted again"
+    assert len(answerer.served) == 1
+
+
+@pytest.mark.parametrize("what", ["ans-1-new", "ans-1-moved", "ask-1-new", "ask-1-moved"])
+def test_a_folder_with_the_name_of_a_file_is_told_as_that_and_stays(both: Both, what: str) -> None:
+    answerer = both.answerer()
+    asker = Asker(both.place())
+    folder = both.folder / f"probe-{asker._me}-{answerer._me}-{what}"
+    folder.mkdir()
+    with pytest.raises(StoreUnavailable, match=f"there is a folder '{folder.name}'"):
+        asker.measure(3, 60.0)
+    (both.folder / f"probe-{answerer._me}-x").mkdir()
+    answerer.step()
+    found = both.ask()
+    assert found is not None
+    assert found.why() == "", "others are answered all the same"
+    answerer.close()
+    assert both.names() == sorted([folder.name, f"probe-{answerer._me}-x"])
+
+
+def test_a_folder_in_place_of_a_greeting_is_in_nobodys_way(both: Both) -> None:
+    answerer = both.answerer()
+    asker = Asker(both.place())
+    (both.folder / f"probe-{asker._me}-{answerer._me}-here").mkdir()
+    found = asker.measure(3, 60.0)
+    assert found is not None
+    assert (found.why(), found.host) == ("", "?")
 
 
 # --- two processes ----------------------------------------------------------------------------------------
