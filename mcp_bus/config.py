@@ -66,7 +66,7 @@ class Config:
         """
         with suppress(OSError):  # Whose it is that is closed to this user, says who opens it.
             if self._away.remote is None and os.path.lexists(self.path / NAME):
-                if os.path.realpath(self.path.parent) != os.path.realpath(self._away.parts):
+                if not self.is_part:
                     msg = f"{str(self.path)!r} says that it stands for a bus at a git remote, and is no folder for such"
                     hint = f"name the address, --bus git+REMOTE; or remove {NAME} from it, which you did not put there"
                     raise Untrusted(msg, hint=hint)
@@ -74,6 +74,11 @@ class Config:
 
                 self._away = self._away._replace(remote=place.read(self.path))
         return self._away.remote
+
+    @property
+    def is_part(self) -> bool:
+        """Whether the directory is one of this user's parts of buses at remotes, though it may not say of which."""
+        return os.path.realpath(self.path.parent) == os.path.realpath(self._away.parts)
 
     def replaced(self, origin: str, **values: object) -> "Config":
         """Return the same settings but for some, which come from `origin`."""
@@ -259,6 +264,9 @@ def open_from(
     remote = config.remote
     if remote is not None:
         is_missing = False
+    elif config.is_part and not is_missing:
+        msg = f"{str(path)!r} is this host's part of a bus at a git remote, and its {NAME} is gone"
+        raise StoreUnavailable(msg, hint="name the address, --bus git+REMOTE, which writes it anew")
     elif is_missing:
         from mcp_bus.stores import mistaken  # noqa: PLC0415  most buses are there
 

@@ -240,3 +240,20 @@ def test_a_file_that_somebody_puts_into_a_bus_of_files_sends_nobody_to_a_remote(
     (disk / "bus" / "git.json").write_text(f'{{"remote": "{disk}/evil.git", "branch": "mcp-bus"}}')
     with pytest.raises(Untrusted, match="is no folder for such"):
         open_bus(disk / "bus", agent="ann")
+
+
+def test_a_part_that_no_longer_says_of_which_bus_it_is_becomes_no_bus_of_files(
+    hosts: Hosts, disk: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_DATA_HOME", str(disk / "data"))
+    with open_bus(f"git+{hosts.remote}", agent="ann"):
+        pass
+    [part] = (disk / "data" / "mcp-bus" / "git").iterdir()
+    with open_bus(part, agent="ann") as bus:
+        assert bus.store.away is not None, "the directory names the bus as well"
+    (part / "git.json").unlink()
+    with pytest.raises(StoreUnavailable, match="its git.json is gone"):
+        open_bus(part, agent="ann")
+    with open_bus(f"git+{hosts.remote}", agent="ann") as bus:
+        bus.post("work", "x")
+    assert (part / "git.json").exists()
