@@ -252,7 +252,7 @@ def test_a_part_that_no_longer_says_of_which_bus_it_is_becomes_no_bus_of_files(
     with open_bus(part, agent="ann") as bus:
         assert bus.store.away is not None, "the directory names the bus as well"
     (part / "git.json").unlink()
-    with pytest.raises(StoreUnavailable, match="its git.json is gone"):
+    with pytest.raises(StoreUnavailable, match=r"its git\.json is gone"):
         open_bus(part, agent="ann")
     with open_bus(f"git+{hosts.remote}", agent="ann") as bus:
         bus.post("work", "x")
