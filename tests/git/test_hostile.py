@@ -13,7 +13,7 @@ from mcp_bus.errors import BusError, InvalidRequest, StoreUnavailable
 from mcp_bus.model import State
 from mcp_bus.stores.git import place
 from tests.crash.victim import IS_SOAK
-from tests.git.hosts import Hosts, bare, git
+from tests.git.hosts import Hosts, bare, git, store_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -122,7 +122,10 @@ SETTINGS = {
     "push.followTags": "true",
     "init.templateDir": "{1}",
     "core.pager": "touch {0}",
-    "push.gpgSign": "if-asked",
+    "push.gpgSign": "true",
+    "push.pushOption": "x",
+    "i18n.logOutputEncoding": "utf-16",
+    "i18n.commitEncoding": "latin1",
     "log.showSignature": "true",
     "diff.external": "touch {0}",
     "core.quotePath": "false",
@@ -159,6 +162,9 @@ def test_the_user_s_own_settings_change_nothing_that_is_pushed(
     result = ann.get(task.id).result
     assert result is not None
     assert result.content == body
+    repo = store_of(ann).repo
+    assert any(f"done {task.id[-8:]}" in line for line in repo.told("", repo.seen()[0]))
+    assert repo.made(repo.seen()[0]) > 0
 
 
 def test_a_remote_that_hangs_is_given_up(hosts: Hosts, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
