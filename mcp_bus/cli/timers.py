@@ -40,6 +40,11 @@ def tell(call: Call, command: list[str], verb: str) -> int:
         msg = "--timer needs --every, to say how often"
         raise InvalidRequest(msg, hint=f"mcp-bus {verb} --timer {kind} --every 12h")
     text = cron(command, every_s) if kind == "cron" else systemd(command, every_s, verb)
+    from mcp_bus.stores.git.place import shown
+
+    if any(shown(word) != word for word in command):
+        call.out.warn("mcp-bus: the password of the address is in these lines: whoever reads their file has it")
+        call.out.warn("  next: an address without it, and a credential helper of git's that knows it")
     if call.out.as_json:
         call.out.json({"timer": kind, "every_s": every_s, "text": text})
     else:
