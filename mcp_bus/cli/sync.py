@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from mcp_bus.cli import timers
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
     from mcp_bus.bus import Bus
     from mcp_bus.cli.arguments import Call, Parser
     from mcp_bus.stores.git.store import GitStore
+    from mcp_bus.stores.git.unsent import Unsent
 
 WATCH_S = 5.0
 SHOWN = 50
@@ -44,10 +46,11 @@ def sync(call: Call) -> int:
     if args.accept_rewritten:
         _accept(call)
     pause = WATCH_S if args.watch else args.every
+    known = _known(call)
     with call.bus() as bus:
-        store = _store(bus)
+        store, unsent = _store(bus), _unsent(bus)
         while True:
-            code = _once(call, store, must=not pause)
+            code, known = _once(call, store, unsent, known, must=not pause)
             out.flush()
             if not pause:
                 return code
@@ -59,6 +62,12 @@ def _store(bus: Bus) -> GitStore:
 
     assert isinstance(bus.store, GitStore)
     return bus.store
+
+
+def _unsent(bus: Bus) -> Unsent:
+    from mcp_bus.stores.git.unsent import Unsent
+
+    return Unsent(_store(bus).local.tree, bus.source)
 
 
 def _accept(call: Call) -> None:
@@ -73,38 +82,51 @@ def _accept(call: Call) -> None:
         call.out.warn(f"mcp-bus: {lost[:12]} and what came before it are no longer expected there")
 
 
-def _once(call: Call, store: GitStore, *, must: bool) -> int:
-    """Ask once; tell what came and what went.
+def _known(call: Call) -> str:
+    """Return the head that this host knew before this verb, empty for none: to open the bus asks the remote already."""
+    from mcp_bus.stores.git.place import CLONE
+    from mcp_bus.stores.git.repo import OID, SEEN
+
+    with suppress(OSError):
+        head = (call.config.path / CLONE / SEEN).read_bytes().decode("ascii", errors="replace").strip()
+        return head if OID.match(head) else ""
+    return ""
+
+
+def _once(call: Call, store: GitStore, unsent: Unsent, known: str, *, must: bool) -> tuple[int, str]:
+    """Ask once; tell what came since `known` and what went; return the exit code, and what is known now.
 
     Raises:
         StoreUnavailable: the remote does not answer, and this is not one of many times.
     """
-    out = call.out
-    waiting = store.away.unsent
+    from mcp_bus.stores.git.unsent import FOLDER
+
+    out, waited = call.out, unsent.names()
     try:
-        before, after = store.sync()
+        _, after = store.sync()
     except StoreUnavailable as error:
         if must:
             raise
         out.warn(f"mcp-bus: {clean(str(error))}")
-        return ERROR
-    came = store.repo.told(before, after)
-    made: dict[str, Any] = {
-        "remote": call.config.remote.shown if call.config.remote else "",
-        "head": after,
-        "came": came,
-        "sent": waiting,
-    }
+        return ERROR, known
+    left = set(unsent.names())
+    stuck = [str(call.config.path / FOLDER / name) for name in waited if name in left]
+    sent, came = len(waited) - len(stuck), store.repo.told(known, after)
+    for path in stuck:
+        out.warn(f"mcp-bus: a post cannot be sent: it is damaged, or its channel takes it no more: {clean(path)}")
+        out.warn("  next: read that file, post anew what is in it, and remove it")
     if out.as_json:
+        where = call.config.remote.shown if call.config.remote else ""
+        made: dict[str, Any] = {"remote": where, "head": after, "came": came, "sent": sent, "unsendable": stuck}
         out.json(made)
-        return OK
-    for line in came[:SHOWN]:
-        out.line(clean(line))
+        return OK, after
     if len(came) > SHOWN:
-        out.line(f"and {len(came) - SHOWN} more")
-    sent = f"; sent {waiting} post{'' if waiting == 1 else 's'} that waited" if waiting else ""
-    out.note(f"{len(came) or 'no'} change{'' if len(came) == 1 else 's'} since it was last asked{sent}")
-    return OK
+        out.line(f"{len(came) - SHOWN} more before these")
+    for line in came[-SHOWN:]:
+        out.line(clean(line))
+    told = f"; sent {sent} post{'' if sent == 1 else 's'} that waited" if sent else ""
+    out.note(f"{len(came) or 'no'} change{'' if len(came) == 1 else 's'} since it was last asked{told}")
+    return OK, after
 
 
 VERBS = {

@@ -43,6 +43,11 @@ def tell(call: Call, command: list[str], verb: str) -> int:
         msg = f"a timer runs once a minute at most, and not every {every_s:g} s"
         raise InvalidRequest(msg, hint=f"mcp-bus {verb} --timer {kind} --every 15m")
     text = cron(command, every_s) if kind == "cron" else systemd(command, every_s, verb)
+    from mcp_bus.stores.git.place import shown
+
+    if any(shown(word) != word for word in command):
+        call.out.warn("mcp-bus: the password of the address is in these lines: whoever reads their file has it")
+        call.out.warn("  next: an address without it, and a credential helper of git's that knows it")
     if call.out.as_json:
         call.out.json({"timer": kind, "every_s": every_s, "text": text})
     else:

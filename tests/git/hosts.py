@@ -11,7 +11,7 @@ from mcp_bus.bus import Bus
 from mcp_bus.clock import System
 from mcp_bus.model import Identity
 from mcp_bus.stores.git.opening import Means, opened
-from mcp_bus.stores.git.place import Address
+from mcp_bus.stores.git.place import BRANCH, Address
 from mcp_bus.stores.git.store import GitStore
 
 if TYPE_CHECKING:
@@ -34,11 +34,17 @@ def bare(path: Path) -> str:
 
 
 def store_on(
-    place: Path, remote: str, *, source: Source | None = None, who: str = "-", tentative: bool = False
+    place: Path,
+    remote: str,
+    *,
+    source: Source | None = None,
+    who: str = "-",
+    tentative: bool = False,
+    branch: str = BRANCH,
 ) -> GitStore:
     """Open the bus of a remote as a host whose directory for it is `place`; it always asks the remote."""
     means = Means(os.environ, 1e-6, is_tentative=tentative)
-    return opened(place, Address(remote), means, source=source or System(), who=who)
+    return opened(place, Address(remote, branch), means, source=source or System(), who=who)
 
 
 def bus_on(

@@ -17,7 +17,7 @@ from mcp_bus.model import State
 from mcp_bus.stores import layout
 from mcp_bus.stores.git import place
 from tests.crash.victim import IS_SOAK
-from tests.git.hosts import Hosts, bare, git
+from tests.git.hosts import Hosts, bare, git, store_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -127,7 +127,10 @@ SETTINGS = {
     "push.followTags": "true",
     "init.templateDir": "{1}",
     "core.pager": "touch {0}",
-    "push.gpgSign": "if-asked",
+    "push.gpgSign": "true",
+    "push.pushOption": "x",
+    "i18n.logOutputEncoding": "utf-16",
+    "i18n.commitEncoding": "latin1",
     "log.showSignature": "true",
     "diff.external": "touch {0}",
     "core.quotePath": "false",
@@ -164,6 +167,9 @@ def test_the_user_s_own_settings_change_nothing_that_is_pushed(
     result = ann.get(task.id).result
     assert result is not None
     assert result.content == body
+    repo = store_of(ann).repo
+    assert any(f"done {task.id[-8:]}" in line for line in repo.told("", repo.seen()[0]))
+    assert repo.made(repo.seen()[0]) > 0
 
 
 def test_a_remote_that_hangs_is_given_up(hosts: Hosts, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -257,3 +263,22 @@ def test_a_part_that_no_longer_says_of_which_bus_it_is_becomes_no_bus_of_files(
     with open_bus(f"git+{hosts.remote}", agent="ann") as bus:
         bus.post("work", "x")
     assert (part / "git.json").exists()
+
+
+@pytest.mark.parametrize("name", ["tmp", "staged", "journal", "tmp/x"])
+def test_what_lies_in_the_branch_where_a_host_keeps_its_own_is_in_nobodys_way(
+    hosts: Hosts, disk: Path, name: str
+) -> None:
+    there = disk / "evil"
+    git("clone", "--quiet", "--branch", "mcp-bus", hosts.remote, str(there))
+    for setting in ("user.email", "user.name"):
+        git("config", setting, "e", where=there)
+    (there / name).parent.mkdir(exist_ok=True)
+    (there / name).write_text("in the way")
+    pushed(there)
+    ann = hosts.bus("one")
+    task = ann.post("work", "x").id
+    claimed = ann.claim(["work"])
+    assert claimed is not None
+    ann.ack(claimed, "done")
+    assert hosts.bus("two", "bob").get(task).state is State.DONE

@@ -121,9 +121,11 @@ def test_a_protected_branch_lets_posts_wait_and_shows_what_its_keeper_says(hosts
     ann = hosts.bus("one")
     before = head(hosts.remote)
     hook = Path(hosts.remote) / "hooks" / "pre-receive"
-    hook.write_text("#!/bin/sh\necho 'ask the people of the release' >&2\nexit 1\n")
+    asked = hook.with_name("asked")
+    hook.write_text(f"#!/bin/sh\necho x >> '{asked}'\necho '[rejected] ask the people of the release' >&2\nexit 1\n")
     hook.chmod(0o755)
     waits = ann.post("work", "x").id
+    assert asked.read_text() == "x\n", "it was no push that came second, whatever a hook says"
     assert "ask the people of the release" in store_of(ann).away.trouble
     assert store_of(ann).away.unsent == 1
     with pytest.raises(StoreUnavailable, match="ask the people") as caught:

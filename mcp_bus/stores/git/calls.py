@@ -4,20 +4,23 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
 import signal
 import subprocess
 from contextlib import suppress
+from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mcp_bus.errors import StoreUnavailable
+from mcp_bus.errors import CorruptRecord, StoreUnavailable
 from mcp_bus.stores.git import hardened
 from mcp_bus.stores.git.place import shown
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
-    from pathlib import Path
 
 TIMEOUT_S = 60.0
+# How much is read of what git says of a tree: each name, twice as much of one that was changed.
+NAMES, NAMES_BYTES = 500_000, 64 << 20
 # Said by git where it stands in the way that this host's disk is full, broken or closed.
 _DISK = re.compile(
     r"No space left|Out of diskspace|write error|Disk quota|Read-only file system|Input/output error|Permission denied"
@@ -30,6 +33,8 @@ _DAMAGE = re.compile(
     r"|.*pack-objects died)",
     re.IGNORECASE | re.MULTILINE,
 )
+# Said by git of a file of settings: the clone's, the user's, or the machine's.
+_SETTINGS = re.compile(r"^(?:fatal|error): bad config .*in file '?([^'\n]+?)'?(?: at line \d+)?$", re.MULTILINE)
 # What lines begin with that say more than the others.
 _FIRST = ("fatal:", "error:", "remote:")
 # What to do when git says one of these words.
@@ -46,6 +51,10 @@ _ADVICE = (
     (
         ("not our ref", "remote: fatal:", "remote unpack failed"),
         "look at that repository: whether its disk is full, and what `git fsck` says",
+    ),
+    (
+        ("exists; cannot create",),
+        "there cannot be a branch `a` beside a branch `a/b`: name another one, `git+REMOTE#OTHER`",
     ),
     (
         ("does not appear to be a git repository", "not found"),
@@ -131,6 +140,37 @@ class Calls:
             raise self._failed(words, done, is_remote=is_remote)
         return done.stdout
 
+    def _bounded(self, *words: str) -> bytes:
+        """Return what git says of a tree in the clone.
+
+        Raises:
+            CorruptRecord: it is more than a bus has; git is ended, and no more of it is read.
+        """
+        with subprocess.Popen(  # noqa: S603  git, with words of our own
+            self._words(*words),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            env=self._environment,
+            start_new_session=True,
+        ) as child:
+            assert child.stdout is not None
+            assert child.stderr is not None
+            try:
+                said = child.stdout.read(NAMES_BYTES + 1)
+                if len(said) > NAMES_BYTES or said.count(0) > NAMES:
+                    size = f"{NAMES} names, or {NAMES_BYTES >> 20} MiB of them"
+                    msg = f"the commit {words[-1][:12]} of {self.shown!r} has more than {size}"
+                    hint = "`git log` there says who made them; who may push there can take that commit back"
+                    raise CorruptRecord(msg, hint=hint)
+                told = child.stderr.read()
+            finally:
+                child.kill()  # Does nothing to one that has ended.
+        done = subprocess.CompletedProcess(words, child.returncode, said, told)
+        if done.returncode:
+            raise self._failed(words, done, is_remote=False)
+        return said
+
     def _failed(
         self, words: Sequence[str], done: subprocess.CompletedProcess[bytes], *, is_remote: bool
     ) -> StoreUnavailable:
@@ -138,9 +178,14 @@ class Calls:
         said, also = (part.decode(errors="replace").strip() for part in (done.stderr, done.stdout))
         told, hint = _told(said, also)
         told = shown(told)[:300] or f"exit code {done.returncode}"
-        if is_remote and (_DISK.search(said) or not _DAMAGE.search(said)):
+        broken = _SETTINGS.search(said)
+        is_foreign = broken is not None and self.folder not in Path(broken[1]).parents
+        if is_remote and (is_foreign or _DISK.search(said) or not _DAMAGE.search(said)):
             return StoreUnavailable(f"git {words[0]} of {self.shown!r} failed: {told}", hint=hint)
         msg = f"git {words[0]} in {str(self.folder)!r} failed: {told}"
+        if broken is not None and is_foreign:
+            hint = f"mend that file: `git config --file {shlex.quote(broken[1])} --list` says what is wrong in it"
+            return HereFailed(msg, hint=hint)
         if done.returncode < 0 or (_DISK.search(said) and not is_remote):
             is_full = hint == _ADVICE[0][1]
             return HereFailed(msg, hint=hint if is_full else "look at that disk and whose that folder is, then repeat")

@@ -10,7 +10,13 @@ if TYPE_CHECKING:
 
 # What a remote may be reached by: no `ext::`, which is a command.
 PROTOCOLS = "file:git:http:https:ssh"
-_SET = {"GIT_TERMINAL_PROMPT": "0", "GCM_INTERACTIVE": "never", "GIT_ALLOW_PROTOCOL": PROTOCOLS, "LC_ALL": "C"}
+_SET = {
+    "GIT_TERMINAL_PROMPT": "0",
+    "GCM_INTERACTIVE": "never",
+    "GIT_ALLOW_PROTOCOL": PROTOCOLS,
+    "GIT_DEFAULT_REF_FORMAT": "files",  # What was seen of a branch is looked for in a file.
+    "LC_ALL": "C",
+}
 # Set by a caller, these would lead git to another repository, or fill what it says.
 _UNSET = (
     "GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE", "GIT_OBJECT_DIRECTORY", "GIT_ALTERNATE_OBJECT_DIRECTORIES",
@@ -21,12 +27,18 @@ SETTINGS = {
     "core.fsmonitor": "false",
     "core.fsync": "all",
     "core.fsyncMethod": "fsync",
+    "core.bigFileThreshold": "16m",  # What is larger is read piece by piece, or not at all.
     "fetch.fsckObjects": "true",
     "fetch.recurseSubmodules": "false",
     "submodule.recurse": "false",
     "maintenance.auto": "false",
     "gc.auto": "0",
     "gc.packRefs": "false",
+    "i18n.commitEncoding": "UTF-8",
+    "i18n.logOutputEncoding": "UTF-8",
+    "log.showSignature": "false",
+    "push.gpgSign": "false",
+    "push.pushOption": "",  # Empty forgets those that are set elsewhere; a remote that knows none would refuse.
     "protocol.version": "2",
     "fastimport.unpackLimit": "1",
     "transfer.hideRefs": "refs/mcp-bus",
@@ -39,4 +51,5 @@ def environment(given: Mapping[str, str]) -> dict[str, str]:
     if not kept.get("SSH_ASKPASS_REQUIRE"):  # Who sets it means a program that answers by itself.
         kept.pop("SSH_ASKPASS", None)
         kept["SSH_ASKPASS_REQUIRE"] = "never"
+        kept["GIT_ASKPASS"] = ""  # Comes before `core.askPass`, and names none.  Editors set it in their terminals.
     return kept | _SET

@@ -51,16 +51,18 @@ class Folder:
 class Nodes:
     """All that is in a tree, by name, and what was changed since it was loaded."""
 
-    def __init__(self, read: Callable[[str], bytes], now: Callable[[], int]) -> None:
+    def __init__(self, read: Callable[[str, int], bytes], now: Callable[[], int]) -> None:
         """Begin with an empty tree.
 
         Args:
-            read: returns the bytes of an object.
+            read: returns the bytes of an object, of which there may be so many; 0: any number.
             now: the time, in milliseconds.
         """
         self._read = read
         self._now = now
         self._known: dict[str, File] = {}
+        # Files that lost a name, since that was last looked at.
+        self._left = list[File]()
         # Paths that were changed, and what was there before.
         self._before: dict[str, File | None] = {}
         # How many names were changed, for who wants to know whether something was.
@@ -73,11 +75,21 @@ class Nodes:
         """Take over what a commit has, or what differs in it: mode, object and path; mode `000000` removes."""
         at = self._now() - SETTLED_MS
         for mode, oid, path in entries:
+            if path.partition("/")[0] in LOCAL:
+                continue  # Somebody else's doing: it would be in the way of what is kept here.
             if mode == "000000":
                 self._unset(path)
             else:
                 self._set(path, self._file(mode, oid, at), at)
         self._before.clear()
+        self._forget()
+
+    def _forget(self) -> None:
+        """Let go of files that have no name any more: what has a commit's bytes can be read again."""
+        for file in self._left:
+            if not file.names and self._known.get(file.oid) is file:
+                del self._known[file.oid]
+        self._left.clear()
 
     def _file(self, mode: str, oid: str, at: int) -> File:
         if mode not in _REGULAR:  # A link or a submodule: seen, as something that is no file, and never followed.
@@ -97,7 +109,8 @@ class Nodes:
             if now is None:
                 made.append(Change(path, None))
             elif before is None or now.oid != before.oid or not now.oid:
-                made.append(Change(path, self.data(now)))
+                is_there = bool(now.oid) and stat.S_ISREG(now.mode)  # Then nobody has to read it.
+                made.append(Change(path, None, oid=now.oid) if is_there else Change(path, self.data(now)))
         return made
 
     def settle(self, algorithm: str) -> None:
@@ -107,7 +120,9 @@ class Nodes:
             if isinstance(file, File) and not file.oid and file.data is not None:
                 file.oid = hashlib.new(algorithm, b"blob %d\0" % len(file.data) + file.data).hexdigest()
                 self._known.setdefault(file.oid, file)
+        self._left += [file for file in self._before.values() if file is not None]
         self._before.clear()
+        self._forget()
 
     def undo(self) -> None:
         """Take back what was changed."""
@@ -134,11 +149,13 @@ class Nodes:
             if not isinstance(inner, Folder):  # A file that became a folder.
                 if inner is not None:
                     inner.names -= 1
+                    self._left.append(inner)
                 inner = folder.entries[part] = Folder(f"{folder.path}/{part}".lstrip("/"), at)
             folder = inner
         old = folder.entries.get(name)
         if isinstance(old, File):
             old.names -= 1
+            self._left.append(old)
         folder.entries[name] = file
         file.names += 1
 
@@ -156,6 +173,7 @@ class Nodes:
         if not isinstance(old, File):
             return
         old.names -= 1
+        self._left.append(old)
         del folder.entries[name]
         for outer, part in reversed(trail):
             inner = outer.entries[part]
@@ -164,10 +182,14 @@ class Nodes:
             inner.is_gone = True
             del outer.entries[part]
 
-    def data(self, file: File) -> bytes:
-        """Return a file's bytes; read once."""
+    def data(self, file: File, limit: int = 0) -> bytes:
+        """Return a file's bytes; read once.
+
+        Raises:
+            CorruptRecord: they were not read before, and are more than `limit`, if there is one.
+        """
         if file.data is None:
-            file.data = self._read(file.oid)
+            file.data = self._read(file.oid, limit)
         return file.data
 
     def mark(self, folder: Folder, name: str) -> None:

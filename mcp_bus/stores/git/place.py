@@ -27,7 +27,8 @@ BRANCH = "mcp-bus"
 _BRANCH = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._/+-]{0,200}\Z")
 # `ssh://…`, `https://…`, `file://…`, `git://…`, `user@host:path`, or a path.
 _URL = re.compile(r"(?:file|git|https?|ssh)://[^\s\x00-\x1f-][^\s\x00-\x1f]*\Z")
-_PASSWORD = re.compile(r"(://[^/\s:@'\"]*:)[^@\s/'\"]+@")
+# What stands before the host in an address, to the last `@`: a password may have some, and spaces and quotes too.
+_BEFORE_HOST = re.compile(r"(\w*)://([^/\n]*)@")
 _SCP = re.compile(
     r"(?:[A-Za-z0-9._][A-Za-z0-9._-]*@)?[A-Za-z0-9][A-Za-z0-9.-]*:(?!//|-)[^\s\x00-\x1f:][^\s\x00-\x1f]*\Z"
 )
@@ -42,7 +43,8 @@ class Address(NamedTuple):
     @property
     def folder(self) -> str:
         """A name for the directory that stands for it, the same at each call."""
-        word = re.sub(r"[^A-Za-z0-9.-]+", "-", self.remote.rstrip("/").rsplit("/", 1)[-1].removesuffix(".git"))
+        bare = _BEFORE_HOST.sub(r"\1://", self.remote)  # Of an address without a path, this is in what comes last.
+        word = re.sub(r"[^A-Za-z0-9.-]+", "-", bare.rstrip("/").rsplit("/", 1)[-1].removesuffix(".git"))
         return f"{word.strip('.-')[:40] or 'bus'}-{hashlib.sha256('#'.join(self).encode()).hexdigest()[:12]}"
 
     @property
@@ -56,8 +58,15 @@ class Address(NamedTuple):
 
 
 def shown(text: str) -> str:
-    """Return a text without the passwords of addresses that are in it."""
-    return _PASSWORD.sub(r"\1***@", text)
+    """Return a text without what lets somebody in at addresses in it: of ssh the password, else the user as well."""
+
+    def masked(found: re.Match[str]) -> str:
+        user, colon, _ = found[2].partition(":")
+        if found[1].lower() != "ssh":  # A token is often given as the user.
+            return f"{found[1]}://***@"
+        return f"{found[1]}://{user}:***@" if colon else found[0]
+
+    return _BEFORE_HOST.sub(masked, text)
 
 
 def address(text: str, cwd: Path) -> Address:
@@ -72,8 +81,10 @@ def address(text: str, cwd: Path) -> Address:
     remote, _, branch = text.removeprefix(SCHEME).partition("#")
     branch = branch or BRANCH
     if not _BRANCH.match(branch) or ".." in branch or branch.endswith((".lock", "/", ".")) or "//" in branch:
-        msg = f"{branch[:80]!r} is no name for a branch"
-        raise InvalidRequest(msg, hint=f"letters, digits and . _ / + -, for example {BRANCH}")
+        # What is after the first `#` may be the end of a password.
+        msg = f"{(shown(text).partition('#')[2] or shown(text))[:80]!r} is no name for a branch"
+        hint = f"letters, digits and . _ / + -, for example {BRANCH}; a # of a password is written %23"
+        raise InvalidRequest(msg, hint=hint)
     if _URL.match(remote) or (_SCP.match(remote) and "::" not in remote):
         return Address(remote, branch)
     if "::" in remote or "://" in remote or remote.startswith("-") or not remote or re.search(r"[\x00-\x1f]", remote):

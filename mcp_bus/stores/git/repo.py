@@ -42,8 +42,11 @@ RENEWALS = 3
 STALE_MS = 60_000
 # Said by git of a push that came second, here or where the remote compares; not of one that a hook there declines.
 _LATE = re.compile(
-    r"\[rejected\]|\[remote rejected\] \((?:cannot lock ref|failed to update ref|incorrect old value|reference already)"
+    rb"^!.*\[(?:rejected\]|remote rejected\] \((?:cannot lock|failed to update|incorrect old value|reference already))",
+    re.MULTILINE,
 )
+# After so many refusals with the same head there, nobody is faster: something else is in the way.
+UNMOVED = 5
 
 
 class Refused(Exception):
@@ -69,6 +72,8 @@ class Repo(Calls):
         self._next = f"{NEXT}/{os.getpid()}-{os.urandom(4).hex()}"
         self._renewals = 0
         self._made = 0
+        # The head on which a push was refused last, and how often.
+        self._late = "", 0
         if not folder.exists():
             self.make()
         self._made = renewing.number(folder)
@@ -138,15 +143,16 @@ class Repo(Calls):
 
     def entries(self, commit: str) -> list[tuple[str, str, str]]:
         """Return mode, object and path of all that is in a commit."""
-        said = self._sound(lambda: self._run("ls-tree", "-r", "-z", "--full-tree", commit))
-        return [stream.entry(line) for line in stream.split(said)]
+        return [stream.entry(line) for line in self._names("ls-tree", "-r", "-z", "--full-tree", commit)]
 
     def changed(self, old: str, new: str) -> list[tuple[str, str, str]]:
         """Return mode, object and path of what differs in `new`; of what is gone, the mode is `000000`."""
-        words = ("diff-tree", "-r", "-z", "--no-renames", "--no-ext-diff", old, new)
-        parts = stream.split(self._sound(lambda: self._run(*words)))
+        parts = self._names("diff-tree", "-r", "-z", "--no-renames", "--no-ext-diff", old, new)
         heads = (head.split(" ") for head in parts[::2])
         return [(head[1], head[3], path) for head, path in zip(heads, parts[1::2], strict=True)]
+
+    def _names(self, *words: str) -> list[str]:
+        return stream.split(self._sound(lambda: self._bounded(*words)))
 
     def read(self, oid: str, limit: int = 0) -> bytes:
         """Return a file's bytes.
@@ -175,7 +181,7 @@ class Repo(Calls):
         span = f"{old}..{new}" if old else new
         words = ("log", "--reverse", "--first-parent", "--format=%cn: %s", "-n", "1000", span, "--")
         said = self._sound(lambda: self._run(*words))
-        return said.decode(errors="replace").splitlines()
+        return said.decode(errors="replace").split("\n")[:-1]  # Not at what else ends a line: it may be in a message.
 
     def made(self, commit: str) -> int:
         """Return when a commit was made, in milliseconds, as the host that made it says; 0 if there is none."""
@@ -358,9 +364,11 @@ class Repo(Calls):
         done = self._call(words, is_remote=True)
         if done.returncode == 0:
             return
-        said = (done.stdout + done.stderr).decode(errors="replace")
-        if _LATE.search(said):
-            raise Refused(said.strip()[-300:])
+        if _LATE.search(done.stdout):
+            self._late = expected, self._late[1] * (self._late[0] == expected) + 1
+            if self._late[1] < UNMOVED:
+                raise Refused(done.stdout.decode(errors="replace").strip()[-300:])
+            self._late = "", 0
         failure = self._failed(words, done, is_remote=True)
         if isinstance(failure, Damaged):
             self._renew(failure)  # The commit is not in the new one: it is made again, on what is there now.

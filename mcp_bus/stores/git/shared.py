@@ -155,8 +155,10 @@ class Shared:
         return head
 
     def _fails(self, error: StoreUnavailable) -> None:
-        """Leave the remote alone for a while: it does not answer."""
+        """Leave the remote alone for a while: it does not answer.  It may, where it is this host that fails."""
         self.trouble, now = error, self._source.now()
+        if isinstance(error, HereFailed):
+            return
         self._again_at = now + AGAIN_MS
         self.repo.note(str(error), now)
 

@@ -10,11 +10,16 @@ if TYPE_CHECKING:
 
 
 class Change(NamedTuple):
-    """What a commit does to one path: its new bytes, or None to remove it, a folder with all that is in it."""
+    """What a commit does to one path: its new bytes, or None to remove it, a folder with all that is in it.
+
+    Attributes:
+        oid: an object that has the bytes already, in place of them; empty for none.
+    """
 
     path: str
     data: bytes | None
     is_executable: bool = False
+    oid: str = ""
 
 
 def commit(name: str, parent: str, changes: Iterable[Change], about: tuple[str, str, int]) -> bytes:
@@ -36,11 +41,13 @@ def commit(name: str, parent: str, changes: Iterable[Change], about: tuple[str, 
         message.encode(),
     ]
     lines += [f"from {parent}".encode()] if parent else []
-    for path, data, is_executable in changes:
-        if data is None:
+    for path, data, is_executable, oid in changes:
+        mode = b"100755" if is_executable else b"100644"
+        if oid:
+            lines.append(b"M " + mode + b" " + oid.encode() + b" " + quoted(path))
+        elif data is None:
             lines.append(b"D " + quoted(path))
         else:
-            mode = b"100755" if is_executable else b"100644"
             lines += [b"M " + mode + b" inline " + quoted(path), b"data %d" % len(data), data]
     lines += [b"get-mark :1", b"done", b""]
     return b"\n".join(lines)

@@ -28,11 +28,11 @@ _ME = os.geteuid() if hasattr(os, "geteuid") else 0
 class TreeFs(Fs):
     """What a `FileStore` asks of a medium, answered from a tree."""
 
-    def __init__(self, read: Callable[[str], bytes], now: Callable[[], int]) -> None:
+    def __init__(self, read: Callable[[str, int], bytes], now: Callable[[], int]) -> None:
         """Begin with an empty tree.
 
         Args:
-            read: returns the bytes of an object.
+            read: returns the bytes of an object, of which there may be so many; 0: any number.
             now: the time, in milliseconds.
         """
         self._now = now
@@ -169,7 +169,11 @@ class TreeFs(Fs):
         if isinstance(found, Folder) or not stat.S_ISREG(found.mode):
             what = f"{name!r} is not a regular file"
             raise CorruptRecord(what)
-        data = self._nodes.data(found)
+        try:
+            data = self._nodes.data(found, limit)
+        except CorruptRecord as error:
+            what = f"{name!r}: {error}"
+            raise CorruptRecord(what) from None
         if len(data) > limit:
             what = f"{name!r} has {len(data)} bytes, the limit is {limit}"
             raise CorruptRecord(what)
