@@ -212,7 +212,7 @@ def test_lists_and_switches_can_be_words(project: Path, home: Path, word: str, *
         ("git@host:me/bus.git", "--bus git+git@host:me/bus.git; a directory of that name is ./git@host:me/bus.git"),
         ("host:bus.git#other", "--bus git+host:bus.git#other;"),
         ("ssh://git@host/me/bus.git", "--bus git+ssh://git@host/me/bus.git;"),
-        ("https://me:geheim@host/bus.git", "--bus git+https://me:***@host/bus.git;"),
+        ("https://me:geheim@host/bus.git", "--bus git+https://***@host/bus.git;"),
         ("file:///srv/bus.git", "--bus git+file:///srv/bus.git;"),
         ("s3://bucket/bus", "git+ and ssh://, https://,"),
     ],
