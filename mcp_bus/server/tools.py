@@ -101,7 +101,8 @@ async def submit_result(call: Call, given: args.SubmitResult) -> str:
         result = bus.ack(ticket, given.result, artifacts=given.artifacts)
         is_earlier = result.content != given.result and result.at < start
         again = " (an earlier result of yours was final already)" if is_earlier else ""
-        said = f"{short} is done{again}; its result is on disk for whoever posted it"
+        where = "on disk" if bus.store.away is None else "at the git remote"
+        said = f"{short} is done{again}; its result is {where} for whoever posted it"
         task = bus.store.get(ticket.id)
         plan = report.moved(bus, task) if task is not None and task.body.plan else ""
         said += f"\n{plan}" if plan else ""

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from mcp_bus import open_bus
-from mcp_bus.errors import BusError, InvalidRequest, StoreUnavailable, Untrusted
+from mcp_bus.errors import BusError, CorruptRecord, InvalidRequest, StoreUnavailable, Untrusted
 from mcp_bus.model import State
 from mcp_bus.stores import layout
 from mcp_bus.stores.git import place
@@ -282,3 +282,10 @@ def test_what_lies_in_the_branch_where_a_host_keeps_its_own_is_in_nobodys_way(
     assert claimed is not None
     ann.ack(claimed, "done")
     assert hosts.bus("two", "bob").get(task).state is State.DONE
+
+
+def test_a_damaged_file_that_says_which_bus_it_is_is_named_with_what_to_do(tmp_path: Path) -> None:
+    (tmp_path / "git.json").write_text("{")
+    with pytest.raises(CorruptRecord, match=r"git\.json of .* cannot be read") as refused:
+        place.read(tmp_path)
+    assert "--bus git+REMOTE" in (refused.value.hint or "")

@@ -36,7 +36,8 @@ async def test_a_task_goes_there_and_its_result_comes_back(hosts: Hosts, era: st
         posted = await ann.call("post_task", channel="review", body="look at app.py")
         assert "not sent yet" not in posted
         claim = claim_in(await bob.call("claim_next", channels=["review"]))
-        await bob.call("submit_result", task=claim.task, token=claim.token, result="looks good")
+        done = await bob.call("submit_result", task=claim.task, token=claim.token, result="looks good")
+        assert "its result is at the git remote" in done
         assert "\nlooks good\n" in await ann.call("await_results", tasks=[claim.task], wait_s=WAIT_S / 2)
         shown = await ann.call("get_task", task=claim.task)
         for answer in (

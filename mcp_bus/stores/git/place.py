@@ -105,7 +105,11 @@ def read(bus: Path) -> Address | None:
     except OSError:
         return None
     try:
-        found = wire.loads(fs.read(NAME, at, 65_536).data)
+        try:
+            found = wire.loads(fs.read(NAME, at, 65_536).data)
+        except CorruptRecord as error:
+            what = f"{NAME} of {str(bus)!r} cannot be read: {error}"
+            raise CorruptRecord(what, hint="remove that file, then name the address: --bus git+REMOTE") from None
         remote, branch = found.get("remote"), found.get("branch")
         if not isinstance(remote, str) or not isinstance(branch, str):
             what = f"{NAME} of {str(bus)!r} names no remote and branch"
