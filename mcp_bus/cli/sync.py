@@ -103,7 +103,7 @@ def _once(call: Call, store: GitStore, unsent: Unsent, known: str, *, must: bool
 
     out, waited = call.out, unsent.names()
     try:
-        _, after = store.sync()
+        after = store.sync()
     except StoreUnavailable as error:
         if must:
             raise
@@ -116,8 +116,7 @@ def _once(call: Call, store: GitStore, unsent: Unsent, known: str, *, must: bool
         out.warn(f"mcp-bus: a post cannot be sent: it is damaged, or its channel takes it no more: {clean(path)}")
         out.warn("  next: read that file, post anew what is in it, and remove it")
     if out.as_json:
-        where = call.config.remote.shown if call.config.remote else ""
-        made: dict[str, Any] = {"remote": where, "head": after, "came": came, "sent": sent, "unsendable": stuck}
+        made: dict[str, Any] = {"remote": store.address, "head": after, "came": came, "sent": sent, "unsendable": stuck}
         out.json(made)
         return OK, after
     if len(came) > SHOWN:

@@ -329,7 +329,7 @@ class Shared:
         return True
 
     def _push(self, changes: list[Change], what: str) -> None:
-        if self.trouble is not None and self._is_cut_off():
+        if self._is_cut_off():
             raise self._refusal()
         made = self.repo.commit(self.head, changes, (what, self._host.who, self._source.now()))
         self.repo.push(made, self.head)

@@ -87,18 +87,14 @@ class GitStore:
         """
         return self.shared.create()
 
-    def sync(self) -> tuple[str, str]:
-        """Ask the remote now, and send what was posted while it did not answer.
-
-        Returns:
-            The heads that were known before and after.
+    def sync(self) -> str:
+        """Ask the remote now, and send what was posted while it did not answer; return its head.
 
         Raises:
             StoreUnavailable: it does not answer.
         """
-        before = self.shared.head
         self.shared.sync()
-        return before, self.shared.head
+        return self.shared.head
 
     @property
     def away(self) -> Away:
